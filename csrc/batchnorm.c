@@ -1,0 +1,131 @@
+/* Batch normalization of a layer: statistics, moving averages, forward and backward; arXiv:1502.03167. Two ways to the same numbers:
+ * fused kernels (default), or composed of the named kernels one formula at a time (fused=0), which also runs the forks' variants. */
+#include "batchnorm.h"
+#include "scalar.h"
+
+int batchnorm_composed(const layer *l, const batch_normalization *n) { return !l->fused || n->mode != BATCHNORM_PAPER; }
+int batchnorm_keeps_x_norm(const layer *l, const batch_normalization *n) { return n->keep_x_norm || batchnorm_composed(l, n); }
+
+static batchnorm_arrays arrays_of(const batch_normalization *n, int train)
+{
+    return (batchnorm_arrays){
+        .scales = n->scales, .biases = n->biases, .scale_updates = n->scale_updates, .bias_updates = n->bias_updates,
+        .mean = train ? n->mean : n->rolling_mean, .variance = train ? n->variance : n->rolling_variance,
+        .mean_delta = n->mean_delta, .variance_delta = n->variance_delta,
+    };
+}
+
+/* rolling = momentum rolling + (1 - momentum) new; the variance's new value is unbiased, variance * bessel. */
+static void roll(const kernels *k, const batch_normalization *n, int channels, real bessel)
+{
+    const real old = n->rolling_momentum;
+    k->scal(channels, old, n->rolling_mean, 1);
+    k->axpy(channels, 1 - old, n->mean, 1, n->rolling_mean, 1);
+    k->scal(channels, old, n->rolling_variance, 1);
+    k->axpy(channels, (1 - old) * bessel, n->variance, 1, n->rolling_variance, 1);
+}
+
+/* Mean and variance of the mini-batch. variance_cpu's value is the moving average's; the paper normalizes with the biased one. */
+static void composed_statistics(const kernels *k, const batch_normalization *n, const real *x, int batch, int channels, int spatial)
+{
+    const real m = (real)batch * spatial;
+    k->mean(x, batch, channels, spatial, n->mean);
+    k->variance(x, n->mean, batch, channels, spatial, n->variance);
+    roll(k, n, channels, 1);
+    if (n->mode == BATCHNORM_PAPER) k->scal(channels, (m - 1) / m, n->variance, 1);
+}
+static void composed_forward(const layer *l, network *net, const batch_normalization *n, const real *x, int channels, int spatial,
+                             ACTIVATION a, real *y)
+{
+    const kernels *k = net->k;
+    const int batch = l->batch, all = batch * channels * spatial;
+    if (net->train) composed_statistics(k, n, x, batch, channels, spatial);
+    const batchnorm_arrays p = arrays_of(n, net->train);
+    if (y != x) k->copy(all, x, 1, y, 1);
+    if (n->mode == BATCHNORM_PJREDDIE) k->normalize_pjreddie(y, p.mean, p.variance, batch, channels, spatial);
+    else k->normalize(y, p.mean, p.variance, batch, channels, spatial);
+    if (n->x_norm) k->copy(all, y, 1, n->x_norm, 1);
+    k->scale_bias(y, n->scales, batch, channels, spatial);
+    k->add_bias(y, n->biases, batch, channels, spatial);
+    k->activate_array(y, all, a);
+}
+
+dn_status batchnorm_forward(const layer *l, network *net, const batch_normalization *n, const real *x, int channels, int spatial,
+                            ACTIVATION a, real *y)
+{
+    const kernels *k = net->k;
+    const double m = (double)l->batch * spatial;
+    if (net->train && m < 2) {
+        return dn_fail(DN_ERR_ARGUMENT,
+                       "[%s] batch normalization cannot train on one value per channel (batch 1, 1x1 map): its variance would be "
+                       "zero and every output the bias; use a larger mini-batch", l->ops->name);
+    }
+    if (batchnorm_composed(l, n)) {
+        composed_forward(l, net, n, x, channels, spatial, a, y);
+        return DN_OK;
+    }
+    if (net->train) {
+        k->batchnorm_statistics(x, l->batch, channels, spatial, n->mean, n->variance);
+        roll(k, n, channels, (real)(m / (m - 1)));
+    }
+    const batchnorm_arrays p = arrays_of(n, net->train);
+    if (n->x_norm) {
+        k->copy(l->batch * channels * spatial, x, 1, n->x_norm, 1);
+        k->normalize(n->x_norm, p.mean, p.variance, l->batch, channels, spatial);
+    }
+    k->batchnorm_forward(x, l->batch, channels, spatial, &p, a, y);
+    return DN_OK;
+}
+
+/* The named kernels in order. In inference the statistics are constants: only the direct path through x remains. */
+static dn_status composed_backward(const layer *l, network *net, const batch_normalization *n, const real *x, const real *y,
+                                   const real *delta, int channels, int spatial, ACTIVATION a, int add, real *dx)
+{
+    const kernels *k = net->k;
+    const int batch = l->batch, all = batch * channels * spatial;
+    const batchnorm_arrays p = arrays_of(n, net->train);
+    real *work = dn_workspace(net, 2 * (size_t)all), *z = work + all;
+    if (!work) return DN_ERR_MEMORY;
+    k->copy(all, delta, 1, work, 1);
+    if (activation_needs_input(a)) {
+        k->copy(all, n->x_norm, 1, z, 1);
+        k->scale_bias(z, n->scales, batch, channels, spatial);
+        k->add_bias(z, n->biases, batch, channels, spatial);
+        k->gradient_input_array(z, all, a, work);
+    } else {
+        k->gradient_array(y, all, a, work);
+    }
+    k->backward_bias(n->bias_updates, work, batch, channels, spatial);
+    k->backward_scale(n->x_norm, work, batch, channels, spatial, n->scale_updates);
+    k->scale_bias(work, n->scales, batch, channels, spatial);
+    if (net->train) {
+        k->mean_delta(work, p.variance, batch, channels, spatial, n->mean_delta);
+        k->variance_delta(x, work, p.mean, p.variance, batch, channels, spatial, n->variance_delta);
+    } else {
+        k->fill(channels, 0, n->mean_delta, 1);
+        k->fill(channels, 0, n->variance_delta, 1);
+    }
+    if (n->mode == BATCHNORM_ALEXEYAB) {
+        k->normalize_delta_alexeyab(x, p.mean, p.variance, n->mean_delta, n->variance_delta, batch, channels, spatial, work);
+    } else {
+        k->normalize_delta(x, p.mean, p.variance, n->mean_delta, n->variance_delta, batch, channels, spatial, work);
+    }
+    if (dx) k->pass_delta(all, 1, work, add, dx);
+    return DN_OK;
+}
+dn_status batchnorm_backward(const layer *l, network *net, const batch_normalization *n, const real *x, const real *y, const real *delta,
+                             int channels, int spatial, ACTIVATION a, int add, real *dx)
+{
+    if (batchnorm_composed(l, n)) return composed_backward(l, net, n, x, y, delta, channels, spatial, a, add, dx);
+    const batchnorm_arrays p = arrays_of(n, net->train);
+    net->k->batchnorm_backward(x, y, delta, l->batch, channels, spatial, &p, a, !net->train, add, dx);
+    return DN_OK;
+}
+
+void batchnorm_fold(const batch_normalization *n, int channels, real *scale, real *shift)
+{
+    for (int f = 0; f < channels; ++f) {
+        scale[f] = n->scales[f] * bn_inverse_std(n->rolling_variance[f]);
+        shift[f] = n->biases[f] - n->rolling_mean[f] * scale[f];
+    }
+}

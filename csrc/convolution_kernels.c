@@ -1,0 +1,126 @@
+/* Convolution passes on the CPU. Each is handed to the engine as a sum over taps with two axes (engine.h): the forward pass as
+ * it stands; the backward pass for data as one such sum per phase of the stride; the weight gradient by its forward pass. */
+#include "engine.h"
+#include <limits.h>
+
+int conv_epilogue_fuses(ACTIVATION a) { return a == LINEAR || a == RELU || a == LEAKY; }
+
+static conv_axis forward_axis(int in, int out, int size, int stride, int dilation, int pad)
+{
+    return (conv_axis){.in = in, .out = out, .stride = stride, .taps = size, .first = -pad, .step = dilation,
+        .tap = 0, .tap_step = 1, .to = 0, .to_step = 1, .whole = out};
+}
+
+static int greatest_divisor(int a, int b) { return b ? greatest_divisor(b, a % b) : a; }
+
+/* dx at phase + i * stride, of `whole`: dy at position o met it through tap k where o * stride = phase + i * stride + pad
+ * - k * dilation. The taps that divide without rest are an arithmetic series, and o falls by a constant from one to the next. */
+static conv_axis data_axis(int in, int whole, int size, int stride, int dilation, int pad, int phase)
+{
+    const int divisor = greatest_divisor(stride, dilation), tap_step = stride / divisor;
+    int tap = 0;
+    while (tap < size && tap < tap_step && (phase + pad - tap * dilation) % stride) ++tap;
+    const int reached = tap < size && tap < tap_step;
+    return (conv_axis){.in = in, .out = (whole - 1 - phase) / stride + 1, .stride = 1,
+        .taps = reached ? (size - 1 - tap) / tap_step + 1 : 0, .first = (phase + pad - tap * dilation) / stride,
+        .step = -(dilation / divisor), .tap = tap, .tap_step = tap_step, .to = phase, .to_step = stride, .whole = whole};
+}
+
+static int is_pointwise(const conv_axis *a)
+{
+    return a->taps == 1 && a->first == 0 && a->stride == 1 && a->in == a->out && a->to_step == 1 && a->out == a->whole;
+}
+/* A 1x1 product that moves nothing works on planes as single rows. */
+static void flatten(conv_product *p)
+{
+    if (!is_pointwise(&p->y) || !is_pointwise(&p->x)) return;
+    p->x.in = p->x.out = p->x.whole = p->y.in * p->x.in;
+    p->y.in = p->y.out = p->y.whole = 1;
+}
+
+static conv_product forward_product(const conv_shape *s)
+{
+    const size_t area = (size_t)s->size * s->size;
+    conv_product p = {.batch = s->batch, .groups = s->groups, .channels = s->c / s->groups, .filters = s->n / s->groups,
+        .size = s->size, .channel_stride = area,
+        .y = forward_axis(s->h, s->out_h, s->size, s->stride_y, s->dilation, s->pad),
+        .x = forward_axis(s->w, s->out_w, s->size, s->stride_x, s->dilation, s->pad)};
+    p.filter_stride = p.channels * area;
+    p.group_stride = p.filters * p.filter_stride;
+    flatten(&p);
+    return p;
+}
+
+/* The roles of filters and channels are exchanged. */
+static conv_product data_product(const conv_shape *s, int phase_y, int phase_x)
+{
+    const size_t area = (size_t)s->size * s->size;
+    conv_product p = {.batch = s->batch, .groups = s->groups, .channels = s->n / s->groups, .filters = s->c / s->groups,
+        .size = s->size, .filter_stride = area,
+        .y = data_axis(s->out_h, s->h, s->size, s->stride_y, s->dilation, s->pad, phase_y),
+        .x = data_axis(s->out_w, s->w, s->size, s->stride_x, s->dilation, s->pad, phase_x)};
+    p.channel_stride = p.filters * area;
+    p.group_stride = p.channels * p.channel_stride;
+    flatten(&p);
+    return p;
+}
+
+void convolution_forward_cpu(const conv_shape *s, const real *x, const real *w, const conv_epilogue *ep, real *y, real *workspace)
+{
+    conv_product p = forward_product(s);
+    p.epilogue = ep;
+    current_engine()->product(&p, x, w, y, workspace, dn_num_threads());
+}
+
+void convolution_backward_data_cpu(const conv_shape *s, const real *dy, const real *w, int add, real *dx, real *workspace)
+{
+    for (int phase_y = 0; phase_y < at_most(s->stride_y, s->h); ++phase_y) {
+        for (int phase_x = 0; phase_x < at_most(s->stride_x, s->w); ++phase_x) {
+            conv_product p = data_product(s, phase_y, phase_x);
+            p.add = add;
+            if (add && product_depth(&p) == 0) continue;
+            current_engine()->product(&p, dy, w, dx, workspace, dn_num_threads());
+        }
+    }
+}
+
+void convolution_backward_weights_cpu(const conv_shape *s, const real *x, const real *dy, real *dw, real *workspace)
+{
+    const conv_product p = forward_product(s);
+    current_engine()->gradient(&p, x, dy, dw, workspace, dn_num_threads());
+}
+
+/* total += a * b * c; 0 when that does not fit. */
+static int add_size(size_t *total, size_t a, size_t b, size_t c)
+{
+    size_t product;
+    return !__builtin_mul_overflow(a, b, &product) && !__builtin_mul_overflow(product, c, &product)
+        && !__builtin_add_overflow(*total, product, total);
+}
+
+/* Positions and rows of the column matrix are ints inside the engine. */
+static int fits_engine(const conv_shape *s)
+{
+    const int64_t reach = (int64_t)(s->size - 1) * s->dilation + 2 * (int64_t)s->pad;
+    const int64_t y = reach + (int64_t)s->out_h * s->stride_y + s->h, x = reach + (int64_t)s->out_w * s->stride_x + s->w;
+    size_t rows = 0, columns = 0;
+    return y < INT_MAX && x < INT_MAX && add_size(&rows, s->size, s->size, (size_t)s->c + s->n + s->groups) && rows < INT_MAX / MOST_ROWS
+        && add_size(&columns, s->out_h, s->out_w, 1) && columns < INT_MAX && (int64_t)s->h * s->w < INT_MAX;
+}
+
+size_t convolution_workspace(const conv_shape *s, int threads)
+{
+    if (!fits_engine(s)) return SIZE_MAX;
+    const conv_product p = forward_product(s);
+    const gradient_cut cut = cut_gradient(&p);
+    const size_t area = (size_t)s->size * s->size, tasks = (size_t)s->groups * cut.parts * cut.shares;
+    size_t forward = FILTER_UNIT, data = FILTER_UNIT, gradient = FILTER_UNIT;
+    const int fit = add_size(&forward, (size_t)s->groups * (p.filters + MOST_ROWS), p.channels, area)
+        && add_size(&data, (size_t)s->groups * (p.channels + MOST_ROWS), p.filters, area)
+        && add_size(&forward, threads, COLUMN_SCRATCH + (size_t)p.filters * PITCH, 1)
+        && add_size(&data, threads, COLUMN_SCRATCH + (size_t)p.channels * PITCH, 1)
+        && add_size(&gradient, cut.chunks > 1 ? tasks * cut.chunks : (size_t)threads, cut.rows, cut.ld)
+        && add_size(&gradient, threads, GRADIENT_SCRATCH, 1);
+    const size_t most = forward > data ? forward : data;
+    return !fit ? SIZE_MAX : most > gradient ? most : gradient;
+}

@@ -1,0 +1,56 @@
+/* The table of CPU kernels, the list of layer types, memory, and the number of threads. */
+#include "layer.h"
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const kernels cpu = {
+#define KERNEL(member, cpu, gpu, args) .member = cpu,
+#include "kernels.def"
+#undef KERNEL
+};
+const kernels *cpu_kernels(void) { return &cpu; }
+
+#define LAYER(name, ID) extern const layer_ops name##_ops;
+#include "layers.def"
+#undef LAYER
+const layer_ops *const layer_table[LAYER_TYPES] = {
+#define LAYER(name, ID) [ID] = &name##_ops,
+#include "layers.def"
+#undef LAYER
+};
+const char *get_layer_string(LAYER_TYPE t) { return t >= 0 && t < LAYER_TYPES ? layer_table[t]->name : ""; }
+
+static const char *const activation_names[ACTIVATIONS] = {
+#define ACTIVATION(name, ID) [ID] = #name,
+#include "activations.def"
+#undef ACTIVATION
+};
+const char *get_activation_string(ACTIVATION a) { return a >= 0 && a < ACTIVATIONS ? activation_names[a] : ""; }
+int get_activation(const char *name)
+{
+    for (int a = 0; a < ACTIVATIONS; ++a) {
+        if (!strcmp(name, activation_names[a])) return a;
+    }
+    return -1;
+}
+
+/* The one setting of the whole process: OpenMP's own belongs to the thread that sets it, and passes are called from several. */
+static int threads;
+void dn_set_num_threads(int n) { __atomic_store_n(&threads, n < 1 ? 1 : n, __ATOMIC_RELAXED); }
+int dn_num_threads(void)
+{
+    const int n = __atomic_load_n(&threads, __ATOMIC_RELAXED);
+    return n > 0 ? n : omp_get_max_threads();
+}
+
+void *dn_allocate(size_t bytes)
+{
+    const size_t whole = (bytes + 63) / 64 * 64;
+    void *memory = whole >= bytes ? aligned_alloc(64, whole ? whole : 64) : NULL;
+    if (memory) memset(memory, 0, whole);
+    return memory;
+}
+void dn_release(void *memory) { free(memory); }
+
+int dn_overflows(size_t a, size_t b, size_t *product) { return __builtin_mul_overflow(a, b, product); }

@@ -1,0 +1,102 @@
+/* Which engine runs, and how work is cut: by shape alone, the same for all engines and any number of threads. */
+#include "engine.h"
+
+/* Measured: making one value of the column matrix costs as much as this many multiply-adds. */
+#ifndef COPY_COST
+#define COPY_COST 5.0
+#endif
+
+static int forced_level = -1;   /* a hook for tests */
+
+#ifdef ENGINES_X86
+static const engine *const engines[] = {&engine_baseline, &engine_avx2, &engine_avx512};
+static int best_level(void)
+{
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")
+        && __builtin_cpu_supports("avx512dq")) return 2;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 1 : 0;
+}
+#else
+static const engine *const engines[] = {&engine_baseline};
+static int best_level(void) { return 0; }
+#endif
+
+static int current_level(void)
+{
+    const int forced = __atomic_load_n(&forced_level, __ATOMIC_RELAXED), best = best_level();
+    return forced >= 0 && forced < best ? forced : best;
+}
+const engine *current_engine(void) { return engines[current_level()]; }
+const char *dn_simd_level(void) { return current_engine()->name; }
+int dn_set_simd_level(int level)
+{
+    __atomic_store_n(&forced_level, level, __ATOMIC_RELAXED);
+    return current_level();
+}
+
+/* Number of columns by which the taps of an axis lie apart. */
+static int reach(const conv_axis *a) { return (a->taps - 1) * (a->step < 0 ? -a->step : a->step); }
+
+/* A layout whose strips serve all ky, and with share_x all kx; blocks 0 where it is not possible. */
+static column_layout shared_layout(const conv_product *p, int share_x)
+{
+    const int taps = p->y.taps * p->x.taps, width = p->x.out + (share_x ? reach(&p->x) : 0);
+    const int64_t area = (int64_t)p->y.out * width, halo = (int64_t)reach(&p->y) * width + (share_x ? reach(&p->x) : 0);
+    column_layout l = {.share_y = 1, .share_x = share_x, .width = width, .unit = taps};
+    const int strips = share_x ? 1 : p->x.taps;
+    if (p->y.stride != 1 || (share_x && p->x.stride != 1) || p->y.taps < 2 || taps == 0 || taps > DEPTH
+        || halo + PITCH > COLUMN_SCRATCH / strips || (COLUMNS + halo) / width + 2 > MOST_RUNS) return l;
+    const int lines = (int)(halo + COLUMNS + 2 * FILTER_UNIT - 1) / FILTER_UNIT;
+    l.halo = (int)halo;
+    l.pitch = (lines + (lines % 2 == 0)) * FILTER_UNIT;
+    if (strips * l.pitch > COLUMN_SCRATCH) return l;
+    const int channels = at_most(DEPTH / taps, COLUMN_SCRATCH / (strips * l.pitch));
+    l.steps = (int)pieces(p->channels, channels);
+    l.blocks = p->batch * pieces(area, COLUMNS);
+    return l;
+}
+
+static column_layout plain_layout(const conv_product *p)
+{
+    const int depth = product_depth(p), in_place = p->y.in == 1 && p->x.taps == 1 && p->y.taps == 1 && p->y.out == 1
+        && p->x.first == 0 && p->y.first == 0 && p->x.stride == 1 && p->x.out <= p->x.in && p->x.in < INT32_MAX / DEPTH;
+    return (column_layout){.in_place = in_place, .width = p->x.out, .pitch = PITCH, .unit = 1,
+        .steps = depth > DEPTH ? (int)pieces(depth, DEPTH) : 1,
+        .blocks = pieces((ptrdiff_t)p->batch * p->y.out * p->x.out, COLUMNS)};
+}
+
+/* An estimate of the work per channel and block of outputs: values copied (weighed against products by measurement), products
+ * with the columns that belong to no output, and tiles that must be stored piece by piece. */
+static double work(const conv_product *p, const column_layout *l)
+{
+    const double taps = p->y.taps * p->x.taps, strips = !l->share_y ? taps : l->share_x ? 1 : p->x.taps;
+    const double outputs = (double)p->y.out * p->x.out * p->batch, columns = (double)p->y.out * l->width * p->batch;
+    const double copied = strips * (columns + (double)l->halo * l->blocks * (l->share_y != 0));
+    return copied * COPY_COST + columns * taps * p->filters + (l->share_x ? outputs * p->filters * 3 : 0);
+}
+
+column_layout lay_columns(const conv_product *p)
+{
+    column_layout best = plain_layout(p);
+    for (int share_x = 0; share_x < 2; ++share_x) {
+        const column_layout l = shared_layout(p, share_x);
+        if (l.blocks && work(p, &l) < work(p, &best)) best = l;
+    }
+    return best;
+}
+
+/* Parts of at most DEPTH rows, then shares of at least 256 filters, then chunks of pixels until there are TASKS tasks. */
+gradient_cut cut_gradient(const conv_product *p)
+{
+    gradient_cut cut = {.layout = lay_columns(p)};
+    const int units = product_depth(p) / cut.layout.unit, lines = (int)pieces(p->filters, FILTER_UNIT);
+    cut.parts = cut.layout.steps;
+    const ptrdiff_t owned = (ptrdiff_t)p->groups * cut.parts;
+    cut.shares = owned >= TASKS ? 1 : at_most((int)pieces(p->filters, 256), (int)pieces(TASKS, owned));
+    const ptrdiff_t chunks = owned * cut.shares >= TASKS ? 1 : pieces(TASKS, owned * cut.shares);
+    cut.chunks = (int)(chunks < cut.layout.blocks ? chunks : cut.layout.blocks);
+    cut.rows = round_up((int)pieces(units, cut.parts) * cut.layout.unit, FILTER_UNIT);
+    const int filters = (int)pieces(lines, cut.shares);
+    cut.ld = (filters + (filters % 2 == 0)) * FILTER_UNIT;   /* an odd number of cache lines, as PITCH */
+    return cut;
+}

@@ -1,0 +1,296 @@
+/* Everything generic over a layer's options and arrays: make, shape, allocate, resize, free. */
+#include "layer.h"
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the rows that every layer has, before its own */
+static const array_spec common_arrays[] = {
+    ARRAY(layer, output, "output", shape_output, ACTIVATION, 0),
+    ARRAY(layer, delta, "delta", shape_output, ACTIVATION, TRAIN_ONLY),
+};
+enum { COMMON = sizeof common_arrays / sizeof *common_arrays };
+static const option_spec common_options[] = {
+    OPTION(layer, "learning_rate", learning_rate, REAL), OPTION(layer, "stopbackward", stopbackward, INT),
+    OPTION(layer, "onlyforward", onlyforward, INT),      OPTION(layer, "truth", truth_source, INT),
+    OPTION(layer, "adam", adam, INT),                    OPTION(layer, "velocity", velocity, INT),
+    OPTION(layer, "fused", fused, INT),                  END_OF_OPTIONS,
+};
+
+dn_shape dn_dims(int dims, int a, int b, int c, int d) { return (dn_shape){dims, {a, b, c, d}}; }
+dn_shape shape_output(const layer *l)
+{
+    return l->out_h > 0 ? dn_dims(4, l->batch, l->out_c, l->out_h, l->out_w) : dn_dims(2, l->batch, l->outputs, 0, 0);
+}
+dn_shape shape_input(const layer *l)
+{
+    return l->h > 0 ? dn_dims(4, l->batch, l->c, l->h, l->w) : dn_dims(2, l->batch, l->inputs, 0, 0);
+}
+
+array_spec dn_array_row(const layer *l, int i)
+{
+    static const array_spec none = END_OF_ARRAYS;
+    if (i < COMMON) return common_arrays[i];
+    return l->ops->arrays ? l->ops->arrays[i - COMMON] : none;
+}
+static void **array_field(const layer *l, const array_spec *row) { return (void **)((char *)l + row->offset); }
+real *dn_array_data(const layer *l, const array_spec *row) { return *array_field(l, row); }
+
+/* Values in the array; SIZE_MAX where the product does not fit. */
+size_t dn_array_count(const layer *l, const array_spec *row)
+{
+    const dn_shape s = row->shape(l);
+    size_t count = s.dims > 0;
+    for (int i = 0; i < s.dims; ++i) {
+        if (s.dim[i] < 0 || dn_overflows(count, (size_t)s.dim[i], &count)) return SIZE_MAX;
+    }
+    return count;
+}
+static size_t array_bytes(const layer *l, const array_spec *row)
+{
+    size_t bytes;
+    const size_t each = row->flags & IS_INT ? sizeof(int) : sizeof(real);
+    return dn_overflows(dn_array_count(l, row), each, &bytes) ? SIZE_MAX : bytes;
+}
+/* Is this array kept, given how the network trains? */
+static int array_wanted(const layer *l, const array_spec *row, int train)
+{
+    if (row->flags & BORROWED || (row->flags & TRAIN_ONLY && !train)) return 0;
+    if (row->role != ARRAY_MOMENT) return 1;
+    const size_t name = strlen(row->name);
+    return row->name[name - 1] == 'm' ? l->adam || l->velocity : l->adam;
+}
+
+/* ---- options */
+dn_status dn_take_options(const option_spec *options, void *to, const char *name, double value)
+{
+    for (const option_spec *o = options; o && o->name; ++o) {
+        if (strcmp(o->name, name)) continue;
+        char *field = (char *)to + o->offset;
+        if (o->kind == OPTION_REAL) *(real *)field = (real)value;
+        else if (o->kind == OPTION_INT && value >= INT_MIN && value <= INT_MAX && value == floor(value)) *(int *)field = (int)value;
+        else return dn_fail_option(o->name, "%s=%g: wanted a whole number within +-2147483647", name, value);
+        return DN_OK;
+    }
+    return DN_ERR_ARGUMENT;
+}
+dn_status set_layer_option(layer *l, const char *name, double value)
+{
+    dn_status status = dn_take_options(common_options, l, name, value);
+    if (status == DN_ERR_ARGUMENT) status = dn_take_options(l->ops->options, l, name, value);
+    return status == DN_ERR_ARGUMENT ? dn_fail(status, "[%s] has no option %s", l->ops->name, name) : status;
+}
+static const option_spec *find_option(const layer *l, const char *name)
+{
+    for (const option_spec *o = common_options; o->name; ++o) {
+        if (!strcmp(o->name, name)) return o;
+    }
+    for (const option_spec *o = l->ops->options; o && o->name; ++o) {
+        if (!strcmp(o->name, name)) return o;
+    }
+    return NULL;
+}
+double get_layer_option(const layer *l, const char *name)
+{
+    const option_spec *o = find_option(l, name);
+    if (!o || o->kind == OPTION_LIST) return NAN;
+    const char *field = (const char *)l + o->offset;
+    return o->kind == OPTION_REAL ? (double)*(const real *)field : *(const int *)field;
+}
+dn_status set_layer_list(layer *l, const char *name, const double *values, int n)
+{
+    const option_spec *o = find_option(l, name);
+    if (!o || o->kind != OPTION_LIST) return dn_fail(DN_ERR_ARGUMENT, "[%s] has no list %s", l->ops->name, name);
+    int_list *list = (int_list *)((char *)l + o->offset);
+    int *copy = dn_allocate((size_t)(n > 0 ? n : 1) * sizeof(int));
+    if (!copy) return dn_fail(DN_ERR_MEMORY, "no memory for %d values of %s", n, name);
+    for (int i = 0; i < n; ++i) copy[i] = (int)values[i];
+    dn_release(list->values);
+    *list = (int_list){n, copy};
+    return DN_OK;
+}
+dn_status dn_option_in(const layer *l, const char *key, double value, double low, double high)
+{
+    if (value >= low && value <= high) return DN_OK;
+    if (high >= INT_MAX) return dn_fail_option(key, "[%s] %s=%g: wanted at least %g", l->ops->name, key, value, low);
+    return dn_fail_option(key, "[%s] %s=%g: wanted %g to %g", l->ops->name, key, value, low, high);
+}
+
+/* ---- life of a layer */
+layer *new_layer(LAYER_TYPE type)
+{
+    const layer_ops *ops = type >= 0 && type < LAYER_TYPES ? layer_table[type] : NULL;
+    layer *l = ops ? dn_allocate(ops->size) : NULL;
+    if (!l) {
+        dn_fail(DN_ERR_MEMORY, ops ? "no memory for a layer" : "no such layer type: %d", type);
+        return NULL;
+    }
+    l->ops = ops;
+    l->type = type;
+    l->index = -1;
+    l->learning_rate = 1;
+    l->fused = 1;
+    return l;
+}
+
+dn_status dn_set_output(layer *l, int h, int w, int c)
+{
+    size_t outputs, all;
+    if (h < 1 || w < 1 || c < 1) {
+        return dn_fail(DN_ERR_OPTION, "[%s] would have an output of %dx%dx%d from an input of %dx%dx%d (height x width x channels)",
+                       l->ops->name, h, w, c, l->h, l->w, l->c);
+    }
+    if (dn_overflows((size_t)h * w, c, &outputs) || dn_overflows(outputs, l->batch, &all) || all > INT_MAX) {
+        return dn_fail(DN_ERR_OPTION, "[%s] would have a batch of %d outputs of %dx%dx%d: more than 2147483647 values",
+                       l->ops->name, l->batch, h, w, c);
+    }
+    l->out_h = h;
+    l->out_w = w;
+    l->out_c = c;
+    l->outputs = (int)outputs;
+    return DN_OK;
+}
+dn_status dn_require_image(const layer *l)
+{
+    if (l->h > 0 && l->w > 0 && l->c > 0) return DN_OK;
+    return dn_fail(DN_ERR_OPTION, "[%s] needs an image (height x width x channels), got %d plain inputs", l->ops->name, l->inputs);
+}
+
+/* A layer without an image (h = w = 0) has c plain inputs. */
+dn_status shape_layer(layer *l, network *net, int batch, int h, int w, int c)
+{
+    size_t inputs, all;
+    if (batch < 1 || c < 1 || h < 0 || w < 0 || (h > 0) != (w > 0)) {
+        return dn_fail(DN_ERR_ARGUMENT, "[%s] batch=%d h=%d w=%d c=%d: wanted positive sizes", l->ops->name, batch, h, w, c);
+    }
+    const size_t area = h > 0 ? (size_t)h * w : 1;
+    if (dn_overflows(area, c, &inputs) || dn_overflows(inputs, batch, &all) || all > INT_MAX) {
+        return dn_fail(DN_ERR_OPTION, "[%s] would have a batch of %d inputs of %dx%dx%d: more than 2147483647 values",
+                       l->ops->name, batch, h, w, c);
+    }
+    l->batch = batch;
+    l->h = h;
+    l->w = w;
+    l->c = c;
+    l->inputs = (int)inputs;
+    return l->ops->shape(l, net);
+}
+
+/* Allocates what is wanted and missing. Parameters are kept; other arrays are made anew (zeros) when their size may have changed. */
+static dn_status make_arrays(layer *l, int train)
+{
+    array_spec row;
+    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
+        void **field = array_field(l, &row);
+        if (!array_wanted(l, &row, train)) continue;
+        const size_t bytes = array_bytes(l, &row);
+        if (*field || bytes == 0) continue;
+        *field = bytes == SIZE_MAX ? NULL : dn_allocate(bytes);
+        if (!*field) return dn_fail(DN_ERR_MEMORY, "[%s] no memory for %s (%zu bytes)", l->ops->name, row.name, bytes);
+        if (row.role == ARRAY_PARAMETER && !strcmp(row.name, "scales")) {
+            cpu_kernels()->fill((int)dn_array_count(l, &row), 1, *field, 1);
+        }
+    }
+    return DN_OK;
+}
+static void drop_arrays(layer *l, array_role from_role)
+{
+    array_spec row;
+    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
+        void **field = array_field(l, &row);
+        if (row.role < from_role) continue;
+        if (!(row.flags & BORROWED)) dn_release(*field);
+        *field = NULL;
+    }
+}
+dn_status allocate_layer(layer *l, int train)
+{
+    l->train = train;
+    return make_arrays(l, train);
+}
+void initialize_layer(layer *l, uint64_t seed)
+{
+    if (l->ops->initialize) l->ops->initialize(l, seed);
+}
+void free_layer(layer *l)
+{
+    if (!l) return;
+    drop_arrays(l, ARRAY_PARAMETER);
+    for (const option_spec *o = l->ops->options; o && o->name; ++o) {
+        if (o->kind == OPTION_LIST) dn_release(((int_list *)((char *)l + o->offset))->values);
+    }
+    if (l->ops->release) l->ops->release(l);
+    dn_release(l);
+}
+
+/* Gives the layer an input of h x w; refused, without a change, where a parameter's size would change. */
+dn_status resize_layer(layer *l, network *net, int h, int w)
+{
+    size_t before[64];
+    array_spec row;
+    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) before[i] = dn_array_count(l, &row);
+    const int old_h = l->h, old_w = l->w;
+    dn_status status = shape_layer(l, net, l->batch, h, w, l->c);
+    for (int i = 0; status == DN_OK && (row = dn_array_row(l, i)).name; ++i) {
+        if (row.role <= ARRAY_STATISTIC && dn_array_count(l, &row) != before[i]) {
+            status = dn_fail(DN_ERR_OPTION, "[%s] cannot be resized: its %s would change from %zu to %zu values", l->ops->name,
+                             row.name, before[i], dn_array_count(l, &row));
+        }
+    }
+    if (status != DN_OK) {
+        shape_layer(l, net, l->batch, old_h, old_w, l->c);
+        return status;
+    }
+    drop_arrays(l, ARRAY_ACTIVATION);
+    return make_arrays(l, l->train);
+}
+
+/* ---- what others may know */
+static size_t layer_bytes(const layer *l, int train)
+{
+    size_t total = 0;
+    array_spec row;
+    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
+        const size_t bytes = array_wanted(l, &row, train) ? array_bytes(l, &row) : 0;
+        if (bytes == SIZE_MAX || __builtin_add_overflow(total, bytes, &total)) return SIZE_MAX;
+    }
+    return total;
+}
+layer_info get_layer_info(const layer *l)
+{
+    return (layer_info){
+        .type = l->type, .index = l->index, .batch = l->batch, .h = l->h, .w = l->w, .c = l->c, .inputs = l->inputs,
+        .out_h = l->out_h, .out_w = l->out_w, .out_c = l->out_c, .outputs = l->outputs, .truths = l->truths,
+        .has_cost = l->has_cost, .is_loss = l->ops->is_loss, .cost = l->cost,
+        .flops = l->ops->flops ? l->ops->flops(l) : 0, .bytes = layer_bytes(l, l->train),
+    };
+}
+int count_layer_arrays(const layer *l)
+{
+    int n = 0;
+    while (dn_array_row(l, n).name) ++n;
+    return n;
+}
+layer_array get_layer_array(const layer *l, int i)
+{
+    const array_spec row = dn_array_row(l, i);
+    const dn_shape s = row.shape(l);
+    layer_array a = {.name = row.name, .role = row.role, .is_int = (row.flags & IS_INT) != 0, .dims = s.dims,
+                     .count = dn_array_count(l, &row), .data = *array_field(l, &row)};
+    memcpy(a.dim, s.dim, sizeof a.dim);
+    return a;
+}
+
+/* ---- the passes by name: forward_batchnorm_layer and so on are the same two functions */
+dn_status forward_layer(layer *l, network *net)
+{
+    l->x = net->input;
+    return l->ops->forward(l, net);
+}
+dn_status backward_layer(layer *l, network *net) { return l->ops->backward(l, net); }
+#define LAYER(name, ID) \
+    dn_status forward_##name##_layer(layer *l, network *net) { return forward_layer(l, net); } \
+    dn_status backward_##name##_layer(layer *l, network *net) { return backward_layer(l, net); }
+#include "layers.def"
+#undef LAYER

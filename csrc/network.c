@@ -1,0 +1,273 @@
+/* The network: its layers in order, the passes over them, and who writes which delta first. */
+#include "layer.h"
+#include <limits.h>
+#include <math.h>
+#include <stddef.h>
+
+static const option_spec network_options[] = {
+    OPTION(network, "batch", batch, INT),           OPTION(network, "height", h, INT),
+    OPTION(network, "width", w, INT),               OPTION(network, "channels", c, INT),
+    OPTION(network, "inputs", inputs, INT),         OPTION(network, "subdivisions", subdivisions, INT),
+    OPTION(network, "fused", fused, INT),           OPTION(network, "policy", policy, INT),
+    OPTION(network, "learning_rate", learning_rate, REAL), OPTION(network, "learning_rate_min", learning_rate_min, REAL),
+    OPTION(network, "momentum", momentum, REAL),    OPTION(network, "decay", decay, REAL),
+    OPTION(network, "decay_l1", decay_l1, REAL),    OPTION(network, "max_gradient", max_gradient, REAL),
+    OPTION(network, "gamma", gamma, REAL),          OPTION(network, "scale", scale, REAL),
+    OPTION(network, "power", power, REAL),          OPTION(network, "step", step, INT),
+    OPTION(network, "burn_in", burn_in, INT),       OPTION(network, "max_batches", max_batches, INT),
+    OPTION(network, "sgdr_cycle", sgdr_cycle, INT), OPTION(network, "sgdr_mult", sgdr_mult, INT),
+    OPTION(network, "adam", adam, INT),             OPTION(network, "B1", b1, REAL),
+    OPTION(network, "B2", b2, REAL),                OPTION(network, "eps", eps, REAL),
+    END_OF_OPTIONS,
+};
+
+network *make_network(void)
+{
+    network *net = dn_allocate(sizeof(network));
+    if (!net) {
+        dn_fail(DN_ERR_MEMORY, "no memory for a network");
+        return NULL;
+    }
+    net->k = cpu_kernels();
+    net->batch = net->subdivisions = net->fused = 1;
+    net->learning_rate = (real).001;
+    net->momentum = (real).9;
+    net->decay = (real).0001;
+    net->power = 4;
+    net->gamma = net->scale = 1;
+    net->step = 1;
+    net->sgdr_mult = 2;
+    net->b1 = (real).9;
+    net->b2 = (real).999;
+    net->eps = (real)1e-7;
+    net->delta_live = &net->no_delta_live;
+    return net;
+}
+void free_network(network *net)
+{
+    if (!net) return;
+    dn_release(net->layers);
+    dn_release(net->workspace);
+    dn_release(net->steps);
+    dn_release(net->step_scales);
+    dn_release(net);
+}
+
+dn_status set_network_option(network *net, const char *name, double value)
+{
+    if (name[0] == 's' && name[1] == 'e' && name[2] == 'e' && name[3] == 'd' && !name[4]) {
+        net->seed = (uint64_t)value;
+        return DN_OK;
+    }
+    const dn_status status = dn_take_options(network_options, net, name, value);
+    return status == DN_ERR_ARGUMENT ? dn_fail(status, "[net] has no option %s", name) : status;
+}
+double get_network_option(const network *net, const char *name)
+{
+    for (const option_spec *o = network_options; o->name; ++o) {
+        const char *a = o->name, *b = name;
+        while (*a && *a == *b) ++a, ++b;
+        if (*a != *b) continue;
+        const char *field = (const char *)net + o->offset;
+        return o->kind == OPTION_REAL ? (double)*(const real *)field : *(const int *)field;
+    }
+    return NAN;
+}
+dn_status set_network_steps(network *net, const double *steps, const double *scales, int n)
+{
+    double *s = dn_allocate((size_t)(n > 0 ? n : 1) * sizeof *s), *f = dn_allocate((size_t)(n > 0 ? n : 1) * sizeof *f);
+    if (!s || !f) {
+        dn_release(s);
+        dn_release(f);
+        return dn_fail(DN_ERR_MEMORY, "no memory for %d steps", n);
+    }
+    for (int i = 0; i < n; ++i) s[i] = steps[i], f[i] = scales[i];
+    dn_release(net->steps);
+    dn_release(net->step_scales);
+    net->steps = s;
+    net->step_scales = f;
+    net->n_steps = n;
+    return DN_OK;
+}
+
+/* ---- building */
+static dn_status shape_after(network *net, layer *l, const layer *previous)
+{
+    if (!previous) {
+        const int image = net->h > 0;
+        return shape_layer(l, net, net->batch, image ? net->h : 0, image ? net->w : 0, image ? net->c : net->inputs);
+    }
+    const int image = previous->out_h > 0;
+    return shape_layer(l, net, net->batch, previous->out_h, previous->out_w, image ? previous->out_c : previous->outputs);
+}
+dn_status add_layer(network *net, layer *l)
+{
+    if (net->n == net->capacity) {
+        const int capacity = net->capacity ? 2 * net->capacity : 64;
+        layer **more = dn_allocate((size_t)capacity * sizeof *more);
+        if (!more) return dn_fail(DN_ERR_MEMORY, "no memory for a list of %d layers", capacity);
+        for (int i = 0; i < net->n; ++i) more[i] = net->layers[i];
+        dn_release(net->layers);
+        net->layers = more;
+        net->capacity = capacity;
+    }
+    const dn_status status = shape_after(net, l, net->n ? net->layers[net->n - 1] : NULL);
+    if (status != DN_OK) return status;
+    l->index = net->n;
+    net->layers[net->n++] = l;
+    return DN_OK;
+}
+
+static size_t largest_workspace(const network *net)
+{
+    size_t most = 0;
+    for (int i = 0; i < net->n; ++i) {
+        const layer *l = net->layers[i];
+        const size_t wanted = l->ops->workspace ? l->ops->workspace(l) : 0;
+        if (wanted > most) most = wanted;
+    }
+    return most;
+}
+size_t network_bytes(const network *net, int train)
+{
+    size_t total;
+    if (dn_overflows(largest_workspace(net), sizeof(real), &total)) return SIZE_MAX;
+    for (int i = 0; i < net->n; ++i) {
+        layer *l = net->layers[i];
+        const int before = l->train;
+        l->train = train;
+        const size_t bytes = get_layer_info(l).bytes;
+        l->train = before;
+        if (bytes == SIZE_MAX || __builtin_add_overflow(total, bytes, &total)) return SIZE_MAX;
+    }
+    return total;
+}
+dn_status allocate_network(network *net)
+{
+    for (int i = 0; i < net->n; ++i) {
+        const dn_status status = allocate_layer(net->layers[i], net->train);
+        if (status != DN_OK) return status;
+    }
+    return dn_workspace(net, largest_workspace(net)) ? DN_OK : DN_ERR_MEMORY;
+}
+dn_status resize_network(network *net, int h, int w)
+{
+    const int old_h = net->h, old_w = net->w;
+    net->h = h;
+    net->w = w;
+    for (int i = 0; i < net->n; ++i) {
+        const layer *previous = i ? net->layers[i - 1] : NULL;
+        const dn_status status = resize_layer(net->layers[i], net, previous ? previous->out_h : h, previous ? previous->out_w : w);
+        if (status == DN_OK) continue;
+        net->h = old_h;
+        net->w = old_w;
+        for (int j = 0; j < i; ++j) {   /* back to what fitted */
+            previous = j ? net->layers[j - 1] : NULL;
+            resize_layer(net->layers[j], net, previous ? previous->out_h : old_h, previous ? previous->out_w : old_w);
+        }
+        return status;
+    }
+    return dn_workspace(net, largest_workspace(net)) ? DN_OK : DN_ERR_MEMORY;
+}
+real *dn_workspace(network *net, size_t reals)
+{
+    if (net->workspace && reals <= net->workspace_size) return net->workspace;
+    size_t bytes;
+    real *more = dn_overflows(reals, sizeof(real), &bytes) ? NULL : dn_allocate(bytes);
+    if (!more) {
+        dn_fail(DN_ERR_MEMORY, "no memory for a workspace of %zu values", reals);
+        return NULL;
+    }
+    dn_release(net->workspace);
+    net->workspace = more;
+    net->workspace_size = reals;
+    return more;
+}
+
+/* ---- the passes */
+void set_network_input(network *net, const real *input) { net->input = net->net_input = input; }
+void set_network_truth(network *net, const real *truth) { net->truth = net->net_truth = truth; }
+void set_network_delta(network *net, real *delta, int add)
+{
+    net->delta = net->net_delta = delta;
+    net->net_delta_live = add;
+    net->delta_live = &net->net_delta_live;
+}
+void set_network_train(network *net, int train) { net->train = train; }
+uint64_t get_seen(const network *net) { return net->seen; }
+void set_seen(network *net, uint64_t seen) { net->seen = seen; }
+
+/* The first consumer of an output to arrive in a backward pass writes its delta, later ones add. */
+delta_sink input_sink(network *net)
+{
+    const delta_sink sink = {net->delta, *net->delta_live};
+    *net->delta_live = 1;
+    return sink;
+}
+delta_sink link_sink(network *net, int index)
+{
+    layer *l = net->layers[index];
+    const delta_sink sink = {l->ops->ends ? NULL : l->delta, l->delta_live};
+    l->delta_live = 1;
+    return sink;
+}
+
+dn_status forward_network(network *net)
+{
+    net->input = net->net_input;
+    net->truth = net->net_truth;
+    for (int i = 0; i < net->n; ++i) {
+        layer *l = net->layers[i];
+        l->delta_live = l->has_cost = 0;
+        const dn_status status = forward_layer(l, net);
+        if (status != DN_OK) return status;
+        net->input = l->output;
+        if (l->truth_source) net->truth = l->output;
+    }
+    return DN_OK;
+}
+
+/* Without a loss at the end the caller has written the last delta. An output that no loss depends on gets zeros. */
+dn_status backward_network(network *net)
+{
+    for (int i = net->n - 1; i >= 0; --i) {
+        layer *l = net->layers[i], *previous = i ? net->layers[i - 1] : NULL;
+        const int reached = l->delta_live || l->has_cost || i == net->n - 1;
+        if (l->stopbackward) break;
+        if (!reached && l->delta) net->k->fill(l->batch * l->outputs, 0, l->delta, 1);
+        if (l->onlyforward || !reached) continue;
+        net->input = previous ? previous->output : net->net_input;
+        net->delta = !previous ? net->net_delta : previous->ops->ends ? NULL : previous->delta;
+        net->delta_live = previous ? &previous->delta_live : &net->net_delta_live;
+        const dn_status status = backward_layer(l, net);
+        if (status != DN_OK) return status;
+    }
+    net->input = net->net_input;
+    net->delta = net->net_delta;
+    net->delta_live = &net->net_delta_live;
+    return DN_OK;
+}
+
+dn_status update_network(network *net)
+{
+    const dn_status status = dn_update_network_layers(net, get_current_rate(net));
+    ++net->updates;
+    return status;
+}
+
+void dn_loss(layer *l, network *net, const real *loss)
+{
+    net->k->sum(l->batch * l->outputs, loss, &l->cost);
+    l->has_cost = 1;
+}
+double network_cost(const network *net)
+{
+    double sum = 0;
+    int count = 0;
+    for (int i = 0; i < net->n; ++i) {
+        if (!net->layers[i]->has_cost) continue;
+        sum += net->layers[i]->cost;
+        ++count;
+    }
+    return count ? sum / count : 0;
+}

@@ -1,0 +1,95 @@
+/* The update of every parameter by its gradient. delta is the negative gradient, so updates are added. One step, with
+ * B images and rate r (the network's, times the layer's own factor):
+ *
+ *   SGD         u += -decay B w        w += (r / B) u        u *= momentum       (u: updates, gradient and momentum in one)
+ *   clipped     g = updates * min(1, max_gradient / |updates / B|)   v = momentum v + g - decay B w   w += (r / B) v
+ *   Adam        g = updates / B - decay w      m, v: moments of g    w += r m_hat / (sqrt(v_hat) + eps)
+ *   decay_l1    then w moves towards zero by r * decay_l1 and stops there (proximal step of lambda |w|)
+ *
+ * decay and decay_l1 concern weights, never biases or scales. Darknet's update_*_layer, and adam_update_gpu with the
+ * gradient divided by B, as SGD has it. */
+#include "layer.h"
+#include <math.h>
+
+typedef struct {
+    int batch, adam, clipped;
+    real rate, momentum, decay, decay_l1, clip, b1, b2, eps, t;
+} optimizer_step;
+
+/* A parameter's four rows stand together: values, updates, m, v. */
+static void update_parameter(const kernels *k, const layer *l, int row, const optimizer_step *s)
+{
+    array_spec rows[4];
+    real *data[4];
+    for (int i = 0; i < 4; ++i) {
+        rows[i] = dn_array_row(l, row + i);
+        data[i] = dn_array_data(l, &rows[i]);
+    }
+    const int n = (int)dn_array_count(l, &rows[0]), decays = (rows[0].flags & DECAYS) != 0;
+    const real decay = decays ? s->decay : 0, batch = (real)s->batch;
+    if (!n || !data[0] || !data[1]) return;
+    if (s->adam) {
+        k->adam_update(n, data[0], data[1], data[2], data[3], s->clip / batch, decay, s->rate, s->b1, s->b2, s->eps, s->t);
+    } else if (s->clipped) {
+        k->momentum_update(n, data[0], data[1], data[2], s->clip, s->rate / batch, decay * batch, s->momentum);
+    } else {
+        k->sgd_update(n, data[0], data[1], s->rate / batch, decay * batch, s->momentum);
+    }
+    if (decays && s->decay_l1 > 0) k->soft_threshold(n, s->rate * s->decay_l1, data[0]);
+}
+static void update_parameters(const kernels *k, const layer *l, const optimizer_step *s)
+{
+    array_spec row;
+    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
+        if (row.role == ARRAY_PARAMETER) update_parameter(k, l, i, s);
+    }
+}
+
+/* One step of SGD for a layer by hand. */
+dn_status update_layer(layer *l, int batch, real learning_rate, real momentum, real decay)
+{
+    if (batch < 1) return dn_fail(DN_ERR_ARGUMENT, "batch=%d: wanted at least 1", batch);
+    if (!l->train) return dn_fail(DN_ERR_ARGUMENT, "[%s] was made for inference: it has no updates", l->ops->name);
+    const optimizer_step s = {.batch = batch, .rate = learning_rate * l->learning_rate, .momentum = momentum, .decay = decay};
+    update_parameters(cpu_kernels(), l, &s);
+    return DN_OK;
+}
+dn_status update_batchnorm_layer(layer *l, int batch, real learning_rate, real momentum, real decay)
+{
+    return update_layer(l, batch, learning_rate, momentum, decay);
+}
+
+/* The Euclidean norm of the gradient of all layers, averaged over the batch. */
+static double gradient_norm(const network *net, int batch)
+{
+    double total = 0;
+    for (int i = 0; i < net->n; ++i) {
+        array_spec row;
+        for (int j = 0; (row = dn_array_row(net->layers[i], j)).name; ++j) {
+            double sum = 0;
+            const real *data = dn_array_data(net->layers[i], &row);
+            if (row.role != ARRAY_UPDATE || !data) continue;
+            net->k->sum_squares((int)dn_array_count(net->layers[i], &row), data, &sum);
+            total += sum;
+        }
+    }
+    return sqrt(total) / batch;
+}
+
+dn_status dn_update_network_layers(network *net, real rate)
+{
+    optimizer_step s = {.batch = net->batch * net->subdivisions, .adam = net->adam, .clipped = net->max_gradient > 0,
+                        .momentum = net->momentum, .decay = net->decay, .decay_l1 = net->decay_l1, .clip = 1,
+                        .b1 = net->b1, .b2 = net->b2, .eps = net->eps, .t = (real)(net->updates + 1)};
+    if (s.clipped) {
+        const double norm = gradient_norm(net, s.batch);
+        if (norm > net->max_gradient) s.clip = (real)(net->max_gradient / norm);
+    }
+    for (int i = 0; i < net->n; ++i) {
+        const layer *l = net->layers[i];
+        if (!l->train) return dn_fail(DN_ERR_ARGUMENT, "layer %d [%s] was made for inference: it has no updates", i, l->ops->name);
+        s.rate = rate * l->learning_rate;
+        update_parameters(net->k, l, &s);
+    }
+    return DN_OK;
+}

@@ -1,0 +1,57 @@
+/* Elementwise updates of parameters, and the sums that gradient clipping needs. */
+#include "parallel.h"
+#include "sums.h"
+#include <assert.h>
+#include <math.h>
+
+/* *sum = sum of x[i]^2. */
+void sum_squares_cpu(int n, const real *x, double *sum)
+{
+    assert(n >= 0 && sum);
+    *sum = square_row(x, 0, n);
+}
+
+/* updates -= decay w; w += rate updates; updates *= momentum. Darknet: update_convolutional_layer. */
+MULTIVERSION void sgd_update_cpu(int n, real *w, real *updates, real rate, real decay, real momentum)
+{
+    PARALLEL_FOR(n)
+    for (int i = 0; i < n; ++i) {
+        const real u = updates[i] - decay * w[i];
+        w[i] += rate * u;
+        updates[i] = momentum * u;
+    }
+}
+
+/* velocity += clip updates - decay w; w += rate velocity; velocity *= momentum; updates = 0. */
+MULTIVERSION void momentum_update_cpu(int n, real *w, real *updates, real *velocity, real clip, real rate, real decay, real momentum)
+{
+    PARALLEL_FOR(n)
+    for (int i = 0; i < n; ++i) {
+        const real v = velocity[i] + clip * updates[i] - decay * w[i];
+        w[i] += rate * v;
+        velocity[i] = momentum * v;
+        updates[i] = 0;
+    }
+}
+
+/* Adam, arXiv:1412.6980, Algorithm 1, on g = gradient_scale updates - decay w; updates = 0. t counts steps from 1. */
+MULTIVERSION void adam_update_cpu(int n, real *w, real *updates, real *m, real *v, real gradient_scale, real decay, real rate, real b1,
+                                  real b2, real eps, real t)
+{
+    const real first = (real)(1 / (1 - pow(b1, t))), second = (real)(1 / (1 - pow(b2, t)));
+    PARALLEL_FOR(n)
+    for (int i = 0; i < n; ++i) {
+        const real g = gradient_scale * updates[i] - decay * w[i];
+        m[i] = b1 * m[i] + (1 - b1) * g;
+        v[i] = b2 * v[i] + (1 - b2) * g * g;
+        w[i] += rate * (m[i] * first) / ((real)sqrt(v[i] * second) + eps);
+        updates[i] = 0;
+    }
+}
+
+/* w moves towards zero by threshold and stops there: the proximal step of an L1 penalty. */
+MULTIVERSION void soft_threshold_cpu(int n, real threshold, real *w)
+{
+    PARALLEL_FOR(n)
+    for (int i = 0; i < n; ++i) w[i] = w[i] > threshold ? w[i] - threshold : w[i] < -threshold ? w[i] + threshold : 0;
+}

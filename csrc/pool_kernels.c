@@ -1,0 +1,242 @@
+/* Pooling, resampling, cropping and pjreddie's shortcut: kernels that move values between maps. A plane is one channel of one image. */
+#include "parallel.h"
+#include <assert.h>
+#include <float.h>
+#include <string.h>
+
+static int larger(int a, int b) { return a > b ? a : b; }
+static int smaller(int a, int b) { return a < b ? a : b; }
+static void zero(real *x, size_t n) { memset(x, 0, n * sizeof(real)); }
+
+/* ---- max pooling */
+
+/* The common window of 2x2 with stride 2 and no offset; rows of the output have both input rows, the last column may have one. */
+MULTIVERSION static void maxpool_pairs(const real *above, const real *below, int pairs, real *y)
+{
+    for (int i = 0; i < pairs; ++i) {
+        const real a = above[2 * i] > above[2 * i + 1] ? above[2 * i] : above[2 * i + 1];
+        const real b = below[2 * i] > below[2 * i + 1] ? below[2 * i] : below[2 * i + 1];
+        y[i] = a > b ? a : b;
+    }
+}
+MULTIVERSION static void maxpool_pairs_indexed(const real *above, const real *below, int pairs, int first, int w, real *y, int *indexes)
+{
+    for (int i = 0; i < pairs; ++i) {
+        real best = above[2 * i];
+        int at = 0;
+        at = above[2 * i + 1] > best ? 1 : at;
+        best = above[2 * i + 1] > best ? above[2 * i + 1] : best;
+        at = below[2 * i] > best ? w : at;
+        best = below[2 * i] > best ? below[2 * i] : best;
+        at = below[2 * i + 1] > best ? w + 1 : at;
+        best = below[2 * i + 1] > best ? below[2 * i + 1] : best;
+        y[i] = best;
+        indexes[i] = first + 2 * i + at;
+    }
+}
+/* One window; the first of equal values wins. */
+static void maxpool_window(const real *plane, const pool_shape *s, int oy, int ox, real *best, int *at)
+{
+    const int y0 = oy * s->stride_y - s->offset, x0 = ox * s->stride_x - s->offset;
+    const int y1 = smaller(y0 + s->size, s->h), x1 = smaller(x0 + s->size, s->w);
+    *best = -FLT_MAX;
+    *at = larger(y0, 0) * s->w + larger(x0, 0);
+    for (int y = larger(y0, 0); y < y1; ++y) {
+        for (int x = larger(x0, 0); x < x1; ++x) {
+            const real v = plane[(size_t)y * s->w + x];
+            if (v > *best) *best = v, *at = y * s->w + x;
+        }
+    }
+}
+static void maxpool_row(const real *plane, const pool_shape *s, int first, int oy, real *y, int *indexes)
+{
+    int ox = 0;
+    if (s->size == 2 && s->stride_x == 2 && s->stride_y == 2 && s->offset == 0 && 2 * oy + 1 < s->h) {
+        const real *above = plane + (size_t)2 * oy * s->w;
+        ox = smaller(s->w / 2, s->out_w);
+        if (indexes) maxpool_pairs_indexed(above, above + s->w, ox, first + 2 * oy * s->w, s->w, y, indexes);
+        else maxpool_pairs(above, above + s->w, ox, y);
+    }
+    for (; ox < s->out_w; ++ox) {
+        int at;
+        maxpool_window(plane, s, oy, ox, y + ox, &at);
+        if (indexes) indexes[ox] = first + at;
+    }
+}
+/* y = the largest of each window; indexes (or NULL) = where in x it stood. */
+void maxpool_forward_cpu(const real *x, const pool_shape *s, real *y, int *indexes)
+{
+    const int area = s->h * s->w, out = s->out_h * s->out_w;
+    PARALLEL_FOR((size_t)s->batch *s->c *out)
+    for (int p = 0; p < s->batch * s->c; ++p) {
+        for (int oy = 0; oy < s->out_h; ++oy) {
+            const size_t row = (size_t)p * out + (size_t)oy * s->out_w;
+            maxpool_row(x + (size_t)p * area, s, p * area, oy, y + row, indexes ? indexes + row : NULL);
+        }
+    }
+}
+/* dx at the place of each maximum gets its delta; windows may share one. */
+void maxpool_backward_cpu(const real *delta, const int *indexes, const pool_shape *s, int add, real *dx)
+{
+    const int area = s->h * s->w, out = s->out_h * s->out_w;
+    PARALLEL_FOR((size_t)s->batch *s->c *area)
+    for (int p = 0; p < s->batch * s->c; ++p) {
+        if (!add) zero(dx + (size_t)p * area, area);
+        for (int i = p * out; i < (p + 1) * out; ++i) dx[indexes[i]] += delta[i];
+    }
+}
+
+/* ---- mean pooling */
+
+typedef struct {
+    int y0, y1, x0, x1;
+} window;
+static window window_of(const pool_shape *s, int oy, int ox)
+{
+    const int y = oy * s->stride_y - s->offset, x = ox * s->stride_x - s->offset;
+    return (window){larger(y, 0), smaller(y + s->size, s->h), larger(x, 0), smaller(x + s->size, s->w)};
+}
+/* y = the mean of each window's values inside the image. */
+void local_avgpool_forward_cpu(const real *x, const pool_shape *s, real *y)
+{
+    PARALLEL_FOR((size_t)s->batch *s->c *s->out_h *s->out_w)
+    for (int p = 0; p < s->batch * s->c; ++p) {
+        const real *plane = x + (size_t)p * s->h * s->w;
+        for (int o = 0; o < s->out_h * s->out_w; ++o) {
+            const window v = window_of(s, o / s->out_w, o % s->out_w);
+            real sum = 0;
+            for (int i = v.y0; i < v.y1; ++i) {
+                for (int j = v.x0; j < v.x1; ++j) sum += plane[(size_t)i * s->w + j];
+            }
+            y[(size_t)p * s->out_h * s->out_w + o] = sum / (real)((v.y1 - v.y0) * (v.x1 - v.x0));
+        }
+    }
+}
+void local_avgpool_backward_cpu(const real *delta, const pool_shape *s, int add, real *dx)
+{
+    PARALLEL_FOR((size_t)s->batch *s->c *s->h *s->w)
+    for (int p = 0; p < s->batch * s->c; ++p) {
+        real *plane = dx + (size_t)p * s->h * s->w;
+        if (!add) zero(plane, (size_t)s->h * s->w);
+        for (int o = 0; o < s->out_h * s->out_w; ++o) {
+            const window v = window_of(s, o / s->out_w, o % s->out_w);
+            const real share = delta[(size_t)p * s->out_h * s->out_w + o] / (real)((v.y1 - v.y0) * (v.x1 - v.x0));
+            for (int i = v.y0; i < v.y1; ++i) {
+                for (int j = v.x0; j < v.x1; ++j) plane[(size_t)i * s->w + j] += share;
+            }
+        }
+    }
+}
+/* y[r] = mean of x[r, i] over spatial. */
+MULTIVERSION void avgpool_forward_cpu(const real *x, int rows, int spatial, real *y)
+{
+    PARALLEL_FOR((size_t)rows *spatial)
+    for (int r = 0; r < rows; ++r) {
+        double sum = 0;
+        for (int i = 0; i < spatial; ++i) sum += x[(size_t)r * spatial + i];
+        y[r] = (real)(sum / spatial);
+    }
+}
+MULTIVERSION void avgpool_backward_cpu(const real *delta, int rows, int spatial, int add, real *dx)
+{
+    PARALLEL_FOR((size_t)rows *spatial)
+    for (int r = 0; r < rows; ++r) {
+        real *row = dx + (size_t)r * spatial;
+        const real share = delta[r] / (real)spatial;
+        for (int i = 0; i < spatial; ++i) row[i] = (add ? row[i] : 0) + share;
+    }
+}
+
+/* ---- upsampling: y (planes, h * stride, w * stride) = or += scale * x (planes, h, w), nearest */
+void upsample_forward_cpu(const real *x, int planes, int h, int w, int stride, real scale, int add, real *y)
+{
+    const size_t wide = (size_t)w * stride;
+    PARALLEL_FOR((size_t)planes *h *wide *stride)
+    for (int r = 0; r < planes * h; ++r) {
+        for (int j = 0; j < stride; ++j) {
+            real *row = y + ((size_t)r * stride + j) * wide;
+            for (size_t i = 0; i < wide; ++i) row[i] = (add ? row[i] : 0) + scale * x[(size_t)r * w + i / stride];
+        }
+    }
+}
+/* dx (planes, h, w) = or += scale * the sum of each square of delta (planes, h * stride, w * stride). */
+void upsample_backward_cpu(const real *delta, int planes, int h, int w, int stride, real scale, int add, real *dx)
+{
+    const size_t wide = (size_t)w * stride;
+    PARALLEL_FOR((size_t)planes *h *wide *stride)
+    for (int r = 0; r < planes * h; ++r) {
+        for (int i = 0; i < w; ++i) {
+            real sum = 0;
+            for (int j = 0; j < stride; ++j) {
+                const real *from = delta + ((size_t)r * stride + j) * wide + (size_t)i * stride;
+                for (int k = 0; k < stride; ++k) sum += from[k];
+            }
+            real *to = dx + (size_t)r * w + i;
+            *to = (add ? *to : 0) + scale * sum;
+        }
+    }
+}
+
+/* ---- pjreddie's shortcut (shortcut_cpu): where maps differ in size, every stride-th element of the larger meets one of the smaller */
+typedef struct {
+    int stride, sample, w, h, c;
+} overlap;
+static overlap overlap_of(const overlap_shape *s)
+{
+    return (overlap){larger(s->w1 / s->w2, 1), larger(s->w2 / s->w1, 1), smaller(s->w1, s->w2), smaller(s->h1, s->h2),
+                     smaller(s->c1, s->c2)};
+}
+/* Runs body for every pair: `in` indexes the source (w1, h1, c1), `out` the layer's own array (w2, h2, c2). */
+#define EACH_PAIR(s, body) \
+    const overlap o = overlap_of(s); \
+    PARALLEL_FOR((size_t)(s)->batch *o.c *o.h *o.w) \
+    for (int p = 0; p < (s)->batch * o.c; ++p) { \
+        const int b = p / o.c, k = p % o.c; \
+        for (int j = 0; j < o.h; ++j) { \
+            for (int i = 0; i < o.w; ++i) { \
+                const size_t in = (size_t)i * o.stride + (s)->w1 * ((size_t)j * o.stride + (s)->h1 * ((size_t)k + (size_t)(s)->c1 * b)); \
+                const size_t out = (size_t)i * o.sample + (s)->w2 * ((size_t)j * o.sample + (s)->h2 * ((size_t)k + (size_t)(s)->c2 * b)); \
+                body; \
+            } \
+        } \
+    }
+/* out = alpha out + beta from, on the overlap. */
+void shortcut_overlap_cpu(const overlap_shape *s, const real *from, real alpha, real beta, real *out_values)
+{
+    EACH_PAIR(s, out_values[out] = alpha * out_values[out] + beta * from[in])
+}
+/* Its derivative at the source: to += beta delta on the overlap. */
+void shortcut_overlap_from_cpu(const overlap_shape *s, const real *delta, real beta, real *to)
+{
+    EACH_PAIR(s, to[in] += beta * delta[out])
+}
+/* What alpha adds to the derivative at the layer's input: to += (alpha - 1) delta on the overlap. */
+void shortcut_overlap_input_cpu(const overlap_shape *s, const real *delta, real alpha, real *to)
+{
+    EACH_PAIR(s, (void)in; to[out] += (alpha - 1) * delta[out])
+}
+
+/* ---- crop: y (planes, out_h, out_w) = scale * a part of x (planes, h, w) + shift, mirrored if flip */
+void crop_forward_cpu(const real *x, int planes, int h, int w, int out_h, int out_w, int top, int left, int flip, real scale, real shift,
+                      real *y)
+{
+    assert(top >= 0 && left >= 0 && top + out_h <= h && left + out_w <= w);
+    PARALLEL_FOR((size_t)planes *out_h *out_w)
+    for (int r = 0; r < planes * out_h; ++r) {
+        const real *from = x + ((size_t)(r / out_h) * h + top + r % out_h) * w + left;
+        for (int i = 0; i < out_w; ++i) y[(size_t)r * out_w + i] = scale * from[flip ? out_w - 1 - i : i] + shift;
+    }
+}
+void crop_backward_cpu(const real *delta, int planes, int h, int w, int out_h, int out_w, int top, int left, int flip, real scale, int add,
+                       real *dx)
+{
+    PARALLEL_FOR((size_t)planes *h *w)
+    for (int p = 0; p < planes; ++p) {
+        if (!add) zero(dx + (size_t)p * h * w, (size_t)h * w);
+        for (int j = 0; j < out_h; ++j) {
+            real *to = dx + ((size_t)p * h + top + j) * w + left;
+            const real *from = delta + ((size_t)p * out_h + j) * out_w;
+            for (int i = 0; i < out_w; ++i) to[flip ? out_w - 1 - i : i] += scale * from[i];
+        }
+    }
+}

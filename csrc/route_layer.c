@@ -1,0 +1,86 @@
+/* [route]: the outputs of earlier layers one after another in channels; with groups, only part group_id of each. */
+#include "layer.h"
+
+typedef struct {
+    layer base;
+    int_list layers;
+    int groups, group_id;
+} route_layer;
+#define SELF(l) route_layer *self = (route_layer *)(l)
+
+static const option_spec route_options[] = {
+    OPTION(route_layer, "layers", layers, LIST), OPTION(route_layer, "groups", groups, INT),
+    OPTION(route_layer, "group_id", group_id, INT), END_OF_OPTIONS,
+};
+
+static dn_status check_part(const layer *l, const route_layer *self, const layer *from, const layer *first)
+{
+    if (from->out_h != first->out_h || from->out_w != first->out_w) {
+        return dn_fail_option("layers", "[route] layers %d and %d have maps of %dx%d and %dx%d: wanted the same size", first->index,
+                              from->index, first->out_w, first->out_h, from->out_w, from->out_h);
+    }
+    const int channels = from->out_h > 0 ? from->out_c : from->outputs;
+    if (channels % self->groups) {
+        return dn_fail_option("groups", "[route] groups=%d: wanted a divisor of the %d channels of layer %d", self->groups, channels,
+                              from->index);
+    }
+    (void)l;
+    return DN_OK;
+}
+static dn_status route_shape(layer *l, network *net)
+{
+    SELF(l);
+    int64_t channels = 0;
+    const int above = l->index >= 0 ? l->index : net ? net->n : 0;
+    if (self->groups == 0) self->groups = 1;
+    dn_status status = dn_option_in(l, "groups", self->groups, 1, 2147483646);
+    if (status == DN_OK) status = dn_option_in(l, "group_id", self->group_id, 0, self->groups - 1);
+    if (status != DN_OK) return status;
+    if (!self->layers.n) return dn_fail_option("layers", "[route] layers: wanted at least one");
+    for (int i = 0; i < self->layers.n; ++i) {
+        const int index = self->layers.values[i];
+        if (index < 0 || index >= above) return dn_fail_option("layers", "[route] layer %d: wanted 0 to %d", index, above - 1);
+        const layer *from = net->layers[index];
+        status = check_part(l, self, from, net->layers[self->layers.values[0]]);
+        if (status != DN_OK) return status;
+        channels += (from->out_h > 0 ? from->out_c : from->outputs) / self->groups;
+    }
+    const layer *first = net->layers[self->layers.values[0]];
+    if (channels > INT32_MAX) return dn_fail_option("layers", "[route] would have %lld channels", (long long)channels);
+    return dn_set_output(l, first->out_h > 0 ? first->out_h : 1, first->out_h > 0 ? first->out_w : 1, (int)channels);
+}
+static dn_status route_forward(layer *l, network *net)
+{
+    SELF(l);
+    int offset = 0;
+    for (int i = 0; i < self->layers.n; ++i) {
+        const layer *from = net->layers[self->layers.values[i]];
+        const int part = from->outputs / self->groups;
+        net->k->copy_rows(l->batch, part, from->output + (size_t)part * self->group_id, from->outputs, 0, l->output + offset, l->outputs);
+        offset += part;
+    }
+    return DN_OK;
+}
+static dn_status route_backward(layer *l, network *net)
+{
+    SELF(l);
+    int offset = 0;
+    for (int i = 0; i < self->layers.n; ++i) {
+        const layer *from = net->layers[self->layers.values[i]];
+        const int part = from->outputs / self->groups;
+        delta_sink sink = link_sink(net, self->layers.values[i]);
+        if (sink.to && !sink.add && self->groups > 1) {   /* the other parts get nothing from here */
+            net->k->fill(l->batch * from->outputs, 0, sink.to, 1);
+            sink.add = 1;
+        }
+        if (sink.to) {
+            net->k->copy_rows(l->batch, part, l->delta + offset, l->outputs, sink.add, sink.to + (size_t)part * self->group_id, from->outputs);
+        }
+        offset += part;
+    }
+    return DN_OK;
+}
+const layer_ops route_ops = {
+    .name = "route", .size = sizeof(route_layer), .options = route_options, .shape = route_shape, .forward = route_forward,
+    .backward = route_backward,
+};

@@ -1,0 +1,107 @@
+/* Register tiles: the innermost product of the engine. A tile is ROWS x (VECS * LANES) outputs held in registers while the depth
+ * runs; every loop above it only brings the operands near. Body of an engine: included once per generation of processors. */
+#include "engine.h"
+#include "vec.h"
+
+/* The largest tile: sums, one row of b and one value of a must fit the registers (16, or 32 with AVX-512). */
+#if VEC_BYTES == 64
+#define ROWS 8
+#define VECS 3
+#else
+#define ROWS 6
+#define VECS 2
+#endif
+enum { WIDTH = VECS * LANES };
+_Static_assert(ROWS <= MOST_ROWS && (int)WIDTH <= (int)MOST_WIDTH && COLUMNS % WIDTH == 0, "bounds of engine.h");
+
+/* sum (rows, vecs) becomes activation(scale * sum + shift), row i being filter `filter` + i. */
+INLINE void finish(int rows, int vecs, const conv_epilogue *ep, int filter, vec sum[])
+{
+    if (ep->scale) EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] *= ep->scale[filter + i]; }
+    if (ep->shift) EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] += ep->shift[filter + i]; }
+    if (ep->activation == RELU) EACH(i, rows * vecs) sum[i] = where_positive(sum[i], sum[i], (vec){0});
+    if (ep->activation == LEAKY) EACH(i, rows * vecs) sum[i] = where_positive(sum[i], sum[i], (real).1 * sum[i]);
+}
+
+INLINE void load_tile(int rows, int vecs, const real *c, ptrdiff_t ldc, vec sum[])
+{
+    EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] = load(c + i * ldc + v * LANES); }
+}
+INLINE void store_tile(int rows, int vecs, real *c, ptrdiff_t ldc, const vec sum[])
+{
+    EACH(i, rows) { EACH(v, vecs) store(c + i * ldc + v * LANES, sum[i * vecs + v]); }
+}
+INLINE void add_tile(int rows, int vecs, const real *c, ptrdiff_t ldc, vec sum[])
+{
+    EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] += load(c + i * ldc + v * LANES); }
+}
+
+/* The product of the forward pass. c (rows, vecs * LANES; distance ldc) = or, with add, += a * b, then the epilogue. a is a panel
+ * (depth, ROWS) of weights; row k of b begins at b + row[k]. rows and vecs are constants, so that `sum` lives in registers. */
+INLINE void packed(int rows, int vecs, int depth, const real *a, const real *b, const int *row, real *c, ptrdiff_t ldc, int add,
+    const conv_epilogue *ep, int filter)
+{
+    vec sum[ROWS * VECS];
+    EACH(i, rows) { EACH(v, vecs) __builtin_prefetch(c + i * ldc + v * LANES, 1); }   /* until the sums are ready, c has come */
+    EACH(i, rows * vecs) sum[i] = (vec){0};
+    for (int k = 0; k < depth; ++k, a += ROWS) {
+        vec column[VECS];
+        EACH(v, vecs) column[v] = load(b + row[k] + v * LANES);
+        EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] += a[i] * column[v]; }
+    }
+    if (add) add_tile(rows, vecs, c, ldc, sum);
+    if (ep) finish(rows, vecs, ep, filter, sum);
+    store_tile(rows, vecs, c, ldc, sum);
+}
+
+/* The product of the weight gradient. c (rows, vecs * LANES; distance ldc) += a * b: row i of a begins at a + row[i] and has depth
+ * values, b is a panel (depth, WIDTH). */
+INLINE void turned(int rows, int vecs, int depth, const real *a, const int *row, const real *b, real *c, ptrdiff_t ldc)
+{
+    const real *from[ROWS];
+    vec sum[ROWS * VECS];
+    EACH(i, rows) from[i] = a + row[i];
+    load_tile(rows, vecs, c, ldc, sum);
+    for (int k = 0; k < depth; ++k, b += WIDTH) {
+        vec column[VECS];
+        EACH(v, vecs) column[v] = load(b + v * LANES);
+        EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] += from[i][k] * column[v]; }
+    }
+    store_tile(rows, vecs, c, ldc, sum);
+}
+
+/* A function for every size up to ROWS x VECS, and tables of them: packed_tiles[rows - 1][vecs - 1]. */
+typedef void (*packed_tile)(int depth, const real *a, const real *b, const int *row, real *c, ptrdiff_t ldc, int add,
+    const conv_epilogue *ep, int filter);
+typedef void (*turned_tile)(int depth, const real *a, const int *row, const real *b, real *c, ptrdiff_t ldc);
+#define TILE(rows, vecs) \
+    static void packed_##rows##x##vecs(int depth, const real *a, const real *b, const int *row, real *c, ptrdiff_t ldc, int add, \
+        const conv_epilogue *ep, int filter) \
+    { \
+        packed(rows, vecs, depth, a, b, row, c, ldc, add, ep, filter); \
+    } \
+    static void turned_##rows##x##vecs(int depth, const real *a, const int *row, const real *b, real *c, ptrdiff_t ldc) \
+    { \
+        turned(rows, vecs, depth, a, row, b, c, ldc); \
+    }
+#if VEC_BYTES == 64
+#define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3)
+#define NAMES(family, rows) {family##_##rows##x1, family##_##rows##x2, family##_##rows##x3}
+TILES(7)
+TILES(8)
+#define LAST_NAMES(family) , NAMES(family, 7), NAMES(family, 8)
+#else
+#define TILES(rows) TILE(rows, 1) TILE(rows, 2)
+#define NAMES(family, rows) {family##_##rows##x1, family##_##rows##x2}
+#define LAST_NAMES(family)
+#endif
+TILES(1)
+TILES(2)
+TILES(3)
+TILES(4)
+TILES(5)
+TILES(6)
+#define FAMILY(family) \
+    { NAMES(family, 1), NAMES(family, 2), NAMES(family, 3), NAMES(family, 4), NAMES(family, 5), NAMES(family, 6) LAST_NAMES(family) }
+static const packed_tile packed_tiles[ROWS][VECS] = FAMILY(packed);
+static const turned_tile turned_tiles[ROWS][VECS] = FAMILY(turned);

@@ -1,0 +1,46 @@
+"""darknetpy: Darknet's networks, trained, run and measured from Python.
+
+>>> import numpy as np, darknetpy as dn
+>>> l = dn.make_batchnorm_layer(batch=4, w=6, h=6, c=3)       # one layer, by hand
+>>> net = dn.load_network("fashion-mnist.cfg")                # a network from a .cfg
+
+Layers by hand: :mod:`darknetpy.layers`; single kernels: :mod:`darknetpy.kernels`; the command line: ``darknetpy --help``.
+"""
+from __future__ import annotations
+
+from darknetpy import kernels
+from darknetpy.builder import load_network
+from darknetpy.core import core as _core
+from darknetpy.errors import (ArgumentError, CfgError, DarknetError, DataError, DeviceError, OutOfMemory, WeightsError)
+from darknetpy.layer import Layer
+from darknetpy.layers import *  # noqa: F403  make_, forward_, backward_, update_ and resize_ of every layer type
+from darknetpy.layers import __all__ as _layer_functions
+from darknetpy.network import Network
+from darknetpy.threads import get_num_threads, set_num_threads
+
+__version__ = "0.1.0"
+
+
+def load_checkpoint(path):
+    """Load what :meth:`Network.save_checkpoint` wrote: a network ready to go on training, bit for bit.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    WeightsError
+        The file is damaged or not a checkpoint.
+    """
+    from darknetpy.checkpoint import load_checkpoint as load
+
+    return load(path)
+
+
+__all__ = ["ArgumentError", "CfgError", "DarknetError", "DataError", "DeviceError", "Layer", "Network", "OutOfMemory", "WeightsError",
+           "get_num_threads", "kernels", "load_checkpoint", "load_network", "set_num_threads", *_layer_functions]

@@ -1,0 +1,45 @@
+"""Builds the extension module darknetpy._darknet: the cdef is csrc/darknet.h itself, after the C preprocessor."""
+from __future__ import annotations
+
+import glob
+import os
+import shlex
+import subprocess
+import sysconfig
+
+import cffi
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CSRC = os.path.join(ROOT, "csrc")
+# The GNU dialect: its default lets the compiler fuse a*b + c into one rounding, on which the kernels' speed rests.
+COMPILE = ["-std=gnu11", "-O3", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wextra"]
+LINK = ["-fopenmp"]
+
+
+def compiler():
+    """Return the C compiler's command as a list: $CC, else the one Python was built with, else cc."""
+    return shlex.split(os.environ.get("CC") or (sysconfig.get_config_var("CC") or "cc").split()[0])
+
+
+def declarations(*defines):
+    """Return darknet.h as cffi's cdef wants it; `defines` are preprocessor symbols, such as DARKNET_DOUBLE."""
+    command = compiler() + ["-E", "-P", "-DDARKNET_CDEF", *(f"-D{d}" for d in defines), os.path.join(CSRC, "darknet.h")]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def sources():
+    """Return the C files, relative to the project's root, in a fixed order."""
+    return [os.path.relpath(path, ROOT) for path in sorted(glob.glob(os.path.join(CSRC, "*.c")))]
+
+
+def builder():
+    """Return the cffi builder of darknetpy._darknet."""
+    ffi = cffi.FFI()
+    ffi.cdef(declarations())
+    extra = shlex.split(os.environ.get("DARKNETPY_CFLAGS", ""))   # the sanitizer and coverage builds of the Makefile
+    ffi.set_source("darknetpy._darknet", '#include "darknet.h"', sources=sources(), include_dirs=["csrc"],
+                   extra_compile_args=COMPILE + extra, extra_link_args=LINK + extra, py_limited_api=True)
+    return ffi
+
+
+ffi = builder()

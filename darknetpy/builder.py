@@ -1,0 +1,229 @@
+"""From a .cfg to a network, and back: what the option table says becomes options of the core's layers."""
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from darknetpy.cfg import Option, Section, format_cfg, parse_cfg
+from darknetpy.core import OptionError, core as default_core
+from darknetpy.dialects import dialect_value
+from darknetpy.errors import ArgumentError, OutOfMemory
+from darknetpy.layer import Layer, activation_number
+from darknetpy.memory import available_bytes, human_bytes
+from darknetpy.network import Network
+from darknetpy.paths import find_beside, find_cfg
+from darknetpy.sections import SECTIONS, format_value, resolve
+
+_NET_NUMBERS = ("learning_rate", "learning_rate_min", "momentum", "decay", "decay_l1", "max_gradient", "gamma", "scale", "power", "step",
+                "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult", "adam", "B1", "B2", "eps", "seed")
+
+
+def load_network(cfg, weights=None, batch=None, device="cpu", train=False, batchnorm=None, dialect=None, lenient=False, *,
+                 core=default_core):
+    """Build a network from a Darknet .cfg file.
+
+    Parameters
+    ----------
+    cfg : str or path
+        The file; a bare name that is no file here is looked for among the cfgs that come with the package.
+    weights : str or path, optional
+        A .weights file to load; its header helps to tell the dialect.
+    batch : int, optional
+        Rows of one forward pass, time steps included.  None: 1 for inference, batch / subdivisions of the cfg for training,
+        times time_steps.
+    device : str
+        ``"cpu"``.
+    train : bool
+        Whether to keep what training needs: deltas, updates, batch statistics.
+    batchnorm : {"paper", "darknet"}, optional
+        Formulas of batch normalization; None: what [net] says, else the paper's.
+    dialect : {"pjreddie", "alexeyab", "hankai"}, optional
+        None: what the cfg and the weights say, else pjreddie.
+    lenient : bool
+        Unknown keys are warnings (in ``net.notes``) instead of errors.
+
+    Returns
+    -------
+    Network
+        Its ``notes`` say what was accepted without effect.
+
+    Raises
+    ------
+    CfgError
+        The first mistake, with file, line, section and key; nothing was allocated.
+    OutOfMemory
+        The network needs more memory than there is; nothing was allocated.
+    WeightsError
+        The weights do not fit.
+    """
+    path = find_cfg(os.fspath(cfg))
+    sections = parse_cfg(path)
+    revision = None
+    if weights is not None:
+        from darknetpy.weights import read_header
+
+        revision = read_header(weights).revision
+    plan = resolve(sections, dialect=dialect, batchnorm=batchnorm, lenient=lenient, weights_revision=revision)
+    net = build_network(plan, batch=batch, device=device, train=train, core=core)
+    if weights is not None:
+        net.load_weights(weights)
+    return net
+
+
+def build_network(plan, batch=None, device="cpu", train=False, core=default_core):
+    """Build the network of a resolved .cfg; see :func:`load_network`."""
+    values = plan.net
+    steps = values["time_steps"]
+    if batch is None:
+        batch = max(values["batch"] // values["subdivisions"], 1) * steps if train else steps
+    if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1 or batch % steps:
+        raise ArgumentError(f"batch={batch!r}: wanted a positive multiple of time_steps={steps}")
+    image = (values["width"], values["height"]) if values["width"] and values["height"] else (None, None)
+    net = Network(int(batch), *image, values["channels"] if image[0] else values["inputs"], train=train, device=device,
+                  fused=values["fused"], core=core)
+    net.dialect, net.batchnorm, net.sections, net.notes = plan.dialect, plan.batchnorm, plan, plan.warnings + plan.notes
+    _set_training(net, values)
+    for spec in plan.layers:
+        _add(net, spec, values)
+    _refuse_too_large(net, train)
+    core.check(core.lib.allocate_network(net._handle))
+    for layer in net.layers:
+        core.lib.initialize_layer(layer._handle, values["seed"])
+        layer._list_arrays()
+    return net
+
+
+def _set_training(net, values):
+    """The optimizer and the learning-rate policy of [net]."""
+    lib, check = net._core.lib, net._core.check
+    net._set_options({name: values[name] for name in _NET_NUMBERS if values[name] is not None})
+    net._set_options({"subdivisions": values["subdivisions"], "policy": _POLICIES[values["policy"]]})
+    if values["steps"]:
+        check(lib.set_network_steps(net._handle, [float(s) for s in values["steps"]], values["scales"], len(values["steps"])))
+
+
+def _add(net, spec, net_values):
+    """Make the layer of one section and shape it; errors of the core get the section's file and line."""
+    core = net._core
+    layer = Layer(spec.type, core=core)
+    layer.spec = spec
+    try:
+        layer._set_options(_core_options(layer, spec, net, net_values))
+        core.check(core.lib.add_layer(net._handle, layer._handle))
+    except OptionError as error:
+        raise spec.error(_without_section(str(error), spec.type), error.key or None) from None
+    net.layers.append(layer)
+
+
+def _without_section(message, name):
+    return message[len(name) + 3:] if message.startswith(f"[{name}] ") else message
+
+
+# Words of the option table -> numbers of the core's enums.
+_POLICIES = {"constant": 0, "step": 1, "steps": 2, "exp": 3, "poly": 4, "random": 5, "sigmoid": 6, "sgdr": 7}
+_COST_TYPES = {"sse": 0, "masked": 1, "L1": 2, "smooth": 3, "seg": 4, "wgan": 5}
+
+
+def _core_options(layer, spec, net, net_values):
+    """What the core's layer is told: the section's values that it knows, and what dialect and batchnorm decide."""
+    options = {}
+    for key, value in spec.values.items():
+        if value is None:
+            continue
+        if key == "activation":
+            value = activation_number(value, net._core)
+        elif key == "type":
+            value = _COST_TYPES[value]
+        elif key == "tree":
+            value = _tree_groups(spec, value)
+        if isinstance(value, list) or _knows(layer, key):
+            options[key] = value
+    options["fused"] = net_values["fused"]
+    options["adam"], options["velocity"] = net_values["adam"], net_values["max_gradient"] > 0
+    options.update(dialect_options(spec.type, net.dialect, net.batchnorm))
+    return options
+
+
+def dialect_options(kind, dialect, batchnorm):
+    """Return the options of a layer type that follow from the dialect and from ``batchnorm``; dialects.py has the reasons."""
+    options = {}
+    if kind == "convolutional":
+        options["uniform_init"] = dialect_value("weight_init", dialect) == "uniform"
+    if kind == "shortcut":
+        options["prefix"] = dialect_value("shortcut_rule", dialect) == "prefix"
+    if kind in ("convolutional", "connected", "batchnorm"):
+        row = "rolling_factor_connected" if kind == "connected" else "rolling_factor"
+        options["rolling_momentum"] = dialect_value(row, dialect) if batchnorm == "darknet" else .99
+        mode = {"pjreddie": 1, "alexeyab": 2}[dialect_value("darknet_batchnorm", dialect)]
+        options["batchnorm_mode"] = mode if batchnorm == "darknet" else 0
+    return options
+
+
+def _knows(layer, key):
+    return not np.isnan(layer._core.lib.get_layer_option(layer._handle, key.encode()))
+
+
+def _tree_groups(spec, path):
+    """Return the sizes of the sibling groups of a hierarchy file named in a cfg."""
+    from darknetpy.data.tree import read_tree
+
+    found = find_beside(path, spec.section.file)
+    try:
+        return read_tree(found).group_sizes
+    except OSError as error:
+        raise spec.error(f"tree={path}: {error.strerror}", "tree") from None
+
+
+def _refuse_too_large(net, train):
+    """Refuse before anything is allocated, naming the layer that needs most."""
+    lib = net._core.lib
+    needed = lib.network_bytes(net._handle, train)
+    free = available_bytes()
+    if needed <= free:
+        return
+    largest = max(net.layers, key=lambda layer: layer._info.bytes)
+    amount = "more than 2^64 bytes" if needed == 2**64 - 1 else human_bytes(needed)
+    raise OutOfMemory(f"{net.sections.net_section.file}: the network needs {amount}, {human_bytes(free)} are available; the largest is "
+                      f"layer {largest.index} [{largest.type}] at line {largest.spec.section.line}")
+
+
+# ---- back to a .cfg
+def network_to_cfg(net):
+    """Return the .cfg text of a network; see :meth:`Network.to_cfg`."""
+    sections = [_net_section(net)]
+    for i, layer in enumerate(net.layers):
+        values = layer.spec.values if hasattr(layer, "spec") else layer.cfg_values
+        sections.append(_section(SECTIONS[layer.type], values, net.dialect, i + 1))
+    return format_cfg(sections)
+
+
+def _net_section(net):
+    kind = SECTIONS["net"]
+    if net.sections is not None:
+        values = dict(net.sections.net)
+    else:
+        values = {key: row.default_for(net.dialect, {}) for key, row in kind.options.items() if row.default is None or not callable(row.default)
+                  and not hasattr(row.default, "of")}
+        values.update({name: net.option(name) for name in _NET_NUMBERS if name not in ("seed", "sgdr_cycle", "policy")})
+        values.update(batch=net.batch * net.subdivisions, subdivisions=net.subdivisions)
+        values.update({"width": net.w, "height": net.h, "channels": net.c} if net.w else {"inputs": net.inputs})
+    values["dialect"] = net.dialect
+    return _section(kind, values, net.dialect, 0)
+
+
+def _section(kind, values, dialect, line):
+    """A section with the keys whose value is not the default's (and those that have no default)."""
+    options, so_far = {}, {}
+    for key, row in kind.options.items():
+        value = values.get(key)
+        default = row.default_for(dialect, {**values, **so_far})
+        so_far[key] = value
+        if value is None or value == default and not row.required:
+            continue
+        options[key] = Option(key, format_value(_whole(value, row)), line)
+    return Section(kind.name, options, line, "<network>")
+
+
+def _whole(value, row):
+    return int(value) if row.kind == "int" and isinstance(value, float) else value

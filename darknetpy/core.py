@@ -1,0 +1,113 @@
+"""The compiled core as Python sees it: one object that joins the library, its number type and its errors.
+
+The package has one core (float32).  Tests make a second one from the same C sources compiled with double.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from darknetpy.errors import ArgumentError, DarknetError, DeviceError, OutOfMemory
+
+
+class OptionError(ArgumentError):
+    """An option of a layer is wrong; `key` names it (a cfg's reader adds file and line)."""
+
+    def __init__(self, message, key):
+        self.key = key
+        super().__init__(message)
+
+
+class Core:
+    """A compiled core: `lib` and `ffi` of cffi, and `dtype`, the numpy type of its arrays."""
+
+    def __init__(self, lib, ffi, dtype):
+        self.lib, self.ffi, self.dtype = lib, ffi, np.dtype(dtype)
+        self.pointer = f"{'double' if self.dtype == np.float64 else 'float'} *"
+
+    def check(self, status):
+        """Raise the exception that belongs to a failed status; return None on success."""
+        lib = self.lib
+        if status == lib.DN_OK:
+            return
+        message = self.ffi.string(lib.dn_last_error()).decode(errors="replace")
+        if status == lib.DN_ERR_MEMORY:
+            raise OutOfMemory(message)
+        if status == lib.DN_ERR_DEVICE:
+            raise DeviceError(message)
+        if status == lib.DN_ERR_OPTION:
+            raise OptionError(message, self.ffi.string(lib.dn_last_error_key()).decode())
+        raise (ArgumentError if status == lib.DN_ERR_ARGUMENT else DarknetError)(message)
+
+    def array(self, name, value, count=None, writable=False, shape=None):
+        """Check that `value` is an array the kernels can work on; return it.
+
+        Parameters
+        ----------
+        name : str
+            What to call it in a message.
+        value : object
+            Must be an ndarray of the core's dtype, C-contiguous.
+        count : int, optional
+            Number of values wanted.
+        writable : bool
+            Whether the kernel writes it.
+        shape : tuple of int, optional
+            How to say the size wanted.
+
+        Raises
+        ------
+        ArgumentError
+            Naming what was wanted and what came.
+        """
+        wanted = f"{self.dtype.name} array" + (f" of {count} values" if count is not None else "")
+        if shape is not None:
+            wanted += f" {shape}"
+        if not isinstance(value, np.ndarray):
+            raise ArgumentError(f"{name}: wanted a {wanted}, got {type(value).__name__}")
+        if value.dtype != self.dtype:
+            raise ArgumentError(f"{name}: wanted a {wanted}, got dtype {value.dtype}")
+        if count is not None and value.size != count:
+            raise ArgumentError(f"{name}: wanted a {wanted}, got {value.size} values {value.shape}")
+        if not value.flags.c_contiguous:
+            raise ArgumentError(f"{name}: wanted a C-contiguous array, got strides {value.strides}")
+        if writable and not value.flags.writeable:
+            raise ArgumentError(f"{name}: wanted a writable array, got a read-only one")
+        return value
+
+    def address(self, array):
+        """Return the C pointer to a checked array's values; the caller keeps the array alive."""
+        return self.ffi.cast(self.pointer, array.ctypes.data) if array is not None else self.ffi.NULL
+
+
+def _use_openblas(lib, ffi):
+    """Hand scipy-openblas32's single-threaded sgemm to the core, which cuts the work up itself; return its version or None."""
+    try:
+        import scipy_openblas32
+    except ImportError:
+        return None
+    blas = ffi_for_blas.dlopen(f"{scipy_openblas32.get_lib_dir()}/libscipy_openblas.so")
+    blas.scipy_openblas_set_num_threads(1)
+    lib.set_sgemm(ffi.cast("void *", ffi_for_blas.cast("uintptr_t", ffi_for_blas.addressof(blas, "scipy_cblas_sgemm"))))
+    return ffi_for_blas.string(blas.scipy_openblas_get_config()).decode()
+
+
+def _blas_declarations():
+    import cffi
+
+    ffi = cffi.FFI()
+    ffi.cdef("""
+        void scipy_openblas_set_num_threads(int n);
+        char *scipy_openblas_get_config(void);
+        void scipy_cblas_sgemm(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
+    """)
+    return ffi
+
+
+try:
+    from darknetpy._darknet import ffi, lib
+except ImportError as error:
+    raise ImportError(f"the compiled core of darknetpy is missing ({error}); build it with `pip install .` or `make build`") from error
+
+core = Core(lib, ffi, np.float32)
+ffi_for_blas = _blas_declarations()
+blas_version = _use_openblas(lib, ffi)

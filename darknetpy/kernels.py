@@ -1,0 +1,313 @@
+"""Single kernels on numpy arrays, by Darknet's names and in his argument order.
+
+Every array is float32 and C-contiguous and its size is checked; results are written into the arrays that are passed, as in C.
+`batch` images have `filters` (or `n`) channels of `spatial` (or `size`) values each, in that order in memory.
+"""
+from __future__ import annotations
+
+from darknetpy.core import core
+from darknetpy.errors import ArgumentError
+from darknetpy.layer import activation_number
+
+_lib = core.lib
+
+
+def _floats(name, array, count, out=False):
+    return core.address(core.array(name, array, count, writable=out))
+
+
+def _sizes(**sizes):
+    for name, value in sizes.items():
+        if isinstance(value, bool) or value != int(value) or value < 1:
+            raise ArgumentError(f"{name}={value!r}: wanted a positive integer")
+    total = 1
+    for value in sizes.values():
+        total *= int(value)
+    if total > 2**31 - 1:
+        raise ArgumentError(f"{' x '.join(sizes)} = {total}: more than 2147483647 values")
+    return total
+
+
+# ---- batch normalization
+def mean_cpu(x, batch, filters, spatial, mean):
+    """Mean of every filter over the batch and the image, written into `mean`.
+
+    Parameters
+    ----------
+    x : ndarray of float32, batch * filters * spatial values
+    batch, filters, spatial : int
+        Images, channels, and pixels per channel (height * width).
+    mean : ndarray of float32, shape (filters,), written
+
+    Raises
+    ------
+    ArgumentError
+        An array is not float32, not C-contiguous, not writable where written, or not of the stated size.
+
+    References
+    ----------
+    S. Ioffe and C. Szegedy, arXiv:1502.03167, Algorithm 1, line 1.  Darknet: ``mean_cpu``.
+    """
+    n = _sizes(batch=batch, filters=filters, spatial=spatial)
+    _lib.mean_cpu(_floats("x", x, n), batch, filters, spatial, _floats("mean", mean, filters, out=True))
+
+
+def variance_cpu(x, mean, batch, filters, spatial, variance):
+    """Unbiased variance of every filter, sum of (x - mean)^2 / (m - 1) with m = batch * spatial, written into `variance`.
+
+    This is the value that the moving average takes; normalization uses it times (m - 1) / m.
+
+    Raises
+    ------
+    ArgumentError
+        As for :func:`mean_cpu`; also where m is 1.
+
+    References
+    ----------
+    arXiv:1502.03167, Algorithm 2, line 10.  Darknet: ``variance_cpu``.
+    """
+    n = _sizes(batch=batch, filters=filters, spatial=spatial)
+    if batch * spatial == 1:
+        raise ArgumentError("batch * spatial = 1: the variance of one value per filter is not defined")
+    _lib.variance_cpu(_floats("x", x, n), _floats("mean", mean, filters), batch, filters, spatial,
+                      _floats("variance", variance, filters, out=True))
+
+
+def normalize_cpu(x, mean, variance, batch, filters, spatial):
+    """In place: x -> (x - mean) / sqrt(variance + 1e-5).
+
+    References
+    ----------
+    arXiv:1502.03167, Algorithm 1, line 3.  Darknet: ``normalize_cpu``.
+    """
+    n = _sizes(batch=batch, filters=filters, spatial=spatial)
+    _lib.normalize_cpu(_floats("x", x, n, out=True), _floats("mean", mean, filters), _floats("variance", variance, filters), batch,
+                       filters, spatial)
+
+
+def mean_delta_cpu(delta, variance, batch, filters, spatial, mean_delta):
+    """Gradient at the mean, -sum(delta) / sqrt(variance + 1e-5), written into `mean_delta` (filters,).
+
+    References
+    ----------
+    arXiv:1502.03167, section 3, the gradient at mu (its term through the variance is zero).  Darknet: ``mean_delta_cpu``.
+    """
+    n = _sizes(batch=batch, filters=filters, spatial=spatial)
+    _lib.mean_delta_cpu(_floats("delta", delta, n), _floats("variance", variance, filters), batch, filters, spatial,
+                        _floats("mean_delta", mean_delta, filters, out=True))
+
+
+def variance_delta_cpu(x, delta, mean, variance, batch, filters, spatial, variance_delta):
+    """Gradient at the variance, -1/2 sum(delta (x - mean)) (variance + 1e-5)^(-3/2), written into `variance_delta` (filters,).
+
+    References
+    ----------
+    arXiv:1502.03167, section 3, the gradient at sigma^2.  Darknet: ``variance_delta_cpu``.
+    """
+    n = _sizes(batch=batch, filters=filters, spatial=spatial)
+    _lib.variance_delta_cpu(_floats("x", x, n), _floats("delta", delta, n), _floats("mean", mean, filters),
+                            _floats("variance", variance, filters), batch, filters, spatial,
+                            _floats("variance_delta", variance_delta, filters, out=True))
+
+
+def normalize_delta_cpu(x, mean, variance, mean_delta, variance_delta, batch, filters, spatial, delta):
+    """In place: delta at the normalized value -> delta at x.
+
+    delta / sqrt(variance + 1e-5) + variance_delta * 2 (x - mean) / m + mean_delta / m, with m = batch * spatial.
+
+    References
+    ----------
+    arXiv:1502.03167, section 3, the gradient at x.  Darknet: ``normalize_delta_cpu``.
+    """
+    n = _sizes(batch=batch, filters=filters, spatial=spatial)
+    statistics = [_floats(name, array, filters) for name, array in
+                  (("mean", mean), ("variance", variance), ("mean_delta", mean_delta), ("variance_delta", variance_delta))]
+    _lib.normalize_delta_cpu(_floats("x", x, n), *statistics, batch, filters, spatial, _floats("delta", delta, n, out=True))
+
+
+# ---- biases and scales
+def add_bias(output, biases, batch, n, size):
+    """In place: output[b, f, i] += biases[f].  Darknet: ``add_bias``."""
+    _lib.add_bias(_floats("output", output, _sizes(batch=batch, n=n, size=size), out=True), _floats("biases", biases, n), batch, n, size)
+
+
+def scale_bias(output, scales, batch, n, size):
+    """In place: output[b, f, i] *= scales[f].  Darknet: ``scale_bias``."""
+    _lib.scale_bias(_floats("output", output, _sizes(batch=batch, n=n, size=size), out=True), _floats("scales", scales, n), batch, n, size)
+
+
+def backward_bias(bias_updates, delta, batch, n, size):
+    """bias_updates[f] += sum of delta[b, f, i].  Darknet: ``backward_bias``."""
+    count = _sizes(batch=batch, n=n, size=size)
+    _lib.backward_bias(_floats("bias_updates", bias_updates, n, out=True), _floats("delta", delta, count), batch, n, size)
+
+
+def backward_scale_cpu(x_norm, delta, batch, n, size, scale_updates):
+    """scale_updates[f] += sum of delta[b, f, i] * x_norm[b, f, i].  Darknet: ``backward_scale_cpu``."""
+    count = _sizes(batch=batch, n=n, size=size)
+    _lib.backward_scale_cpu(_floats("x_norm", x_norm, count), _floats("delta", delta, count), batch, n, size,
+                            _floats("scale_updates", scale_updates, n, out=True))
+
+
+# ---- vectors
+def _strided(name, array, n, inc, out=False):
+    _sizes(**{name.lower() + "_step": inc})
+    wanted = (n - 1) * inc + 1
+    core.array(name, array, None, writable=out)
+    if array.size < wanted:
+        raise ArgumentError(f"{name}: wanted at least {wanted} values, got {array.size}")
+    return core.address(array)
+
+
+def axpy_cpu(N, ALPHA, X, INCX, Y, INCY):
+    """Y += ALPHA * X over N elements, INCX and INCY apart.  Darknet: ``axpy_cpu``."""
+    _sizes(N=N)
+    _lib.axpy_cpu(N, ALPHA, _strided("X", X, N, INCX), INCX, _strided("Y", Y, N, INCY, out=True), INCY)
+
+
+def copy_cpu(N, X, INCX, Y, INCY):
+    """Y = X over N elements.  Darknet: ``copy_cpu``."""
+    _sizes(N=N)
+    _lib.copy_cpu(N, _strided("X", X, N, INCX), INCX, _strided("Y", Y, N, INCY, out=True), INCY)
+
+
+def fill_cpu(N, ALPHA, X, INCX):
+    """X = ALPHA over N elements.  Darknet: ``fill_cpu``."""
+    _sizes(N=N)
+    _lib.fill_cpu(N, ALPHA, _strided("X", X, N, INCX, out=True), INCX)
+
+
+def scal_cpu(N, ALPHA, X, INCX):
+    """X *= ALPHA over N elements.  Darknet: ``scal_cpu``."""
+    _sizes(N=N)
+    _lib.scal_cpu(N, ALPHA, _strided("X", X, N, INCX, out=True), INCX)
+
+
+# ---- matrices and columns
+def gemm(TA, TB, M, N, K, ALPHA, A, lda, B, ldb, BETA, C, ldc):
+    """C = ALPHA * A B + BETA * C, with A (M, K) or its transpose if TA, B (K, N) or its transpose if TB.
+
+    `lda`, `ldb`, `ldc` are the row lengths of the arrays in memory.  Darknet: ``gemm``.
+    """
+    _sizes(M=M, N=N, K=K)
+    matrices = []
+    for name, array, rows, columns, ld, out in (("A", A, K if TA else M, M if TA else K, lda, False),
+                                                ("B", B, N if TB else K, K if TB else N, ldb, False), ("C", C, M, N, ldc, True)):
+        if ld < columns:
+            raise ArgumentError(f"ld{name.lower()}={ld}: wanted at least the {columns} columns of {name}")
+        core.array(name, array, None, writable=out)
+        if array.size < (rows - 1) * ld + columns:
+            raise ArgumentError(f"{name}: wanted at least {(rows - 1) * ld + columns} values, got {array.size}")
+        matrices.append(core.address(array))
+    _lib.gemm(bool(TA), bool(TB), M, N, K, ALPHA, matrices[0], lda, matrices[1], ldb, BETA, matrices[2], ldc)
+
+
+def _columns(channels, height, width, ksize, stride, pad):
+    image = _sizes(channels=channels, height=height, width=width)
+    _sizes(ksize=ksize, stride=stride)
+    out = [(side + 2 * pad - ksize) // stride + 1 for side in (height, width)]
+    if pad < 0 or min(out) < 1:
+        raise ArgumentError(f"ksize={ksize} stride={stride} pad={pad}: no window fits {height}x{width}")
+    return image, _sizes(channels=channels, ksize=ksize, ksize_=ksize, out_h=out[0], out_w=out[1])
+
+
+def im2col_cpu(im, channels, height, width, ksize, stride, pad, col):
+    """Lay out the windows of an image (channels, height, width) as columns (channels * ksize^2, out_h * out_w).  Darknet: ``im2col_cpu``."""
+    image, columns = _columns(channels, height, width, ksize, stride, pad)
+    _lib.im2col_cpu(_floats("im", im, image), channels, height, width, ksize, stride, pad, _floats("col", col, columns, out=True))
+
+
+def col2im_cpu(col, channels, height, width, ksize, stride, pad, im):
+    """Add columns back to the pixels they came from: im += ...; the transpose of :func:`im2col_cpu`.  Darknet: ``col2im_cpu``."""
+    image, columns = _columns(channels, height, width, ksize, stride, pad)
+    _lib.col2im_cpu(_floats("col", col, columns), channels, height, width, ksize, stride, pad, _floats("im", im, image, out=True))
+
+
+# ---- activations, softmax, losses
+def activate_array(x, n, a):
+    """In place: x -> f(x) for n values; `a` is a name such as ``"leaky"``.  Darknet: ``activate_array``."""
+    number = activation_number(a)
+    if number >= _lib.NORM_CHAN:
+        raise ArgumentError(f"{a}: mixes channels; use an [activation] layer")
+    _lib.activate_array(_floats("x", x, _sizes(n=n), out=True), n, number)
+
+
+def gradient_array(x, n, a, delta):
+    """In place: delta *= f'.  `x` is the activation's OUTPUT, as in Darknet; for gelu, swish, mish and hard_mish, whose output does
+    not tell the slope, it is the INPUT.  Darknet: ``gradient_array``, ``gradient_array_swish``, ``gradient_array_mish``."""
+    number = activation_number(a)
+    if number >= _lib.NORM_CHAN:
+        raise ArgumentError(f"{a}: mixes channels; use an [activation] layer")
+    function = _lib.gradient_input_array if number >= _lib.GELU else _lib.gradient_array
+    count = _sizes(n=n)
+    function(_floats("x", x, count), n, number, _floats("delta", delta, count, out=True))
+
+
+def softmax_cpu(input, n, batch, batch_offset, groups, group_offset, stride, temp, output):
+    """Softmax of input / temp over sets of n values `stride` apart, `groups` sets per image.  Darknet: ``softmax_cpu``."""
+    _sizes(n=n, batch=batch, groups=groups, stride=stride)
+    if not temp > 0:
+        raise ArgumentError(f"temp={temp}: wanted more than 0")
+    last = (batch - 1) * batch_offset + (groups - 1) * group_offset + (n - 1) * stride + 1
+    for name, array in (("input", input), ("output", output)):
+        core.array(name, array, None, writable=name == "output")
+        if batch_offset < 0 or group_offset < 0 or array.size < last:
+            raise ArgumentError(f"{name}: wanted at least {last} values, got {array.size}")
+    _lib.softmax_cpu(core.address(input), n, batch, batch_offset, groups, group_offset, stride, temp, core.address(output))
+
+
+def _loss(name, n, pred, truth, delta, error):
+    count = _sizes(n=n)
+    getattr(_lib, name)(n, _floats("pred", pred, count), _floats("truth", truth, count), _floats("delta", delta, count, out=True),
+                        _floats("error", error, count, out=True))
+
+
+def softmax_x_ent_cpu(n, pred, truth, delta, error):
+    """Cross-entropy of probabilities: delta = truth - pred, error = -truth log(pred).  Darknet: ``softmax_x_ent_cpu``."""
+    _loss("softmax_x_ent_cpu", n, pred, truth, delta, error)
+
+
+def logistic_x_ent_cpu(n, pred, truth, delta, error):
+    """Binary cross-entropy: delta = truth - pred, error = -truth log(pred) - (1 - truth) log(1 - pred).  Darknet: ``logistic_x_ent_cpu``."""
+    _loss("logistic_x_ent_cpu", n, pred, truth, delta, error)
+
+
+def l2_cpu(n, pred, truth, delta, error):
+    """delta = truth - pred, error = delta^2.  Darknet: ``l2_cpu``."""
+    _loss("l2_cpu", n, pred, truth, delta, error)
+
+
+def l1_cpu(n, pred, truth, delta, error):
+    """delta = sign(truth - pred), error = |truth - pred|.  Darknet: ``l1_cpu``."""
+    _loss("l1_cpu", n, pred, truth, delta, error)
+
+
+def smooth_l1_cpu(n, pred, truth, delta, error):
+    """With d = truth - pred: d and d^2 where |d| < 1, else sign(d) and 2 |d| - 1.  Darknet: ``smooth_l1_cpu`` with its sign mended."""
+    _loss("smooth_l1_cpu", n, pred, truth, delta, error)
+
+
+# ---- maps
+def upsample_cpu(x, w, h, c, batch, stride, forward, scale, out):
+    """forward=1: out (stride times as large) = scale * x, nearest; forward=0: x += scale * the sums of out's squares.  Darknet: ``upsample_cpu``."""
+    small = _sizes(batch=batch, c=c, h=h, w=w)
+    large = _sizes(batch=batch, c=c, h=h, w=w, stride=stride, stride_=stride)
+    small_address, large_address = _floats("x", x, small, out=not forward), _floats("out", out, large, out=bool(forward))
+    if forward:
+        _lib.upsample_forward_cpu(small_address, batch * c, h, w, stride, scale, False, large_address)
+    else:
+        _lib.upsample_backward_cpu(large_address, batch * c, h, w, stride, scale, True, small_address)
+
+
+def shortcut_cpu(batch, w1, h1, c1, add, w2, h2, c2, s1, s2, out):
+    """out = s1 * out + s2 * add where both have an element; pjreddie's rule for unlike shapes.  Darknet: ``shortcut_cpu``."""
+    addresses = (_floats("add", add, _sizes(batch=batch, c1=c1, h1=h1, w1=w1)),
+                 _floats("out", out, _sizes(batch=batch, c2=c2, h2=h2, w2=w2), out=True))
+    if max(w1 // w2, 1) != max(h1 // h2, 1) or max(w2 // w1, 1) != max(h2 // h1, 1):
+        raise ArgumentError(f"{w1}x{h1} and {w2}x{h2}: wanted the same ratio of widths and heights")
+    shape = core.ffi.new("overlap_shape *", {"batch": batch, "w1": w1, "h1": h1, "c1": c1, "w2": w2, "h2": h2, "c2": c2})
+    _lib.shortcut_overlap_cpu(shape, addresses[0], s1, s2, addresses[1])
+
+
+__all__ = [name for name, value in list(globals().items()) if callable(value) and not name.startswith("_")
+           and getattr(value, "__module__", "") == __name__]

@@ -1,0 +1,224 @@
+"""A layer as an object: its shape, its options, and its arrays as numpy views on C memory."""
+from __future__ import annotations
+
+import itertools
+import weakref
+
+import numpy as np
+
+from darknetpy.core import core as default_core
+from darknetpy.errors import ArgumentError
+
+
+_seeds = itertools.count()   # layers made by hand get weights of their own, the same in every run
+
+
+class _Memory:
+    """C memory as numpy's array interface; it keeps the layer alive, and the array keeps it."""
+
+    def __init__(self, layer, address, shape, dtype):
+        self.layer = layer
+        self.__array_interface__ = {"data": (address, False), "shape": shape, "typestr": dtype.str, "version": 3}
+
+
+class Layer:
+    """One layer.
+
+    Made by the ``make_<type>_layer`` functions and by :func:`darknetpy.load_network`.
+
+    Attributes
+    ----------
+    type : str
+        The section's name in a .cfg, such as ``"convolutional"``.
+    index : int
+        Its place in its network; -1 by hand.
+    batch, h, w, c, inputs : int
+        Rows of one pass and the shape of each row of the input: channels, height, width, or plain inputs (h = w = 0).
+    out_h, out_w, out_c, outputs, truths : int
+        The same of the output; `truths` is what a loss layer expects as truth, per row.
+    cost : float
+        Loss of the last forward pass that had a truth, summed over the batch (0 otherwise).
+    flops : float
+        Multiplications and additions of a forward pass, per row.
+    output, delta, weights, biases, ... : ndarray
+        The arrays of the layer type, views without a copy: what is written to them, the layer sees.  An array keeps its
+        layer alive.  ``delta`` and the ``*_updates`` follow Darknet: delta = -dLoss/dOutput, updates are added to.
+    """
+
+    def __init__(self, type_name, *, core=default_core):
+        self._core, self.type = core, type_name
+        self._handle = core.ffi.gc(core.lib.new_layer(_type_number(core, type_name)), core.lib.free_layer)
+        if self._handle == core.ffi.NULL:
+            core.check(core.lib.DN_ERR_MEMORY)
+        self._memory = weakref.WeakValueDictionary()
+        self._rows = {}
+        self._referenced = None
+
+    # ---- making
+    def _set_options(self, options):
+        """Set options by name; numbers, and lists of numbers."""
+        lib = self._core.lib
+        for name, value in options.items():
+            if isinstance(value, (list, tuple)):
+                self._core.check(lib.set_layer_list(self._handle, name.encode(), [float(v) for v in value], len(value)))
+            else:
+                self._core.check(lib.set_layer_option(self._handle, name.encode(), float(value)))
+
+    def _build(self, batch, h, w, c, network=None, train=True):
+        """Shape the layer for an input and allocate its arrays."""
+        handle = network._handle if network is not None else self._core.ffi.NULL
+        self._core.check(self._core.lib.shape_layer(self._handle, handle, batch, h, w, c))
+        self._core.check(self._core.lib.allocate_layer(self._handle, train))
+        self._core.lib.initialize_layer(self._handle, next(_seeds))
+        self._list_arrays()
+        return self
+
+    def _list_arrays(self):
+        lib, string = self._core.lib, self._core.ffi.string
+        rows = [lib.get_layer_array(self._handle, i) for i in range(lib.count_layer_arrays(self._handle))]
+        self._rows = {string(row.name).decode(): i for i, row in reversed(list(enumerate(rows)))}
+
+    # ---- shape
+    @property
+    def _info(self):
+        return self._core.lib.get_layer_info(self._handle)
+
+    index = property(lambda self: self._info.index)
+    batch = property(lambda self: self._info.batch)
+    h = property(lambda self: self._info.h)
+    w = property(lambda self: self._info.w)
+    c = property(lambda self: self._info.c)
+    inputs = property(lambda self: self._info.inputs)
+    out_h = property(lambda self: self._info.out_h)
+    out_w = property(lambda self: self._info.out_w)
+    out_c = property(lambda self: self._info.out_c)
+    outputs = property(lambda self: self._info.outputs)
+    truths = property(lambda self: self._info.truths)
+    cost = property(lambda self: self._info.cost if self._info.has_cost else 0.0)
+    flops = property(lambda self: self._info.flops)
+    is_loss = property(lambda self: bool(self._info.is_loss))
+
+    @property
+    def input_shape(self):
+        """Shape of the input, (batch, c, h, w), or (batch, inputs) without an image."""
+        info = self._info
+        return (info.batch, info.c, info.h, info.w) if info.h > 0 else (info.batch, info.inputs)
+
+    def option(self, name):
+        """Return the value in effect of a number option."""
+        value = self._core.lib.get_layer_option(self._handle, name.encode())
+        if np.isnan(value):
+            raise ArgumentError(f"[{self.type}] has no number option {name}")
+        return value
+
+    @property
+    def fused(self):
+        """Whether normalization runs in fused kernels; set to False to run it composed of the named kernels."""
+        return bool(self.option("fused"))
+
+    @fused.setter
+    def fused(self, value):
+        self._set_and_allocate("fused", value)
+
+    @property
+    def keep_x_norm(self):
+        """Whether a normalization stores its normalized values (it always does when not fused)."""
+        return bool(self.option("keep_x_norm"))
+
+    @keep_x_norm.setter
+    def keep_x_norm(self, value):
+        self._set_and_allocate("keep_x_norm", value)
+
+    def _set_and_allocate(self, name, value):
+        self._core.check(self._core.lib.set_layer_option(self._handle, name.encode(), float(bool(value))))
+        if self._rows:
+            train = self._array("delta") is not None
+            self._core.check(self._core.lib.allocate_layer(self._handle, train))
+
+    # ---- arrays
+    def _row(self, name):
+        return self._core.lib.get_layer_array(self._handle, self._rows[name])
+
+    def _array(self, name):
+        """Return the array, or None where the layer keeps none now."""
+        row = self._row(name)
+        if row.data == self._core.ffi.NULL or row.dims == 0:
+            return None
+        address = int(self._core.ffi.cast("uintptr_t", row.data))
+        memory = self._memory.get(name)
+        if memory is None or memory.__array_interface__["data"][0] != address:
+            shape = tuple(row.dim[i] for i in range(row.dims))
+            memory = _Memory(self, address, shape, np.dtype(np.int32) if row.is_int else self._core.dtype)
+            self._memory[name] = memory
+        return np.asarray(memory)
+
+    def arrays(self, *roles):
+        """Return a dict of name -> array of the given roles; parameters and statistics come in .weights order.
+
+        Parameters
+        ----------
+        *roles : str
+            ``"parameter"``, ``"update"``, ``"moment"``, ``"statistic"``, ``"activation"``; none: all.
+        """
+        lib = self._core.lib
+        wanted = {getattr(lib, f"ARRAY_{role.upper()}") for role in roles}
+        names = [name for name, i in sorted(self._rows.items(), key=lambda item: item[1])
+                 if not roles or lib.get_layer_array(self._handle, i).role in wanted]
+        return {name: array for name in names if (array := self._array(name)) is not None}
+
+    def __getattr__(self, name):
+        if name.startswith("_") or name not in self._rows:
+            raise AttributeError(f"[{self.type}] layer has no {name!r}; its arrays are {', '.join(self._rows) if '_rows' in vars(self) else ''}")
+        array = self._array(name)
+        if array is None and name == "x_norm" and self._row("mean").dims:
+            return self._compute_x_norm()
+        if array is None:
+            raise AttributeError(f"[{self.type}] layer keeps no {name!r} now (made for inference, or not run yet)")
+        return array
+
+    def _compute_x_norm(self):
+        """The normalized values of the last training pass, worked out anew: (x - mean) / sqrt(variance + 1e-5)."""
+        x = self._array("x")
+        if x is None:
+            raise AttributeError(f"[{self.type}] layer has no x_norm before its first training pass")
+        values = x.copy()
+        channels = self._array("mean").size
+        address = self._core.address
+        self._core.lib.normalize_cpu(address(values), address(self._array("mean")), address(self._array("variance")), self.batch,
+                                     channels, values.size // (self.batch * channels))
+        values.flags.writeable = False
+        return values
+
+    def __dir__(self):
+        return sorted([*super().__dir__(), *self._rows])
+
+    def __repr__(self):
+        info = self._info
+        return (f"<{self.type} layer: batch {info.batch}, {_shape(info.c, info.h, info.w, info.inputs)} -> "
+                f"{_shape(info.out_c, info.out_h, info.out_w, info.outputs)}>")
+
+    def _refuse_while_viewed(self):
+        """A resize frees arrays, so nobody may hold one."""
+        if len(self._memory):
+            raise ArgumentError(f"layer {self.index} [{self.type}] cannot be resized while arrays of it are in use: "
+                                f"{', '.join(self._memory)}; delete them first (or copy)")
+
+
+def _shape(c, h, w, flat):
+    return f"{w}x{h}x{c}" if h > 0 else str(flat)
+
+
+def _type_number(core, name):
+    for number in range(core.lib.LAYER_TYPES):
+        if core.ffi.string(core.lib.get_layer_string(number)).decode() == name:
+            return number
+    raise ArgumentError(f"no layer type {name!r}")
+
+
+def activation_number(name, core=default_core):
+    """Return the number of an activation's name; ArgumentError lists the names."""
+    number = core.lib.get_activation(str(name).encode())
+    if number < 0:
+        names = (core.ffi.string(core.lib.get_activation_string(i)).decode() for i in range(core.lib.ACTIVATIONS))
+        raise ArgumentError(f"activation {name!r}: wanted one of {', '.join(names)}")
+    return number

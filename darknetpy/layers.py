@@ -1,0 +1,398 @@
+"""One documented constructor per layer type, and the passes of single layers, by Darknet's names.
+
+Constructors take pjreddie's arguments in his order, by position or by name; what AlexeyAB added is by name only.  They allocate
+everything, gradients included.  ``forward_<type>_layer(l, net)`` and ``backward_<type>_layer(l, net)`` work on ``net.input``,
+``net.truth`` and ``net.delta``; see :class:`darknetpy.Network`.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from darknetpy.builder import _COST_TYPES, dialect_options
+from darknetpy.errors import ArgumentError
+from darknetpy.layer import Layer, activation_number
+from darknetpy.network import Network
+
+LAYER_TYPES = ("convolutional", "connected", "batchnorm", "maxpool", "avgpool", "local_avgpool", "dropout", "activation", "softmax",
+               "logistic", "cost", "crop", "route", "shortcut", "upsample")
+
+
+def _make(kind, batch, h, w, c, cfg_values, options=None, dialect="pjreddie", build=True):
+    """Make a layer: `cfg_values` are its options as a .cfg has them, `options` what only the core knows."""
+    layer = Layer(kind)
+    layer.cfg_values = cfg_values
+    translated = {key: activation_number(value) if key == "activation" else _COST_TYPES[value] if key == "type" else value
+                  for key, value in cfg_values.items()}
+    layer._set_options({**translated, **dialect_options(kind, dialect, "paper"), **(options or {})})
+    return layer._build(batch, h, w, c) if build else layer
+
+
+def _integers(**values):
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise ArgumentError(f"{name}={value!r}: wanted an integer")
+
+
+def make_convolutional_layer(batch, h, w, c, n, groups=1, size=1, stride=1, padding=0, activation="logistic", batch_normalize=0,
+                             binary=0, xnor=0, adam=0, *, stride_x=None, stride_y=None, dilation=1):
+    """Convolution with `n` filters of `size` x `size`, then batch normalization or a bias, then the activation.
+
+    Parameters
+    ----------
+    batch, h, w, c : int
+        Rows of a pass; height, width and channels of the input.
+    n : int
+        Filters, which are the output's channels.
+    groups : int
+        Groups of channels that are convolved apart; divides `c` and `n`.
+    size, stride, padding : int
+        Side of the filters, step, and zeros around the image, in pixels.
+    activation : str
+        Name, such as ``"leaky"``.
+    batch_normalize : bool
+    binary, xnor : 0
+        Not built yet.
+    adam : bool
+        Keep Adam's moments.
+    stride_x, stride_y : int, optional
+        Steps of each direction (AlexeyAB); None: `stride`.
+    dilation : int
+        Distance of the taps; the padding grows with it and the output keeps the size it has without (AlexeyAB).
+
+    Returns
+    -------
+    Layer
+        weights (n, c/groups, size, size), biases (n,), and with normalization scales, rolling_mean, rolling_variance (n,);
+        output (batch, n, out_h, out_w) with out = (in + 2 padding - size) // stride + 1.
+
+    Raises
+    ------
+    ArgumentError
+        A size is out of range; the message names it.
+    """
+    _integers(batch=batch, h=h, w=w, c=c, n=n, groups=groups, size=size, stride=stride, padding=padding, dilation=dilation)
+    if binary or xnor:
+        raise ArgumentError("binary and xnor convolutions are not built yet")
+    values = {"filters": n, "groups": groups, "size": size, "stride": stride, "stride_x": stride if stride_x is None else stride_x,
+              "stride_y": stride if stride_y is None else stride_y, "dilation": dilation, "padding": padding, "activation": activation,
+              "batch_normalize": int(batch_normalize)}
+    for key in ("stride_x", "stride_y", "dilation"):
+        if values[key] < 1:
+            raise ArgumentError(f"{key}={values[key]}: wanted at least 1")
+    return _make("convolutional", batch, h, w, c, values, {"adam": bool(adam)})
+
+
+def make_connected_layer(batch, inputs, outputs, activation="logistic", batch_normalize=0, adam=0):
+    """Every output a weighted sum of all inputs, then batch normalization or a bias, then the activation.
+
+    Parameters
+    ----------
+    batch, inputs, outputs : int
+    activation : str
+    batch_normalize, adam : bool
+
+    Returns
+    -------
+    Layer
+        weights (outputs, inputs), biases (outputs,); output (batch, outputs, 1, 1).
+    """
+    _integers(batch=batch, inputs=inputs, outputs=outputs)
+    values = {"output": outputs, "activation": activation, "batch_normalize": int(batch_normalize)}
+    return _make("connected", batch, 0, 0, inputs, values, {"adam": bool(adam)})
+
+
+def make_batchnorm_layer(batch, w, h, c):
+    """Batch normalization: every channel gets zero mean and unit variance over the mini-batch, then a scale and a bias.
+
+    Parameters
+    ----------
+    batch, w, h, c : int
+        Rows of a pass; width, height and channels of input and output.
+
+    Returns
+    -------
+    Layer
+        scales (gamma), biases (beta), scale_updates, bias_updates, mean, variance, mean_delta, variance_delta, rolling_mean,
+        rolling_variance, all (c,); x and x_norm (batch, c, h, w), the input and its normalized values.
+
+    References
+    ----------
+    S. Ioffe and C. Szegedy, "Batch Normalization", arXiv:1502.03167, Algorithms 1 and 2.  Darknet: ``make_batchnorm_layer``.
+
+    Examples
+    --------
+    >>> import numpy as np, darknetpy as dn
+    >>> l = dn.make_batchnorm_layer(batch=8, w=5, h=4, c=3)
+    >>> net = dn.Network(train=True)
+    >>> net.input = np.random.default_rng(0).standard_normal((8, 3, 4, 5), np.float32)
+    >>> dn.forward_batchnorm_layer(l, net)
+    >>> bool(np.allclose(l.output.mean(axis=(0, 2, 3)), 0, atol=1e-6))
+    True
+    """
+    _integers(batch=batch, w=w, h=h, c=c)
+    return _make("batchnorm", batch, h, w, c, {})
+
+
+def make_maxpool_layer(batch, h, w, c, size, stride, padding=None, *, stride_x=None, stride_y=None):
+    """The largest value of each window of `size` x `size`, every `stride` pixels.
+
+    Parameters
+    ----------
+    batch, h, w, c, size, stride : int
+    padding : int, optional
+        Pixels around the image, both sides together; windows count only what lies inside.  None: size - 1, as in a .cfg.
+    stride_x, stride_y : int, optional
+        Steps of each direction (AlexeyAB); None: `stride`.
+
+    Returns
+    -------
+    Layer
+        output (batch, c, out_h, out_w) with out = (in + padding - size) // stride + 1; indexes, int32, the place of each maximum
+        in the whole input.
+    """
+    return _make_pool("maxpool", batch, h, w, c, size, stride, padding, stride_x, stride_y)
+
+
+def make_local_avgpool_layer(batch, h, w, c, size, stride, padding=None, *, stride_x=None, stride_y=None):
+    """The mean of each window, over those of its values that lie in the image; arguments as in :func:`make_maxpool_layer`."""
+    return _make_pool("local_avgpool", batch, h, w, c, size, stride, padding, stride_x, stride_y)
+
+
+def _make_pool(kind, batch, h, w, c, size, stride, padding, stride_x, stride_y):
+    padding = size - 1 if padding is None else padding
+    _integers(batch=batch, h=h, w=w, c=c, size=size, stride=stride, padding=padding)
+    values = {"size": size, "stride": stride, "stride_x": stride if stride_x is None else stride_x,
+              "stride_y": stride if stride_y is None else stride_y, "padding": padding}
+    return _make(kind, batch, h, w, c, values)
+
+
+def make_avgpool_layer(batch, w, h, c):
+    """The mean of each channel over the whole image; output (batch, c, 1, 1)."""
+    _integers(batch=batch, w=w, h=h, c=c)
+    return _make("avgpool", batch, h, w, c, {})
+
+
+def make_dropout_layer(batch, inputs, probability=.5, *, w=0, h=0, c=0):
+    """In training drop each value with `probability` and scale the others by 1 / (1 - probability); in inference do nothing.
+
+    Parameters
+    ----------
+    batch, inputs : int
+    probability : float
+        In [0, 1).
+    w, h, c : int
+        Shape of the input, where it is an image.
+
+    References
+    ----------
+    N. Srivastava et al., "Dropout", JMLR 15, 2014.
+    """
+    _integers(batch=batch, inputs=inputs)
+    return _make("dropout", batch, *_image(inputs, w, h, c), {"probability": float(probability)})
+
+
+def make_activation_layer(batch, inputs, activation="linear", *, w=0, h=0, c=0):
+    """One function of every value; `w`, `h`, `c` as in :func:`make_dropout_layer`."""
+    _integers(batch=batch, inputs=inputs)
+    return _make("activation", batch, *_image(inputs, w, h, c), {"activation": activation})
+
+
+def make_softmax_layer(batch, inputs, groups=1, *, temperature=1., noloss=0):
+    """exp(x / temperature), normalized to a sum of 1 in each of `groups` equal parts; with a truth the cross-entropy.
+
+    Returns
+    -------
+    Layer
+        output, loss (batch, inputs); after a forward pass with a truth t, delta = (t - output) / temperature.
+    """
+    _integers(batch=batch, inputs=inputs, groups=groups)
+    return _make("softmax", batch, 0, 0, inputs, {"groups": groups, "temperature": float(temperature), "noloss": int(noloss)})
+
+
+def make_logistic_layer(batch, inputs):
+    """1 / (1 + exp(-x)); with a truth the binary cross-entropy, whose delta is t - output."""
+    _integers(batch=batch, inputs=inputs)
+    return _make("logistic", batch, 0, 0, inputs, {})
+
+
+def make_cost_layer(batch, inputs, type="sse", scale=1., *, noobj=1.):
+    """The loss between input and truth, value by value.
+
+    Parameters
+    ----------
+    batch, inputs : int
+    type : {"sse", "masked", "L1", "smooth", "seg", "wgan"}
+    scale : float
+        Factor of the delta that the layer before gets.
+    noobj : float
+        ``seg``: weight of values whose truth is 0.
+    """
+    _integers(batch=batch, inputs=inputs)
+    if type not in _COST_TYPES:
+        raise ArgumentError(f"type={type!r}: wanted one of {', '.join(_COST_TYPES)}")
+    return _make("cost", batch, 0, 0, inputs, {"type": type, "scale": float(scale), "noobj": float(noobj)})
+
+
+def make_crop_layer(batch, h, w, c, crop_height, crop_width, flip=0, angle=0., saturation=1., exposure=1., *, noadjust=0):
+    """A part of the image: at a random place, mirrored at random, in training; the middle in inference.
+
+    `angle`, `saturation` and `exposure` act in Darknet on a GPU only and must be 0, 1 and 1.  Values become 2 x - 1 unless
+    `noadjust`.
+    """
+    _integers(batch=batch, h=h, w=w, c=c, crop_height=crop_height, crop_width=crop_width)
+    if (angle, saturation, exposure) != (0, 1, 1):
+        raise ArgumentError(f"angle={angle} saturation={saturation} exposure={exposure}: wanted 0, 1, 1 (they act on a GPU only)")
+    values = {"crop_height": crop_height, "crop_width": crop_width, "flip": int(flip), "noadjust": int(noadjust)}
+    return _make("crop", batch, h, w, c, values)
+
+
+def make_route_layer(batch, n, input_layers, input_sizes, *, groups=1, group_id=0):
+    """The outputs of earlier layers one after another; shaped and allocated when it is added to a network.
+
+    Parameters
+    ----------
+    batch, n : int
+        Rows of a pass; number of layers.
+    input_layers : sequence of int
+        Their places in the network.
+    input_sizes : sequence of int
+        Their outputs per row; checked when the layer is added.
+    groups, group_id : int
+        Take part `group_id` of `groups` of each (AlexeyAB).
+    """
+    _integers(batch=batch, n=n, groups=groups, group_id=group_id)
+    if len(input_layers) != n or len(input_sizes) != n:
+        raise ArgumentError(f"n={n}: got {len(input_layers)} layers and {len(input_sizes)} sizes")
+    values = {"layers": list(input_layers), "groups": groups, "group_id": group_id}
+    return _make("route", batch, 0, 0, sum(input_sizes), values, build=False)
+
+
+def make_shortcut_layer(batch, index, w, h, c, w2, h2, c2, *, activation="linear", alpha=1., beta=1.):
+    """Add the output (w2, h2, c2) of layer `index` to the input (w, h, c); shaped and allocated when added to a network."""
+    _integers(batch=batch, index=index, w=w, h=h, c=c, w2=w2, h2=h2, c2=c2)
+    values = {"from": [index], "activation": activation, "alpha": float(alpha), "beta": float(beta)}
+    return _make("shortcut", batch, h, w, c, values, build=False)
+
+
+def make_upsample_layer(batch, w, h, c, stride=2, *, scale=1.):
+    """Every value fills a square of `stride` x `stride`, times `scale`; a negative stride sums squares up instead."""
+    _integers(batch=batch, w=w, h=h, c=c, stride=stride)
+    return _make("upsample", batch, h, w, c, {"stride": stride, "scale": float(scale)})
+
+
+def _image(inputs, w, h, c):
+    """(h, w, c) of an image, or (0, 0, inputs) without one."""
+    if not (w or h or c):
+        return 0, 0, inputs
+    if w * h * c != inputs:
+        raise ArgumentError(f"w={w} h={h} c={c}: wanted {inputs} values, got {w * h * c}")
+    return h, w, c
+
+
+# ---- the passes of single layers
+def forward_layer(l, net):
+    """Run one layer forward on ``net.input`` (and ``net.truth``), as training or inference as ``net.train`` says.
+
+    Raises
+    ------
+    ArgumentError
+        The network has no input, or one of another size than the layer's; or the layer cannot run so (batch normalization
+        training on one value per channel).
+    """
+    _check_pass(l, net)
+    core = net._core
+    if net.input is None:
+        raise ArgumentError("net.input is not set")
+    core.array("net.input", net.input, l.batch * l.inputs, shape=l.input_shape)
+    if net.truth is not None and l.truths:
+        core.array("net.truth", net.truth, l.batch * l.truths)
+    l._referenced = (net.input, net.truth)
+    core.lib.set_network_input(net._handle, core.address(net.input))
+    core.lib.set_network_truth(net._handle, core.address(net.truth))
+    core.check(core.lib.forward_layer(l._handle, net._handle))
+
+
+def backward_layer(l, net):
+    """Run one layer backward from ``l.delta``: its updates grow, and ``net.delta`` gets the delta at the layer's input.
+
+    ``net.delta`` is written into a buffer of the network's own, or added to the array that the user assigned.
+    """
+    _check_pass(l, net)
+    core = net._core
+    if l._referenced is None:
+        raise ArgumentError(f"the {l.type} layer has not run forward yet")
+    core.array("net.input", net.input, l.batch * l.inputs, shape=l.input_shape)
+    net._point_delta_at(l.input_shape)
+    core.check(core.lib.backward_layer(l._handle, net._handle))
+
+
+def update_layer(l, batch, learning_rate, momentum, decay):
+    """One step of stochastic gradient descent with momentum, Darknet's rule.
+
+    For every parameter: updates -= decay * batch * weights (weights only), parameter += learning_rate / batch * updates,
+    updates *= momentum.
+
+    Parameters
+    ----------
+    l : Layer
+    batch : int
+        Images that the updates were summed over.
+    learning_rate, momentum, decay : float
+    """
+    if not isinstance(l, Layer):
+        raise ArgumentError(f"wanted a layer, got {type(l).__name__}")
+    _integers(batch=batch)
+    l._core.check(l._core.lib.update_layer(l._handle, batch, learning_rate, momentum, decay))
+
+
+def resize_layer(l, w, h):
+    """Give a layer made by hand an input of w x h; parameters keep their values."""
+    if l.index >= 0:
+        raise ArgumentError("the layer belongs to a network: use net.resize")
+    _integers(w=w, h=h)
+    l._refuse_while_viewed()
+    l._core.check(l._core.lib.resize_layer(l._handle, l._core.ffi.NULL, h, w))
+    l._referenced = None
+
+
+def _check_pass(l, net):
+    if not isinstance(l, Layer):
+        raise ArgumentError(f"wanted a layer first, got {type(l).__name__}")
+    if not isinstance(net, Network):
+        raise ArgumentError(f"wanted a Network second, got {type(net).__name__}")
+    if l.type in ("route", "shortcut") and l.index < 0:
+        raise ArgumentError(f"a {l.type} layer works inside a network: net.add it first")
+
+
+def _named(kind):
+    """The functions that bear a type's name; they refuse layers of another."""
+    def check(l):
+        if isinstance(l, Layer) and l.type != kind:
+            raise ArgumentError(f"wanted a {kind} layer, got a {l.type} layer")
+
+    def forward(l, net):
+        check(l)
+        forward_layer(l, net)
+
+    def backward(l, net):
+        check(l)
+        backward_layer(l, net)
+
+    def update(l, batch, learning_rate, momentum, decay):
+        check(l)
+        update_layer(l, batch, learning_rate, momentum, decay)
+
+    def resize(l, w, h):
+        check(l)
+        resize_layer(l, w, h)
+
+    for verb, function, like in (("forward", forward, forward_layer), ("backward", backward, backward_layer),
+                                 ("update", update, update_layer), ("resize", resize, resize_layer)):
+        function.__name__ = function.__qualname__ = f"{verb}_{kind}_layer"
+        function.__doc__ = f"{like.__doc__.splitlines()[0]} For {kind} layers; see :func:`{verb}_layer`."
+        globals()[function.__name__] = function
+
+
+for _kind in LAYER_TYPES:
+    _named(_kind)
+__all__ = [name for name in dir() if name.endswith("_layer") and not name.startswith("_")]

@@ -1,0 +1,412 @@
+"""A network as an object: layers in order, passes, training steps, prediction."""
+from __future__ import annotations
+
+import numpy as np
+
+from darknetpy.core import core as default_core
+from darknetpy.errors import ArgumentError, DarknetError, DeviceError
+from darknetpy.layer import Layer
+from darknetpy.summary import summary_text
+
+
+class Network:
+    """Layers in order, and the arrays they work on.
+
+    An empty network serves single layers by hand::
+
+        net = Network(train=True)
+        net.input = x
+        forward_batchnorm_layer(l, net)
+
+    A whole one comes from :func:`darknetpy.load_network`, or layer by layer from :meth:`add`.
+
+    Parameters
+    ----------
+    batch : int, optional
+        Rows of one forward pass; needed with `w`, `h`, `c` for a network of several layers.
+    w, h, c : int, optional
+        Width, height and channels of the input image.  Without `w` and `h` the input is `c` plain values.
+    train : bool
+        Whether forward passes train: batch statistics, dropout, losses' deltas.
+    device : str
+        ``"cpu"``.
+    fused : bool
+        Run normalization in fused kernels; False: composed of the named kernels, for reading and checking.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    input, truth, delta : ndarray or None
+        Referenced, not copied; any shape of the right number of values, float32, C-contiguous.  `delta` receives the
+        gradient at the input (-dLoss/dInput): into a buffer of the network's own while it is None; an array that is assigned
+        is added to; assigning None makes the next backward pass write again.
+    train : bool
+    seen : int
+        Rows passed forward in training so far.
+    """
+
+    def __init__(self, batch=None, w=None, h=None, c=None, *, train=False, device="cpu", fused=True, core=default_core):
+        if device != "cpu":
+            raise DeviceError(f"device={device!r}: this version runs on 'cpu' only")
+        self._core = core
+        self._handle = core.ffi.gc(core.lib.make_network(), core.lib.free_network)
+        if self._handle == core.ffi.NULL:
+            core.check(core.lib.DN_ERR_MEMORY)
+        self.layers = []
+        self.dialect, self.batchnorm, self.sections, self.notes = "pjreddie", "paper", None, []
+        self._input = self._truth = self._delta = self._own_delta = None
+        self._built_for_training = bool(train)
+        self.train = train
+        self._pending = 0
+        self._set_options({"fused": int(bool(fused))})
+        if batch is not None:
+            self._set_options({"batch": _positive("batch", batch)})
+        if c is not None:
+            image = {"width": _positive("w", w), "height": _positive("h", h)} if w is not None or h is not None else {"inputs": c}
+            self._set_options({**image, "channels": _positive("c", c)})
+
+    # ---- options
+    def _set_options(self, options):
+        for name, value in options.items():
+            self._core.check(self._core.lib.set_network_option(self._handle, name.encode(), float(value)))
+
+    def option(self, name):
+        """Return the value of a number of [net], such as ``"momentum"``."""
+        value = self._core.lib.get_network_option(self._handle, name.encode())
+        if np.isnan(value):
+            raise ArgumentError(f"[net] has no number option {name}")
+        return value
+
+    def set_option(self, name, value):
+        """Set a number of [net] that concerns training: learning_rate, momentum, decay, decay_l1, max_gradient, ...
+
+        Raises
+        ------
+        ArgumentError
+            No such option, or one that only a new network can have.
+        """
+        if name in ("batch", "height", "width", "channels", "inputs", "adam"):
+            raise ArgumentError(f"{name} is fixed once the network is made")
+        self._set_options({name: value})
+
+    batch = property(lambda self: int(self.option("batch")))
+    w = property(lambda self: int(self.option("width")))
+    h = property(lambda self: int(self.option("height")))
+    c = property(lambda self: int(self.option("channels")))
+    subdivisions = property(lambda self: int(self.option("subdivisions")))
+
+    @property
+    def inputs(self):
+        """Values per row of the input."""
+        return self.layers[0].inputs if self.layers and self.layers[0].type not in ("route", "shortcut") else max(
+            self.w * self.h * self.c, int(self.option("inputs")))
+
+    @property
+    def outputs(self):
+        """Values per row of what :meth:`predict` returns."""
+        return self._output_layer().outputs
+
+    @property
+    def truths(self):
+        """Values per row of the truth that the loss layers expect; 0 without one."""
+        return max((layer.truths for layer in self.layers), default=0)
+
+    @property
+    def learning_rate(self):
+        """The learning rate of the next update, as the policy has it now."""
+        return self._core.lib.get_current_rate(self._handle)
+
+    @property
+    def seen(self):
+        """Rows passed forward in training so far."""
+        return int(self._core.lib.get_seen(self._handle))
+
+    @seen.setter
+    def seen(self, rows):
+        self._core.lib.set_seen(self._handle, rows)
+
+    @property
+    def iteration(self):
+        """Updates made so far, as the learning-rate policy counts them: seen // (batch * subdivisions)."""
+        return self.seen // (self.batch * self.subdivisions)
+
+    @property
+    def train(self):
+        """Whether forward passes train."""
+        return self._train
+
+    @train.setter
+    def train(self, value):
+        self._train = bool(value)
+        self._core.lib.set_network_train(self._handle, self._train)
+
+    # ---- the arrays of a pass
+    @property
+    def input(self):
+        """The input; referenced, not copied."""
+        return self._input
+
+    @input.setter
+    def input(self, array):
+        self._input = self._checked("input", array, self.batch * self.inputs if self.layers else None)
+        self._core.lib.set_network_input(self._handle, self._core.address(self._input))
+
+    @property
+    def truth(self):
+        """What the loss layers compare with; referenced, not copied."""
+        return self._truth
+
+    @truth.setter
+    def truth(self, array):
+        self._truth = self._checked("truth", array, self.batch * self.truths if self.layers and self.truths else None)
+        self._core.lib.set_network_truth(self._handle, self._core.address(self._truth))
+
+    @property
+    def delta(self):
+        """The gradient at the input, -dLoss/dInput; see the class."""
+        return self._delta if self._delta is not None else self._own_delta
+
+    @delta.setter
+    def delta(self, array):
+        self._delta = self._checked("delta", array, self.batch * self.inputs if self.layers else None, writable=True)
+        self._own_delta = None
+
+    def _checked(self, name, array, count, writable=False):
+        return None if array is None else self._core.array(name, array, count, writable)
+
+    def _point_delta_at(self, shape):
+        """Give C the array that a backward pass sends the input's gradient to: the user's is added to, our own is written."""
+        count = int(np.prod(shape))
+        if self._delta is not None:
+            self._core.array("delta", self._delta, count, writable=True)
+        elif self._own_delta is None or self._own_delta.shape != shape:
+            self._own_delta = np.zeros(shape, self._core.dtype)
+        self._core.lib.set_network_delta(self._handle, self._core.address(self.delta), self._delta is not None)
+
+    # ---- layers
+    def add(self, layer):
+        """Append a layer made for the shape that the network has there; return it.
+
+        Raises
+        ------
+        ArgumentError
+            The layer was made for another shape, or belongs to a network already.
+        """
+        core = self._core
+        if not isinstance(layer, Layer):
+            raise ArgumentError(f"wanted a layer, got {type(layer).__name__}")
+        if layer.index >= 0:
+            raise ArgumentError(f"the {layer.type} layer is layer {layer.index} of a network already")
+        info = self.layers[-1]._info if self.layers else None
+        made, made_for = bool(layer._rows), layer.inputs
+        here = info.outputs if info else self.inputs
+        rows = self.batch
+        if made and (layer.batch != rows or made_for != here):
+            raise ArgumentError(f"layer {len(self.layers)} [{layer.type}] was made for batch {layer.batch} and {made_for} inputs; "
+                                f"here it gets batch {rows} and {here} inputs")
+        core.check(core.lib.add_layer(self._handle, layer._handle))
+        if not made:
+            core.check(core.lib.allocate_layer(layer._handle, True))
+        layer._list_arrays()
+        self.layers.append(layer)
+        return layer
+
+    def __getitem__(self, key):
+        """Return a layer by its index or by its name, ``type_index``, such as ``net["convolutional_3"]``."""
+        if isinstance(key, (int, np.integer)):
+            return self.layers[key]
+        kind, _, number = str(key).rpartition("_")
+        if number.isdigit() and int(number) < len(self.layers) and self.layers[int(number)].type == kind:
+            return self.layers[int(number)]
+        raise KeyError(f"{key!r}: this network has {', '.join(f'{l.type}_{i}' for i, l in enumerate(self.layers))}")
+
+    def __len__(self):
+        return len(self.layers)
+
+    def _output_layer(self):
+        for layer in reversed(self.layers):
+            if layer.type != "cost":
+                return layer
+        raise ArgumentError("the network has no layer with an output")
+
+    # ---- passes
+    def forward(self, x=None, truth=None, train=None):
+        """One forward pass over a whole mini-batch; return the loss per row, or None without a truth.
+
+        Parameters
+        ----------
+        x : ndarray, batch * inputs values, optional
+            Becomes :attr:`input`; None: what is set already.
+        truth : ndarray, batch * truths values, or int labels (batch,), optional
+            Becomes :attr:`truth`; None: none.
+        train : bool, optional
+            Becomes :attr:`train`; None: as it is.
+        """
+        if train is not None:
+            self.train = train
+        if x is not None:
+            self.input = x
+        if self._input is None:
+            raise ArgumentError("the network has no input yet: net.input = x, or net.forward(x)")
+        if not self.layers:
+            raise ArgumentError("the network has no layers")
+        self.truth = self._as_truth(truth)
+        self._core.check(self._core.lib.forward_network(self._handle))
+        return self._loss_per_row()
+
+    def _loss_per_row(self):
+        if not any(layer._info.has_cost for layer in self.layers):
+            return None
+        return self._core.lib.network_cost(self._handle) / self.batch
+
+    def _as_truth(self, truth):
+        """Int labels become one row each with a one at the label."""
+        if truth is None or not isinstance(truth, np.ndarray) or truth.dtype.kind not in "iu":
+            return truth
+        if truth.shape != (self.batch,):
+            raise ArgumentError(f"truth: wanted {self.batch} labels, shape ({self.batch},), got {truth.shape}")
+        if truth.size and not (0 <= truth.min() and truth.max() < self.truths):
+            raise ArgumentError(f"truth: wanted labels 0 to {self.truths - 1}, got {truth.min()} to {truth.max()}")
+        rows = np.zeros((self.batch, self.truths), self._core.dtype)
+        rows[np.arange(self.batch), truth] = 1
+        return rows
+
+    def backward(self):
+        """One backward pass after :meth:`forward`: every layer's delta and updates, and :attr:`delta`."""
+        self._require_training("backward")
+        self._point_delta_at(self.layers[0].input_shape)
+        self._core.check(self._core.lib.backward_network(self._handle))
+
+    def update(self):
+        """One step of the optimizer over all layers with what the backward passes have gathered."""
+        self._require_training("update")
+        self._core.check(self._core.lib.update_network(self._handle))
+
+    def train_batch(self, x, truth):
+        """Train on one mini-batch: forward, backward, and an update when `subdivisions` mini-batches are complete.
+
+        Parameters
+        ----------
+        x : ndarray, batch * inputs values
+        truth : ndarray, batch * truths values, or int labels (batch,) for classifiers
+
+        Returns
+        -------
+        float
+            Loss per row: Darknet's printed loss before averaging.
+
+        Raises
+        ------
+        ArgumentError
+            The network was made with train=False, or has no loss layer.
+        DarknetError
+            The loss is not finite; nothing was updated.
+        """
+        self._require_training("train_batch")
+        if not self.truths:
+            raise ArgumentError("the network has no loss layer ([cost], [softmax], [logistic]): it cannot train")
+        if truth is None:
+            raise ArgumentError("train_batch needs a truth")
+        self.seen += self.batch
+        loss = self.forward(x, truth, train=True)
+        if not np.isfinite(loss):
+            raise DarknetError(f"loss is {loss} at iteration {self.iteration}{self._first_not_finite()}; nothing was updated")
+        self._core.lib.set_network_delta(self._handle, self._core.ffi.NULL, 0)
+        self._core.check(self._core.lib.backward_network(self._handle))
+        self._pending += 1
+        if self.seen // self.batch % self.subdivisions == 0:
+            self.update()
+            self._pending = 0
+        return loss
+
+    def _first_not_finite(self):
+        for i, layer in enumerate(self.layers):
+            if not np.isfinite(layer.output).all():
+                return f": the first output that is not finite is layer {i} [{layer.type}]'s"
+        return ""
+
+    def _require_training(self, what):
+        if not self._built_for_training:
+            raise ArgumentError(f"{what}: the network was made with train=False and keeps no gradients; load it with train=True")
+        if not self.layers:
+            raise ArgumentError(f"{what}: the network has no layers")
+
+    def predict(self, x):
+        """Return the network's output for any number of rows; the network's training state is left alone.
+
+        Parameters
+        ----------
+        x : ndarray of float32, rows * inputs values, C-contiguous
+            Fewer rows than the batch are padded, more are run in turns.
+
+        Returns
+        -------
+        ndarray, shape (rows,) + shape of one row of the last layer that is not a cost
+            A copy.
+        """
+        x = self._core.array("x", x)
+        if self.inputs == 0 or x.size % self.inputs or not x.size:
+            raise ArgumentError(f"x: wanted rows of {self.inputs} values, got {x.size} values {x.shape}")
+        flat, results, train = x.reshape(-1, self.inputs), [], self.train
+        layer = self._output_layer()
+        try:
+            for at in range(0, len(flat), self.batch):
+                rows = flat[at:at + self.batch]
+                if len(rows) < self.batch:
+                    rows = np.concatenate([rows, np.zeros((self.batch - len(rows), self.inputs), self._core.dtype)])
+                self.forward(rows, train=False)
+                results.append(layer._array("output")[:len(flat) - at].copy())
+        finally:
+            self.train = train
+        return results[0] if len(results) == 1 else np.concatenate(results)
+
+    # ---- the rest of its life
+    def resize(self, w, h):
+        """Give the network an input of w x h; parameters keep their values.
+
+        Raises
+        ------
+        ArgumentError
+            A layer cannot have that size (a connected layer's weights, say), or arrays of a layer are in use.
+        """
+        for layer in self.layers:
+            layer._refuse_while_viewed()
+        self._core.check(self._core.lib.resize_network(self._handle, _positive("h", h), _positive("w", w)))
+        self._input = self._truth = self._delta = self._own_delta = None
+
+    def summary(self):
+        """Return a text table: layer, filters, size, input, output, BFLOPs, trainable and non-trainable parameters."""
+        return summary_text(self)
+
+    def to_cfg(self):
+        """Return the network as the text of a .cfg that builds it again."""
+        from darknetpy.builder import network_to_cfg
+
+        return network_to_cfg(self)
+
+    def load_weights(self, path, cutoff=None, *, start=0, allow_nonfinite=False):
+        """Read a .weights file; see :func:`darknetpy.weights.load_weights`."""
+        from darknetpy.weights import load_weights
+
+        load_weights(self, path, cutoff, start=start, allow_nonfinite=allow_nonfinite)
+
+    def save_weights(self, path, cutoff=None):
+        """Write a .weights file, whole or not at all; see :func:`darknetpy.weights.save_weights`."""
+        from darknetpy.weights import save_weights
+
+        save_weights(self, path, cutoff)
+
+    def save_checkpoint(self, path, extra=None):
+        """Write all that exact resume needs; see :func:`darknetpy.checkpoint.save_checkpoint`."""
+        from darknetpy.checkpoint import save_checkpoint
+
+        save_checkpoint(self, path, extra)
+
+    def __repr__(self):
+        return f"<network of {len(self.layers)} layers, batch {self.batch}, {self.dialect}>"
+
+
+def _positive(name, value):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ArgumentError(f"{name}={value!r}: wanted a positive integer")
+    return int(value)

@@ -1,0 +1,60 @@
+"""The text table of a network: one line per layer, and totals."""
+from __future__ import annotations
+
+HEAD = ("layer", "type", "filters", "size/stride", "input", "output", "BFLOPs", "trainable", "fixed")
+
+
+def summary_rows(net):
+    """Return one dict per layer: index, type, filters, size, stride, input, output, bflops, trainable, non_trainable."""
+    return [_row(i, layer) for i, layer in enumerate(net.layers)]
+
+
+def _row(index, layer):
+    info = layer._info
+    return {
+        "index": index, "type": layer.type, "filters": info.out_c if layer.type in ("convolutional", "connected") else None,
+        "size": _window(layer), "input": _shape(info.c, info.h, info.w, info.inputs),
+        "output": _shape(info.out_c, info.out_h, info.out_w, info.outputs), "bflops": info.flops / 1e9,
+        "trainable": _count(layer, "parameter"), "non_trainable": _count(layer, "statistic"),
+    }
+
+
+def _window(layer):
+    """Size and stride, such as ``3x3/1`` or ``3x3/2x1``, with groups and dilation where they are not 1."""
+    if layer.type not in ("convolutional", "maxpool", "local_avgpool"):
+        return ""
+    value = {name: int(layer.option(name)) for name in ("size", "stride_x", "stride_y")}
+    stride = f"{value['stride_x']}" if value["stride_x"] == value["stride_y"] else f"{value['stride_x']}x{value['stride_y']}"
+    text = f"{value['size']}x{value['size']}/{stride}"
+    if layer.type == "convolutional":
+        text += "".join(f" {name[0]}{int(layer.option(name))}" for name in ("groups", "dilation") if layer.option(name) != 1)
+    return text
+
+
+def _count(layer, role):
+    """Values of all arrays of a role, allocated or not."""
+    lib = layer._core.lib
+    rows = (lib.get_layer_array(layer._handle, i) for i in range(lib.count_layer_arrays(layer._handle)))
+    return sum(row.count for row in rows if row.role == getattr(lib, f"ARRAY_{role.upper()}"))
+
+
+def _shape(c, h, w, flat):
+    return f"{w} x {h} x {c}" if h > 0 else str(flat)
+
+
+def summary_text(net):
+    """Return the table as text; see :meth:`darknetpy.Network.summary`."""
+    rows = summary_rows(net)
+    cells = [[str(r["index"]), r["type"], "" if r["filters"] is None else str(r["filters"]), r["size"], r["input"], r["output"],
+              f"{r['bflops']:.3f}" if r["bflops"] else "", f"{r['trainable']:,}", f"{r['non_trainable']:,}"] for r in rows]
+    totals = ["", "total", "", "", "", "", f"{sum(r['bflops'] for r in rows):.3f}", f"{sum(r['trainable'] for r in rows):,}",
+              f"{sum(r['non_trainable'] for r in rows):,}"]
+    widths = [max(len(line[i]) for line in [HEAD, totals, *cells]) for i in range(len(HEAD))]
+
+    def line(values):
+        return "  ".join(v.ljust(w) if i == 1 else v.rjust(w) for i, (v, w) in enumerate(zip(values, widths))).rstrip()
+
+    rule = "-" * len(line(["-" * w for w in widths]))
+    text = [line(HEAD), rule, *(line(c) for c in cells), rule, line(totals)]
+    text.append(f"dialect {net.dialect}, batchnorm {net.batchnorm}, batch {net.batch} (x {net.subdivisions} subdivisions)")
+    return "\n".join(text)
