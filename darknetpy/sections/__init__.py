@@ -1,0 +1,19 @@
+"""The option table: every section type and key of the Darknet family, declared once.
+
+Parsing, error messages, ``darknetpy explain`` and the documentation follow from it.  To read it, begin with
+model.py (what a row is), then table_net.py and table_layers.py; resolution.py turns the sections of a .cfg
+into typed values.
+"""
+from .choices import ACTIVATIONS, COST_TYPES, POLICIES
+from .model import FORK_NAMES, Choice, Derived, PerDialect, Row, SectionType
+from .registry import SECTIONS, find_section, section_names
+from .resolution import LayerSpec, Resolved, resolve
+from .suggest import did_you_mean, suggest
+from .values import format_value, in_range, parse_value, wanted
+
+__all__ = [
+    "ACTIVATIONS", "COST_TYPES", "FORK_NAMES", "POLICIES", "SECTIONS",
+    "Choice", "Derived", "LayerSpec", "PerDialect", "Resolved", "Row", "SectionType",
+    "did_you_mean", "find_section", "format_value", "in_range", "parse_value", "resolve", "section_names",
+    "suggest", "wanted",
+]

@@ -1,0 +1,61 @@
+"""Checks of a layer's options against each other, and links from relative to absolute."""
+from __future__ import annotations
+
+
+def check_layer(plan, spec):
+    """Check one LayerSpec; make its links absolute and its padding and dilation those in effect."""
+    if spec.values["stopbackward"] > 1:
+        plan.note(spec.section, "stopbackward",
+                  "stopbackward acts in every iteration here, as in Darknet on a CPU")
+    _CHECKS.get(spec.type, _accept)(plan, spec)
+
+
+def _accept(plan, spec):
+    """Nothing to check."""
+
+
+def _check_convolutional(plan, spec):
+    values = spec.values
+    if values["filters"] % values["groups"]:
+        raise spec.error(f"groups={values['groups']} does not divide filters={values['filters']}", "groups")
+    if values["pad"]:
+        if values["padding"] not in (0, values["size"] // 2):
+            plan.note(spec.section, "padding",
+                      f"padding={values['padding']} is ignored: pad=1 makes it size / 2 = "
+                                               f"{values['size'] // 2}")
+        values["padding"] = values["size"] // 2
+    if values["size"] == 1 and values["dilation"] > 1:
+        plan.note(spec.section, "dilation", f"dilation={values['dilation']} is taken as 1, because size=1")
+        values["dilation"] = 1
+
+
+def _check_route(plan, spec):
+    _resolve_links(spec, "layers")
+    groups, group = spec.values["groups"], spec.values["group_id"]
+    if group >= groups:
+        raise spec.error(f"group_id={group} with groups={groups}; wanted 0 to {groups - 1}", "group_id")
+
+
+def _check_shortcut(plan, spec):
+    links = spec.values["from"]
+    if len(links) > 1 and plan.dialect == "pjreddie":
+        raise spec.error(f"from= names {len(links)} layers; dialect=pjreddie adds one, alexeyab several",
+                         "from")
+    _resolve_links(spec, "from")
+
+
+def _resolve_links(spec, key):
+    """Replace each link by the index of an earlier layer; negative links count back from this one."""
+    here = spec.index
+    resolved = []
+    for link in spec.values[key]:
+        target = link if link >= 0 else here + link
+        if not 0 <= target < here:
+            earlier = f"0 to {here - 1}, or -1 to -{here}" if here else "none: this is the first layer"
+            message = f"{key}={link} means layer {target}, which is not before layer {here}; wanted {earlier}"
+            raise spec.error(message, key)
+        resolved.append(target)
+    spec.values[key] = resolved
+
+
+_CHECKS = {"convolutional": _check_convolutional, "route": _check_route, "shortcut": _check_shortcut}
