@@ -6,7 +6,8 @@ import os
 import numpy as np
 
 from darknetpy.cfg import Option, Section, format_cfg, parse_cfg
-from darknetpy.core import OptionError, core as default_core
+from darknetpy.core import OptionError
+from darknetpy.core import core as default_core
 from darknetpy.dialects import dialect_value
 from darknetpy.errors import ArgumentError, OutOfMemory
 from darknetpy.layer import Layer, activation_number

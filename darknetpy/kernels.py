@@ -212,7 +212,10 @@ def _columns(channels, height, width, ksize, stride, pad):
 
 
 def im2col_cpu(im, channels, height, width, ksize, stride, pad, col):
-    """Lay out the windows of an image (channels, height, width) as columns (channels * ksize^2, out_h * out_w).  Darknet: ``im2col_cpu``."""
+    """Lay out the windows of an image (channels, height, width) as columns (channels * ksize^2, out_h * out_w).
+
+    Darknet: ``im2col_cpu``.
+    """
     image, columns = _columns(channels, height, width, ksize, stride, pad)
     _lib.im2col_cpu(_floats("im", im, image), channels, height, width, ksize, stride, pad, _floats("col", col, columns, out=True))
 
@@ -268,7 +271,10 @@ def softmax_x_ent_cpu(n, pred, truth, delta, error):
 
 
 def logistic_x_ent_cpu(n, pred, truth, delta, error):
-    """Binary cross-entropy: delta = truth - pred, error = -truth log(pred) - (1 - truth) log(1 - pred).  Darknet: ``logistic_x_ent_cpu``."""
+    """Binary cross-entropy: delta = truth - pred, error = -truth log(pred) - (1 - truth) log(1 - pred).
+
+    Darknet: ``logistic_x_ent_cpu``.
+    """
     _loss("logistic_x_ent_cpu", n, pred, truth, delta, error)
 
 
@@ -289,7 +295,10 @@ def smooth_l1_cpu(n, pred, truth, delta, error):
 
 # ---- maps
 def upsample_cpu(x, w, h, c, batch, stride, forward, scale, out):
-    """forward=1: out (stride times as large) = scale * x, nearest; forward=0: x += scale * the sums of out's squares.  Darknet: ``upsample_cpu``."""
+    """forward=1: out (stride times as large) = scale * x, nearest; forward=0: x += scale * the sums of out's squares.
+
+    Darknet: ``upsample_cpu``.
+    """
     small = _sizes(batch=batch, c=c, h=h, w=w)
     large = _sizes(batch=batch, c=c, h=h, w=w, stride=stride, stride_=stride)
     small_address, large_address = _floats("x", x, small, out=not forward), _floats("out", out, large, out=bool(forward))

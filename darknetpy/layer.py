@@ -9,7 +9,6 @@ import numpy as np
 from darknetpy.core import core as default_core
 from darknetpy.errors import ArgumentError
 
-
 _seeds = itertools.count()   # layers made by hand get weights of their own, the same in every run
 
 
@@ -168,7 +167,7 @@ class Layer:
 
     def __getattr__(self, name):
         if name.startswith("_") or name not in self._rows:
-            raise AttributeError(f"[{self.type}] layer has no {name!r}; its arrays are {', '.join(self._rows) if '_rows' in vars(self) else ''}")
+            raise AttributeError(f"[{self.type}] layer has no {name!r}; its arrays are {', '.join(vars(self).get('_rows', ()))}")
         array = self._array(name)
         if array is None and name == "x_norm" and self._row("mean").dims:
             return self._compute_x_norm()

@@ -1,0 +1,66 @@
+# Everything here works on a fresh machine with python3, gcc and make: the environment is made on the way.
+PYTHON ?= python3
+VENV   ?= .venv
+SOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.def) setup.py pyproject.toml darknetpy/_build_ffi.py
+BIN    := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help build train test lint sanitize coverage bench cuda clean python-ready
+
+help:       ## this list
+	@sed -n 's/^\([a-z]*\): .*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+build: $(VENV)/built            ## make the environment in .venv and build the package into it
+train: $(VENV)/built            ## build, then train the default network on the embedded Fashion-MNIST images
+	$(BIN)/darknetpy classifier train fashion-mnist: cfg/fashion-mnist.cfg
+test: $(VENV)/tested            ## build, then run the tests
+	$(BIN)/python -m pytest
+
+# What Debian's python3 lacks for building is installed with apt-get by root, and named to everybody else.
+python-ready:
+	@missing=""; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="python3-venv"; \
+	$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+	    || missing="$$missing python3-dev"; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
+	elif [ -n "$$missing" ]; then \
+	    echo "$(PYTHON) cannot build packages here; run this first:  sudo apt-get install $$missing" >&2; exit 1; \
+	fi
+
+$(BIN)/python: | python-ready
+	$(PYTHON) -m venv $(VENV)
+$(VENV)/built: $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[plot]'
+	@touch $@
+$(VENV)/tested: $(VENV)/built
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[plot,test]'
+	@touch $@
+
+lint: $(VENV)/built             ## warnings as errors: the C compiler's, and ruff's for Python
+	@for file in csrc/*.c; do $(CC) -std=gnu11 -fopenmp -fsyntax-only -Wall -Wextra -Werror $$file || exit 1; done
+	@$(BIN)/python -m pip install -q --disable-pip-version-check ruff
+	$(BIN)/ruff check setup.py darknetpy tests
+
+# The core with the address and undefined-behaviour sanitizers, its asserts on, under the same tests.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1 -UNDEBUG
+sanitize: $(VENV)/tested        ## run the tests on a core built with the address and undefined-behaviour sanitizers
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=77'
+	DARKNETPY_CFLAGS="$(SANITIZE)" $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 DARKNETPY_SANITIZED=1 \
+	PYTHONPATH=build/sanitize/lib $(BIN)/pytest -p no:cacheprovider
+
+coverage: $(VENV)/tested        ## run the tests on a core that counts lines; report those of csrc
+	@$(BIN)/python -m pip install -q --disable-pip-version-check gcovr 'setuptools>=77'
+	DARKNETPY_CFLAGS="--coverage -O0 -UNDEBUG" $(BIN)/python setup.py -q build --build-base build/coverage --build-lib build/coverage/lib
+	PYTHONPATH=build/coverage/lib $(BIN)/pytest -q -p no:cacheprovider
+	$(BIN)/gcovr --root . --filter csrc/ build/coverage
+
+bench: $(VENV)/built            ## time training steps beside the peers that are installed
+	$(BIN)/darknetpy bench network cfg/fashion-mnist.cfg --train
+
+cuda:       ## build the CUDA kernels
+	@ls cuda/*.cu >/dev/null 2>&1 || { echo "cuda/ holds no kernels yet: nothing to build"; exit 0; }
+
+clean:      ## remove what was built; .venv too
+	rm -rf build dist .venv *.egg-info darknetpy/_darknet.c darknetpy/*.so .pytest_cache .ruff_cache
