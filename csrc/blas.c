@@ -31,14 +31,14 @@ MULTIVERSION void pass_delta_cpu(int n, real alpha, const real *delta, int add, 
     for (int i = 0; i < n; ++i) to[i] = (add ? to[i] : 0) + alpha * delta[i];
 }
 
-/* y[r, i] = or += x[r, i] for i < columns; rows lie ldx and ldy apart. */
-MULTIVERSION void copy_rows_cpu(int rows, int columns, const real *x, int ldx, int add, real *y, int ldy)
+/* y[r, i] = or += alpha x[r, i] for i < columns; rows lie ldx and ldy apart. */
+MULTIVERSION void copy_rows_cpu(int rows, int columns, real alpha, const real *x, int ldx, int add, real *y, int ldy)
 {
     assert(ldx >= columns && ldy >= columns);
     PARALLEL_FOR((size_t)rows * columns)
     for (int r = 0; r < rows; ++r) {
         const real *from = x + (size_t)r * ldx;
         real *to = y + (size_t)r * ldy;
-        for (int i = 0; i < columns; ++i) to[i] = (add ? to[i] : 0) + from[i];
+        for (int i = 0; i < columns; ++i) to[i] = (add ? to[i] : 0) + alpha * from[i];
     }
 }

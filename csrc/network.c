@@ -37,6 +37,7 @@ network *make_network(void)
     net->gamma = net->scale = 1;
     net->step = 1;
     net->sgdr_mult = 2;
+    net->learning_rate_min = (real)1e-5;
     net->b1 = (real).9;
     net->b2 = (real).999;
     net->eps = (real)1e-7;

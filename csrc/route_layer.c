@@ -56,7 +56,7 @@ static dn_status route_forward(layer *l, network *net)
     for (int i = 0; i < self->layers.n; ++i) {
         const layer *from = net->layers[self->layers.values[i]];
         const int part = from->outputs / self->groups;
-        net->k->copy_rows(l->batch, part, from->output + (size_t)part * self->group_id, from->outputs, 0, l->output + offset, l->outputs);
+        net->k->copy_rows(l->batch, part, 1, from->output + (size_t)part * self->group_id, from->outputs, 0, l->output + offset, l->outputs);
         offset += part;
     }
     return DN_OK;
@@ -74,7 +74,7 @@ static dn_status route_backward(layer *l, network *net)
             sink.add = 1;
         }
         if (sink.to) {
-            net->k->copy_rows(l->batch, part, l->delta + offset, l->outputs, sink.add, sink.to + (size_t)part * self->group_id, from->outputs);
+            net->k->copy_rows(l->batch, part, 1, l->delta + offset, l->outputs, sink.add, sink.to + (size_t)part * self->group_id, from->outputs);
         }
         offset += part;
     }

@@ -1,7 +1,8 @@
 /* [shortcut]: adds earlier outputs to the layer's input, then the activation. Where shapes differ the forks do:
  *   overlap (pjreddie)   one source; out = alpha input + beta source where both have an element, sources of other map sizes being
  *                        sampled or spread by the whole-number ratio of the sides; elsewhere the input as it is
- *   prefix (AlexeyAB)    one or several sources; the first min(outputs) values of each row are added */
+ *   prefix (AlexeyAB)    one or several sources; the first values of each row, as many as both have, are added:
+ *                        alpha input + beta (sum of the sources) */
 #include "layer.h"
 #include "scalar.h"
 
@@ -72,11 +73,11 @@ static dn_status shortcut_forward(layer *l, network *net)
     SELF(l);
     const kernels *k = net->k;
     const int all = l->batch * l->outputs;
-    k->copy(all, net->input, 1, l->output, 1);
+    k->pass_delta(all, self->prefix ? self->alpha : 1, net->input, 0, l->output);
     for (int i = 0; i < self->from.n; ++i) {
         const layer *from = net->layers[self->from.values[i]];
         const overlap_shape s = overlap_of(l, from);
-        if (self->prefix) k->copy_rows(l->batch, shared_prefix(l, from), from->output, from->outputs, 1, l->output, l->outputs);
+        if (self->prefix) k->copy_rows(l->batch, shared_prefix(l, from), self->beta, from->output, from->outputs, 1, l->output, l->outputs);
         else k->shortcut_overlap(&s, from->output, self->alpha, self->beta, l->output);
     }
     if (self->activation_input) k->copy(all, l->output, 1, self->activation_input, 1);
@@ -112,7 +113,7 @@ static void backward_source(const layer *l, network *net, int index)
         net->k->fill(l->batch * from->outputs, 0, sink.to, 1);
         sink.add = 1;
     }
-    if (self->prefix) net->k->copy_rows(l->batch, shared_prefix(l, from), l->delta, l->outputs, sink.add, sink.to, from->outputs);
+    if (self->prefix) net->k->copy_rows(l->batch, shared_prefix(l, from), self->beta, l->delta, l->outputs, sink.add, sink.to, from->outputs);
     else net->k->shortcut_overlap_from(&s, l->delta, self->beta, sink.to);
 }
 static dn_status shortcut_backward(layer *l, network *net)
@@ -121,7 +122,7 @@ static dn_status shortcut_backward(layer *l, network *net)
     backward_activation(l, net->k);
     const delta_sink sink = input_sink(net);
     if (sink.to) {
-        net->k->pass_delta(l->batch * l->outputs, 1, l->delta, sink.add, sink.to);
+        net->k->pass_delta(l->batch * l->outputs, self->prefix ? self->alpha : 1, l->delta, sink.add, sink.to);
         const overlap_shape s = overlap_of(l, net->layers[self->from.values[0]]);
         if (!self->prefix && self->alpha != 1) net->k->shortcut_overlap_input(&s, l->delta, self->alpha, sink.to);
     }

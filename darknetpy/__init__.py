@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from darknetpy import kernels
 from darknetpy.builder import load_network
-from darknetpy.core import core as _core
 from darknetpy.errors import ArgumentError, CfgError, DarknetError, DataError, DeviceError, OutOfMemory, WeightsError
 from darknetpy.layer import Layer
 from darknetpy.layers import *  # noqa: F403  make_, forward_, backward_, update_ and resize_ of every layer type

@@ -202,15 +202,20 @@ def network_to_cfg(net):
 def _net_section(net):
     kind = SECTIONS["net"]
     if net.sections is not None:
-        values = dict(net.sections.net)
-    else:
-        values = {key: row.default_for(net.dialect, {}) for key, row in kind.options.items() if row.default is None or not callable(row.default)
-                  and not hasattr(row.default, "of")}
-        values.update({name: net.option(name) for name in _NET_NUMBERS if name not in ("seed", "sgdr_cycle", "policy")})
-        values.update(batch=net.batch * net.subdivisions, subdivisions=net.subdivisions)
-        values.update({"width": net.w, "height": net.h, "channels": net.c} if net.w else {"inputs": net.inputs})
-    values["dialect"] = net.dialect
+        return _section(kind, {**net.sections.net, "dialect": net.dialect}, net.dialect, 0)
+    known = {name: _shortest(net.option(name)) for name in _NET_NUMBERS if name not in ("seed", "sgdr_cycle", "sgdr_mult")}
+    known.update(batch=net.batch * net.subdivisions, subdivisions=net.subdivisions, dialect=net.dialect)
+    known.update({"width": net.w, "height": net.h, "channels": net.c} if net.w else {"inputs": net.inputs})
+    known["policy"] = next(name for name, number in _POLICIES.items() if number == net.option("policy"))
+    values = {}
+    for key, row in kind.options.items():
+        values[key] = known[key] if key in known else row.default_for(net.dialect, values)
     return _section(kind, values, net.dialect, 0)
+
+
+def _shortest(value):
+    """The shortest number that is the same float32: .9, not .8999999761581421."""
+    return float(str(np.float32(value)))
 
 
 def _section(kind, values, dialect, line):
