@@ -46,12 +46,18 @@ typedef struct {
     uint32_t v[4];
 } dn_random4;
 
+enum { DN_PHILOX_ROUNDS = 10 };
+#define DN_PHILOX_MULTIPLIER0 0xD2511F53u
+#define DN_PHILOX_MULTIPLIER1 0xCD9E8D57u
+#define DN_PHILOX_WEYL0 0x9E3779B9u   /* the golden ratio */
+#define DN_PHILOX_WEYL1 0xBB67AE85u   /* the square root of 3, less 1 */
+
 static inline dn_random4 dn_philox(dn_random4 counter, uint32_t key0, uint32_t key1)
 {
     uint32_t *x = counter.v;
-    for (int round = 0; round < 10; ++round) {
-        const uint64_t a = (uint64_t)0xD2511F53u * x[0];
-        const uint64_t b = (uint64_t)0xCD9E8D57u * x[2];
+    for (int round = 0; round < DN_PHILOX_ROUNDS; ++round) {
+        const uint64_t a = (uint64_t)DN_PHILOX_MULTIPLIER0 * x[0];
+        const uint64_t b = (uint64_t)DN_PHILOX_MULTIPLIER1 * x[2];
         const uint32_t x1 = x[1], x3 = x[3];
         x[0] = (uint32_t)(b >> 32) ^ x1 ^ key0;
         x[1] = (uint32_t)b;
