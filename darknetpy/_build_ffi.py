@@ -12,7 +12,9 @@ import cffi
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CSRC = os.path.join(ROOT, "csrc")
 # The GNU dialect: its default lets the compiler fuse a*b + c into one rounding, on which the kernels' speed rests.
-COMPILE = ["-std=gnu11", "-O3", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wextra"]
+# Python's own flags bring -fwrapv, which hides from the compiler that `2 * i` steps evenly, and comparisons count as trapping: either
+# keeps loops scalar (max pooling ran at a fifth to a tenth of its speed). Neither flag changes a value.
+COMPILE = ["-std=gnu11", "-O3", "-fno-wrapv", "-fno-trapping-math", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wextra"]
 LINK = ["-fopenmp"]
 
 

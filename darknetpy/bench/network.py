@@ -1,0 +1,170 @@
+"""A whole network beside its peers: rounds in which every program runs for a while, one after another."""
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import tempfile
+from dataclasses import dataclass, field
+
+from darknetpy.bench.process import PEERS, PROGRAMS, Process, ProgramFailed, missing
+from darknetpy.bench.subject import prepare_cfg
+
+_SLOW_BUDGET = 60       # seconds that the rounds of a program may take if one step is longer than a round's share
+_PASSES = 3             # work of a training step in forward passes: forward, gradient of the input, gradient of the weights
+
+
+@dataclass
+class Settings:
+    """How a benchmark runs: `seconds` per program and round, `rounds`, `threads`, which `peers`, and whether to `train`."""
+
+    threads: int
+    train: bool = True
+    rounds: int = 5
+    seconds: float = 2.0
+    steps: int = 1
+    peers: tuple = ("torch", "darknet")
+    per_layer: bool = False
+
+
+@dataclass
+class Result:
+    """One program's figures: `step` seconds per round, `speedup` of darknetpy per round (None for darknetpy itself)."""
+
+    name: str
+    label: str
+    facts: dict
+    step: list
+    peak_bytes: int
+    speedup: list = None
+    check: dict = field(default_factory=dict)
+
+
+@dataclass
+class Comparison:
+    """What :func:`compare` found for one network."""
+
+    cfg: str
+    batch: int
+    shape: list
+    train: bool
+    threads: int
+    flops: float
+    results: list
+    notes: list
+    layers: list = None
+
+
+def compare(cfg, settings, *, batch=None, size=None, progress=lambda text: None):
+    """Measure a network in darknetpy and in the peers that can build it.
+
+    Parameters
+    ----------
+    cfg : str
+    settings : Settings
+    batch : int, optional
+        None: batch / subdivisions of the cfg.
+    size : (int, int), optional
+        Width and height; None: the cfg's.
+    progress : callable
+        Gets a line of text as the work goes on.
+
+    Returns
+    -------
+    Comparison
+        Peers that could not run are missing from its results and named in its notes.
+    """
+    notes = [reason for peer in settings.peers for reason in [missing(peer)] if reason]
+    names = [name for peer in settings.peers if not missing(peer) for name in PEERS[peer]]
+    with tempfile.TemporaryDirectory(prefix="darknetpy-bench-") as folder:
+        path, rows = prepare_cfg(cfg, folder, batch=batch, size=size)
+        job = {"cfg": path, "batch": rows, "train": settings.train, "threads": settings.threads, "folder": folder}
+        progress("the network and its numbers")
+        with Process("darknetpy", job) as ours:
+            network = ours.ask("export", folder=folder)
+        names, checks = _check(names, job, notes, progress)
+        results = _measure(["darknetpy", *names], job, settings, notes, progress)
+        for result in results:
+            result.check = checks.get(result.name, {})
+        layers = _layers(names, job, network, settings, progress) if settings.per_layer else None
+    work = network["flops"] * rows * (_PASSES if settings.train else 1)
+    return Comparison(os.path.basename(cfg), rows, network["shape"], settings.train, settings.threads, work, results, notes, layers)
+
+
+def _check(names, job, notes, progress):
+    """Let every peer compare its numbers with ours, in processes of their own; return those that can, and what they found."""
+    able, checks = [], {}
+    for name in names:
+        progress(f"same numbers? {PROGRAMS[name][3]}")
+        if name == "torch-best":                # the same model as torch
+            if "torch" in able:
+                able.append(name)
+            continue
+        try:
+            with Process(name, job) as peer:
+                checks[name] = peer.ask("check")
+            able.append(name)
+        except ProgramFailed as error:
+            notes.append(f"left out: {error}")
+    if "torch" in checks:
+        checks["torch-best"] = {}
+    return able, checks
+
+
+def _measure(names, job, settings, notes, progress):
+    """Run the rounds; return a Result per program."""
+    times, counts = {name: [] for name in names}, {}
+    with contextlib.ExitStack() as stack:
+        programs = {name: stack.enter_context(Process(name, job)) for name in names}
+        for name, program in programs.items():
+            progress(f"warming up {program.label}")
+            counts[name] = _rounds_of(program, settings)
+        for turn in range(settings.rounds):
+            progress(f"round {turn + 1} of {settings.rounds}")
+            for name in _order([name for name in names if turn < counts[name]], turn):
+                found = programs[name].ask("steps", seconds=settings.seconds, least=settings.steps)
+                times[name].append(found["seconds"] / found["steps"])
+        results = [Result(name, p.label, p.facts, times[name], p.ask("peak")["bytes"]) for name, p in programs.items()]
+    for result in results[1:]:
+        result.speedup = [theirs / ours for ours, theirs in zip(results[0].step, result.step)]
+        if result.facts["threads"] != job["threads"]:
+            notes.append(f"{result.label} runs on {result.facts['threads']} thread(s): it is built so")
+    return results
+
+
+def _order(names, turn):
+    """Every other round runs backwards, so that nobody always follows the same neighbour."""
+    return names if turn % 2 == 0 else names[::-1]
+
+
+def _rounds_of(program, settings):
+    """Warm up; return in how many rounds the program takes part: in all, or, if a step is very long, in fewer."""
+    first = program.ask("steps", seconds=0, least=1)["seconds"]
+    if first < settings.seconds:
+        program.ask("steps", seconds=settings.seconds / 2, least=2)
+        return settings.rounds
+    return max(1, min(settings.rounds, int(_SLOW_BUDGET / (first * settings.steps))))
+
+
+def _layers(names, job, network, settings, progress):
+    """Return a dict per layer with the least seconds of its passes over the rounds, in ours and in PyTorch's best mode."""
+    found = {}
+    for name in ["darknetpy", *[name for name in names if name == "torch-best"]]:
+        progress(f"layer by layer: {PROGRAMS[name][3]}")
+        with Process(name, job) as program:
+            found[name] = program.ask("layers", rounds=max(settings.rounds, 3))
+    rows = []
+    for i, layer in enumerate(network["layers"]):
+        times = {name: {which: part[which][i] for which in ("forward", "backward") if i < len(part[which])}
+                 for name, part in found.items()}
+        rows.append({"index": i, "type": layer["type"], "input": layer["input"] if layer["input"][1] else [layer["inputs"]],
+                     "output": layer["output"] if layer["output"][1] else [layer["outputs"]], "size": layer.get("size"),
+                     "flops": layer["flops"] * network["batch"], "seconds": times})
+    if settings.train:
+        rows.append({"index": None, "type": "update", "seconds": {name: {"forward": part["update"]} for name, part in found.items()}})
+    return rows
+
+
+def median_and_range(values):
+    """Return (median, smallest, largest)."""
+    return statistics.median(values), min(values), max(values)

@@ -1,0 +1,106 @@
+"""A program of the benchmark in its own process, as an object that sends requests and reads replies."""
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+from darknetpy.errors import DarknetError
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_ROOT = os.path.dirname(os.path.dirname(_HERE))
+# glibc keeps freed memory instead of giving it back: PyTorch otherwise pays page faults on every large tensor.
+_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "268435456"}
+
+# name -> (file, what the job says besides, environment, label)
+PROGRAMS = {
+    "darknetpy": ("ours", {}, {}, "darknetpy"),
+    "torch": ("torch_peer", {"best": False}, {}, "PyTorch"),
+    "torch-best": ("torch_peer", {"best": True}, _KEEP_MEMORY, "PyTorch, best"),
+    "darknet": ("darknet_peer", {}, {}, "Darknet (Debian)"),
+    "limits": ("limits", {}, {}, "numpy"),
+}
+PEERS = {"torch": ("torch", "torch-best"), "darknet": ("darknet",)}
+_DARKNET_FILES = ("/usr/lib/darknet/libdarknet.so", "/usr/lib/darknet/include/darknet.h")
+
+
+class ProgramFailed(DarknetError):
+    """A program of the benchmark ended; the message is its last word."""
+
+
+def missing(peer):
+    """Return why a peer cannot run here, in a line, or None."""
+    if peer == "torch" and importlib.util.find_spec("torch") is None:
+        return "PyTorch is left out: the package torch is not installed"
+    if peer == "darknet":
+        for path in _DARKNET_FILES:
+            if not os.path.exists(path):
+                return f"Darknet is left out: no {path} (Debian's package darknet)"
+    return None
+
+
+class Process:
+    """A running program; a context manager that ends it.
+
+    Attributes
+    ----------
+    label : str
+    facts : dict
+        What the program says of itself: ``program``, ``threads``, ``bytes_before`` and more.
+    """
+
+    def __init__(self, name, job):
+        file, more, environment, self.label = PROGRAMS[name]
+        self.name = name
+        self._errors = tempfile.TemporaryFile("w+")
+        self._job = tempfile.NamedTemporaryFile("w", suffix=".json")
+        json.dump({**job, **more}, self._job)
+        self._job.flush()
+        env = {**os.environ, **environment, "OMP_NUM_THREADS": str(job["threads"])}
+        if name == "darknetpy":
+            env["PYTHONPATH"] = os.pathsep.join([_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen([sys.executable, os.path.join(_HERE, "worker.py"), file, self._job.name], env=env,
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True)
+        try:
+            self.facts = self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, command, **arguments):
+        """Send a request; return the reply."""
+        try:
+            self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass                            # the reply's absence says more
+        return self._read()
+
+    def _read(self):
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        status = self._process.wait()
+        self._errors.seek(0)
+        last = [text for text in self._errors.read().splitlines() if text.strip()][-1:]
+        said = last[0] if last and status > 0 else ""
+        ended = f"killed by signal {-status}" + (" (is the memory too small?)" if status == -9 else "")
+        raise ProgramFailed(f"{self.label}: {said or (ended if status < 0 else f'ended with status {status}')}")
+
+    def close(self):
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._errors.close()
+        self._job.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

@@ -1,0 +1,138 @@
+"""What a benchmark found, as text tables, Markdown and JSON."""
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from darknetpy.bench.network import median_and_range
+from darknetpy.memory import human_bytes
+
+_HEAD = ("program", "threads", "ms/step", "range", "images/s", "GFLOP/s", "darknetpy is", "range", "peak memory", "libraries")
+_LAYER_HEAD = ("layer", "type", "input", "output", "forward ms", "GFLOP/s", "backward ms", "GFLOP/s")
+_PEER_HEAD = ("PyTorch, best: forward", "backward ms", "darknetpy is")
+_LAYERS = "Each layer alone, best of the rounds; a backward pass counts twice the work of a forward pass"
+_BACKWARD_PASSES = 2    # a backward pass works out two gradients, each as much work as the forward pass
+
+
+def title(found):
+    """Return what was measured, in a line."""
+    c, h, w = found.shape
+    kind = "training step" if found.train else "inference"
+    size = f"{w}x{h}x{c}" if h else "plain inputs"
+    return f"{found.cfg}, {kind}, batch {found.batch} of {size}, {found.threads} threads, {found.flops / 1e9:.1f} GFLOP"
+
+
+def _program_row(found, result):
+    step, fastest, slowest = median_and_range(result.step)
+    row = [result.label, str(result.facts["threads"]), f"{step * 1e3:.1f}", f"{fastest * 1e3:.1f} to {slowest * 1e3:.1f}",
+           f"{found.batch / step:.1f}", f"{found.flops / step / 1e9:.1f}", "", "", human_bytes(result.peak_bytes),
+           human_bytes(result.facts["bytes_before"])]
+    if result.speedup:
+        ratio, least, most = median_and_range(result.speedup)
+        row[6:8] = [f"{ratio:.2f}x as fast", f"{least:.2f} to {most:.2f}"]
+    return row
+
+
+def program_table(found):
+    """Return the rows of the table of programs, the head first."""
+    return [list(_HEAD), *(_program_row(found, result) for result in found.results)]
+
+
+def check_lines(found):
+    """Return a line per peer on how far its numbers and ours lie apart."""
+    lines = []
+    for result in found.results:
+        if "output" in result.check:
+            line = f"same numbers: outputs differ from {result.label}'s by at most {result.check['output']:.1e}"
+            if "gradient" in result.check:
+                line += (f"; the gradient is {result.check['gradient']:.1e} from float64's, "
+                         f"{result.label}'s own {result.check['peer_gradient']:.1e}")
+            lines.append(line)
+    return lines
+
+
+def _layer_row(layer, peer):
+    ours = layer["seconds"]["darknetpy"]
+    row = ["" if layer["index"] is None else str(layer["index"]), layer["type"], _shape(layer.get("input")), _shape(layer.get("output"))]
+    for which, passes in (("forward", 1), ("backward", _BACKWARD_PASSES)):
+        time = ours.get(which)
+        row.append("" if time is None else f"{time * 1e3:.2f}")
+        row.append(f"{layer['flops'] * passes / time / 1e9:.0f}" if time and layer["type"] in ("convolutional", "connected") else "")
+    if peer:
+        theirs = layer["seconds"][peer]
+        row += ["" if which not in theirs else f"{theirs[which] * 1e3:.2f}" for which in ("forward", "backward")]
+        total = sum(ours.values())
+        row.append(f"{sum(theirs.values()) / total:.2f}x" if total and theirs else "")
+    return row
+
+
+def layer_table(found):
+    """Return the rows of the table of layers, the head first; a last row holds the sums."""
+    peer = next((name for name in found.layers[0]["seconds"] if name != "darknetpy"), None)
+    rows = [_layer_row(layer, peer) for layer in found.layers]
+    sums = {name: {which: sum(layer["seconds"][name].get(which, 0) for layer in found.layers) for which in ("forward", "backward")}
+            for name in found.layers[0]["seconds"]}
+    total = _layer_row({"index": None, "type": "sum", "seconds": sums, "flops": 0}, peer)
+    return [list(_LAYER_HEAD + (_PEER_HEAD if peer else ())), *rows, total]
+
+
+def _shape(shape):
+    return "x".join(str(side) for side in reversed(shape)) if shape else ""
+
+
+# ---- text
+def text(found):
+    """Return the tables of a comparison for a terminal."""
+    parts = [title(found), "", _columns(program_table(found))]
+    parts += ["", *check_lines(found), *(f"note: {note}" for note in found.notes)]
+    if found.layers:
+        parts += ["", _LAYERS, "", _columns(layer_table(found))]
+    return "\n".join(parts)
+
+
+def _columns(rows):
+    rows = _without_empty_columns(rows)
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))).rstrip()
+             for row in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _without_empty_columns(rows):
+    kept = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
+    return [[row[i] for i in kept] for row in rows]
+
+
+# ---- files
+def markdown(comparisons, machine, command):
+    """Return the page: the command, the machine, and a table per network."""
+    parts = ["# Whole networks beside other programs", "", f"`{command}`", ""]
+    parts += [f"- {name}: {value}" for name, value in machine.items()]
+    peers = {r.facts["program"] for found in comparisons for r in found.results} - {"darknetpy"}
+    parts += [f"- beside {peer}" for peer in sorted(peers)]
+    parts += ["", _EXPLANATION]
+    for found in comparisons:
+        parts += ["", f"## {title(found)}", "", _pipes(program_table(found))]
+        parts += ["", *(f"- {line}" for line in check_lines(found) + found.notes)]
+        if found.layers:
+            parts += ["", f"{_LAYERS}:", "", _pipes(layer_table(found))]
+    return "\n".join(parts) + "\n"
+
+
+_EXPLANATION = """\
+Every program runs in a process of its own, in turns, on the same network, batch, parameters and thread count; a step of training is
+forward, backward and the optimizer (momentum, weight decay). Figures are medians over the rounds, with the range; the ratio is taken
+round by round. GFLOP/s counts the work of direct convolution, three times the forward pass for training, whatever a program really
+does. "PyTorch" is as users run it; "PyTorch, best" is channels_last, a fused optimizer, and glibc told to keep freed memory.
+"Libraries" is the part of the peak that was there before the network was made. The outputs are compared on the same parameters
+and images; the gradient is that of all parameters without dropout, its distance relative, and the float64 one is PyTorch's."""
+
+
+def _pipes(rows):
+    rows = _without_empty_columns(rows)
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---|" + "---:|" * (len(rows[0]) - 1), *lines[1:]])
+
+
+def record(comparisons, machine, command):
+    """Return all figures as a dict fit for JSON."""
+    return {"command": command, "machine": machine, "networks": [asdict(found) for found in comparisons]}

@@ -1,0 +1,95 @@
+"""One program of a benchmark in its own process: ``python worker.py PROGRAM JOB.json``.
+
+It answers lines of JSON on its standard input with lines of JSON; whatever the program itself prints goes to standard error.
+Run by path, so that neither darknetpy nor its OpenMP runtime and BLAS are loaded beside a peer's.
+"""
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+
+def workload(batch, inputs, truths):
+    """Return the images (batch, inputs) in [0, 1), the labels (batch,) and the truth (batch, truths), one row with a one each."""
+    rng = np.random.default_rng(20)
+    images = rng.random((batch, inputs), np.float32)
+    labels = rng.integers(0, max(truths, 1), batch)
+    truth = np.zeros((batch, max(truths, 1)), np.float32)
+    truth[np.arange(batch), labels] = 1
+    return images, labels, truth
+
+
+def peak_bytes():
+    """Return this process's largest resident size; getrusage would include the parent's from before the exec."""
+    with open("/proc/self/status") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    return int(fields["VmHWM"].split()[0]) * 1024
+
+
+def run_steps(program, seconds, least):
+    """Run steps for about `seconds`, at least `least`; return how many and how long they took."""
+    steps, start = 0, time.perf_counter()
+    while steps < least or time.perf_counter() - start < seconds:
+        program.step()
+        steps += 1
+    return {"steps": steps, "seconds": time.perf_counter() - start}
+
+
+def time_parts(parts, rounds, before):
+    """Return the least seconds of each part in `rounds` rounds, after one that does not count.
+
+    Parameters
+    ----------
+    parts : list of callable
+        Run in order; each is timed alone.
+    rounds : int
+    before : callable
+        Starts every round; not timed.
+    """
+    times = np.zeros((rounds + 1, len(parts)))
+    for row in times:
+        before()
+        for i, part in enumerate(parts):
+            start = time.perf_counter()
+            part()
+            row[i] = time.perf_counter() - start
+    return times[1:].min(axis=0)
+
+
+def answer(program, request):
+    """Return the reply to one request."""
+    command = request.pop("command")
+    if command == "steps":
+        return run_steps(program, **request)
+    if command == "layers":
+        return program.layers(time_parts, **request)
+    if command == "peak":
+        return {"bytes": peak_bytes()}
+    return getattr(program, command)(**request)
+
+
+def main(name, job_path):
+    """Make the program and answer requests until the input ends."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with open(job_path) as file:
+        job = json.load(file)
+    before = peak_bytes()
+    program = module.Program(job, workload)
+    print(json.dumps({**program.facts(), "bytes_before": before}), file=replies, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(program, json.loads(line))), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)     # this folder: its files are not modules for anybody to import
+    main(*sys.argv[1:])

@@ -1,0 +1,243 @@
+"""The benchmark of whole networks: that it runs, compares the same work and says what it could not do; never how fast."""
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+
+import numpy as np
+import pytest
+
+from darknetpy.bench import network, process, worker
+from darknetpy.bench.subject import parse_size, parse_subject, prepare_cfg
+from darknetpy.builder import load_network
+from darknetpy.cfg import parse_cfg
+from darknetpy.cli import bench as command
+from darknetpy.errors import ArgumentError, CfgError
+
+CFG = """
+[net]
+batch=8
+subdivisions=2
+height=10
+width=8
+channels=3
+learning_rate=.3
+policy=steps
+steps=1,2
+scales=.1,.1
+momentum=.9
+decay=.01
+
+[convolutional]
+batch_normalize=1
+filters=6
+size=3
+stride=1
+pad=1
+activation=leaky
+
+[maxpool]
+size=2
+stride=1
+
+[convolutional]
+filters=6
+size=3
+pad=1
+activation=relu
+
+[shortcut]
+from=-2
+activation=linear
+
+[route]
+layers=-1,-4
+
+[maxpool]
+size=3
+stride=2
+
+[connected]
+batch_normalize=1
+output=7
+activation=tanh
+
+[dropout]
+probability=.5
+
+[connected]
+output=5
+activation=linear
+
+[softmax]
+"""
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+HAS_DARKNET = process.missing("darknet") is None
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    path = tmp_path / "small.cfg"
+    path.write_text(CFG)
+    return str(path)
+
+
+def settings(**changes):
+    return network.Settings(**{"threads": 1, "rounds": 1, "seconds": .01, "peers": (), **changes})
+
+
+def run_command(*words):
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["bench", "network", *words])
+    return args.run(args)
+
+
+# ---- what is measured
+def test_copy_of_cfg_has_one_mini_batch_and_a_constant_rate(cfg, tmp_path):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    path, rows = prepare_cfg(cfg, str(folder))
+    assert rows == 4
+    options = {key: option.text for key, option in parse_cfg(path)[0].options.items()}
+    assert options["batch"] == "4" and options["subdivisions"] == "1"
+    assert "policy" not in options and "steps" not in options and options["momentum"] == ".9"
+    path, rows = prepare_cfg(cfg, str(folder), batch=3, size=(16, 12))
+    net = load_network(path, train=True)
+    assert (rows, net.batch, net.w, net.h) == (3, 3, 16, 12)
+
+
+@pytest.mark.parametrize("text, wanted", [
+    ("a.cfg", ("a.cfg", None, None)), ("a.cfg:8", ("a.cfg", 8, None)), ("a.cfg:8@224", ("a.cfg", 8, (224, 224))),
+    ("d/a.cfg@32x16", ("d/a.cfg", None, (32, 16)))])
+def test_subject(text, wanted):
+    assert parse_subject(text) == wanted
+
+
+def test_bad_size_says_what_was_wanted():
+    with pytest.raises(ArgumentError, match="wanted WIDTH or WIDTHxHEIGHT"):
+        parse_size("0x3")
+
+
+def test_workload_is_the_same_for_every_program():
+    first, second = (worker.workload(3, 5, 4) for _ in range(2))
+    for a, b in zip(first, second):
+        np.testing.assert_array_equal(a, b)
+    images, labels, truth = first
+    assert images.shape == (3, 5) and images.dtype == np.float32
+    np.testing.assert_array_equal(truth.argmax(1), labels)
+    assert truth.sum() == 3
+
+
+def test_parts_are_timed_in_order_after_a_round_that_does_not_count():
+    calls = []
+    times = worker.time_parts([lambda: calls.append("a"), lambda: calls.append("b")], 2, lambda: calls.append("-"))
+    assert "".join(calls) == "-ab-ab-ab" and times.shape == (2,)
+
+
+# ---- ours alone
+@pytest.mark.parametrize("train", [True, False])
+def test_every_layer_is_timed(cfg, train):
+    found = network.compare(cfg, settings(train=train, per_layer=True))
+    assert [result.name for result in found.results] == ["darknetpy"]
+    assert found.results[0].peak_bytes > found.results[0].facts["bytes_before"] > 0
+    types = [row["type"] for row in found.layers]
+    assert types[:3] == ["convolutional", "maxpool", "convolutional"] and (types[-1] == "update") == train
+    for row in found.layers[:-1]:
+        seconds = row["seconds"]["darknetpy"]
+        assert set(seconds) == ({"forward", "backward"} if train else {"forward"}) and all(s > 0 for s in seconds.values())
+
+
+def test_a_training_step_counts_three_forward_passes(cfg):
+    flops = sum(layer.flops for layer in load_network(cfg).layers)
+    assert network.compare(cfg, settings(), batch=2).flops == pytest.approx(3 * 2 * flops)
+    assert network.compare(cfg, settings(train=False), batch=2).flops == pytest.approx(2 * flops)
+
+
+# ---- beside the peers
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
+@pytest.mark.parametrize("train", [True, False])
+def test_torch_builds_the_same_network(cfg, train):
+    found = network.compare(cfg, settings(peers=("torch",), per_layer=train, train=train))
+    assert [result.name for result in found.results] == ["darknetpy", "torch", "torch-best"], found.notes
+    check = found.results[1].check
+    assert check["output"] < 1e-6
+    if train:
+        assert check["gradient"] < 1e-5 and check["peer_gradient"] < 1e-5
+    assert all(len(result.step) == 1 for result in found.results) and len(found.results[1].speedup) == 1
+    if train:
+        assert set(found.layers[0]["seconds"]) == {"darknetpy", "torch-best"}
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
+def test_a_layer_that_torch_peer_does_not_build_leaves_it_out(cfg):
+    with open(cfg, "w") as file:
+        file.write(CFG.replace("activation=tanh", "activation=plse"))
+    found = network.compare(cfg, settings(peers=("torch",)))
+    assert len(found.results) == 1
+    assert any("PyTorch" in note and "activation plse" in note for note in found.notes)
+
+
+@pytest.mark.skipif(not HAS_DARKNET, reason="Debian's package darknet is not installed")
+def test_darknet_computes_the_same_outputs(cfg):
+    found = network.compare(cfg, settings(peers=("darknet",)))
+    assert [result.name for result in found.results] == ["darknetpy", "darknet"], found.notes
+    assert found.results[1].check["output"] < 1e-4      # its normalization divides by sqrt(variance) + 1e-6
+    assert found.results[1].facts["threads"] == 1
+
+
+def test_peers_that_are_not_installed_are_named(cfg, monkeypatch):
+    monkeypatch.setattr(network, "missing", lambda peer: f"{peer} is left out: not here")
+    found = network.compare(cfg, settings(peers=("torch", "darknet")))
+    assert found.notes == ["torch is left out: not here", "darknet is left out: not here"] and len(found.results) == 1
+
+
+def test_program_that_ends_says_its_last_word(tmp_path):
+    job = {"cfg": str(tmp_path / "none.cfg"), "batch": 1, "train": True, "threads": 1}
+    with pytest.raises(process.ProgramFailed, match=r"^darknetpy: .*none\.cfg"):
+        process.Process("darknetpy", job)
+
+
+# ---- the command
+def test_command_writes_json_and_a_page(cfg, tmp_path, capsys):
+    outputs = [str(tmp_path / "x.json"), str(tmp_path / "x.md")]
+    words = [cfg, "--peers", "none", "--rounds", "2", "--seconds", ".01", "--threads", "1", "--per-layer"]
+    assert run_command(*words, "--output", outputs[0], "--output", outputs[1]) == 0
+    shown = capsys.readouterr().out
+    assert "small.cfg, training step, batch 4 of 8x10x3, 1 threads" in shown and "convolutional" in shown
+    with open(outputs[0]) as file:
+        record = json.load(file)
+    assert len(record["networks"][0]["results"][0]["step"]) == 2 and "SIMD level" in record["machine"]
+    with open(outputs[1]) as file:
+        page = file.read()
+    assert page.startswith("# ") and "| darknetpy | 1 |" in page and "--per-layer" in page
+
+
+def test_command_prints_json(cfg, capsys):
+    assert run_command(cfg, "--peers", "none", "--rounds", "1", "--seconds", ".01", "--json", "--infer") == 0
+    assert json.loads(capsys.readouterr().out)["networks"][0]["train"] is False
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--output", "x.txt"], "ends with .json or .md"), (["--output", os.path.join("no", "folder", "x.md")], "is missing"),
+    (["--peers", "caffe"], "wanted torch, darknet or none"), (["--size", "0"], "wanted WIDTH")])
+def test_wrong_options_are_refused_before_anything_runs(cfg, words, message):
+    with pytest.raises(ArgumentError, match=message):
+        run_command(cfg, *words)
+
+
+def test_mistake_in_cfg_names_the_users_file_and_line(cfg):
+    with open(cfg, "a") as file:
+        file.write("[nonsense]\n")
+    with pytest.raises(CfgError, match=r"small\.cfg:\d+.*nonsense") as error:
+        run_command(cfg)
+    assert cfg in str(error.value)
+
+
+@pytest.mark.parametrize("words", [["--rounds", "0"], ["--seconds", "x"], ["--batch", "-1"]])
+def test_bad_numbers_are_usage_errors(cfg, words, capsys):
+    with pytest.raises(SystemExit) as error:
+        run_command(cfg, *words)
+    assert error.value.code == 2 and "wanted" in capsys.readouterr().err
