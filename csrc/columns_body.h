@@ -1,6 +1,8 @@
 /* The column matrix (im2col), made block by block in the cache. Row d is (channel, ky, kx), a column is an output pixel. What differs
  * between kernel rows is a shift by whole rows, so where layout.share_y says so one strip of the image serves all ky; with
  * share_x also all kx, at the price of columns between the rows of outputs that belong to none. Body of an engine. */
+#ifndef DN_COLUMNS_BODY_H
+#define DN_COLUMNS_BODY_H
 #include "tile_body.h"
 
 /* Columns start .. start + count of a strip: positions from x on in row y of one image. */
@@ -64,7 +66,7 @@ static void fill_strip(const conv_product *p, const block *b, const real *plane,
 {
     const int inside = first_position(p->x.stride, fx, 0), outside = first_position(p->x.stride, fx, p->x.in);
     const run *last = &b->run[b->runs - 1];
-    const size_t next = 2 * (size_t)p->y.in * p->x.in;
+    const size_t next = p->channels * p->y.taps * p->x.taps <= DEPTH ? COLUMNS : 2 * (size_t)p->y.in * p->x.in;
     for (const run *r = b->run; r <= last; ++r) {
         const int y = r->y * p->y.stride + fy, end = r->x + r->count;
         const int from = inside > r->x ? inside : r->x, upto = at_most(outside, end);
@@ -87,44 +89,40 @@ static void fill_strip(const conv_product *p, const block *b, const real *plane,
 static inline int tap_input(const conv_axis *a, int t) { return a->first + t * a->step; }
 static inline int lowest_input(const conv_axis *a) { return a->step < 0 ? tap_input(a, a->taps - 1) : a->first; }
 
-/* Strips of one channel, shared by several rows of the column matrix; the rows' places are written to row[]. Returns the strips' end. */
-static real *fill_shared(const conv_product *p, const column_layout *l, const block *b, const real *plane, size_t image, real *out,
-    const real *base, int *row)
+/* row[k] = place of row k of the column matrix relative to row 0 of the same step, as fill_columns lays them out. */
+static void place_rows(const conv_product *p, const column_layout *l, int depth, int *row)
 {
-    const int fy = lowest_input(&p->y), low = lowest_input(&p->x), strips = l->share_x ? 1 : p->x.taps;
-    for (int ty = 0; ty < p->y.taps; ++ty) {
-        for (int tx = 0; tx < p->x.taps; ++tx) {
-            const ptrdiff_t x = l->share_x ? tap_input(&p->x, tx) - low : (ptrdiff_t)tx * l->pitch;
-            *row++ = (int)(out - base + x + (ptrdiff_t)(tap_input(&p->y, ty) - fy) * l->width);
-        }
+    const int taps = p->y.taps * p->x.taps, fy = lowest_input(&p->y), fx = lowest_input(&p->x);
+    for (int d = 0; d < depth; ++d) {
+        const int ty = d % taps / p->x.taps, tx = d % p->x.taps, strip = d / taps * l->strips + (l->share_x ? 0 : tx);
+        const int shift = (tap_input(&p->y, ty) - fy) * l->width + (l->share_x ? tap_input(&p->x, tx) - fx : 0);
+        row[d] = l->share_y ? strip * l->pitch + shift : d * l->pitch;
     }
-    for (int tx = 0; tx < strips; ++tx, out += l->pitch) {
-        fill_strip(p, b, plane, image, fy, l->share_x ? low : tap_input(&p->x, tx), out);
-    }
-    return out;
 }
 
-/* Rows d0 .. d0 + depth of the column matrix of one group: row k begins at the returned address + row[k]. x is the group's first
- * channel in image 0; out has room for COLUMN_SCRATCH values. */
-static const real *fill_columns(const conv_product *p, const column_layout *l, const block *b, const real *x, int d0, int depth,
-    real *out, int *row)
+/* out (COLUMN_SCRATCH values) = rows d0 .. d0 + depth of the column matrix of one group; x is its first channel in image 0. */
+static void fill_columns(const conv_product *p, const column_layout *l, const block *b, const real *x, int d0, int depth, real *out)
 {
     const size_t plane = (size_t)p->y.in * p->x.in, image = plane * p->groups * p->channels;
-    const int taps = p->y.taps * p->x.taps;
-    if (l->in_place && b->runs == 1 && b->count % LANES == 0) {   /* the image itself */
-        for (int d = 0; d < depth; ++d) row[d] = (int)(d * plane);
-        return x + image * b->run[0].image + plane * d0 + b->run[0].x;
+    const int taps = p->y.taps * p->x.taps, strips = l->share_y ? depth / taps * l->strips : depth;
+    for (int i = 0; i < strips; ++i, out += l->pitch) {
+        const int channel = l->share_y ? d0 / taps + i / l->strips : (d0 + i) / taps, tap = l->share_y ? i % l->strips : (d0 + i) % taps;
+        const int fy = l->share_y ? lowest_input(&p->y) : tap_input(&p->y, tap / p->x.taps);
+        const int fx = l->share_x ? lowest_input(&p->x) : tap_input(&p->x, tap % p->x.taps);
+        fill_strip(p, b, x + plane * channel, image, fy, fx, out);
     }
-    if (l->share_y) {
-        real *to = out;
-        for (int d = 0; d < depth; d += taps) to = fill_shared(p, l, b, x + plane * ((d0 + d) / taps), image, to, out, row + d);
-        return out;
-    }
-    for (int d = 0; d < depth; ++d) {
-        const int tap = (d0 + d) % taps;
-        row[d] = d * l->pitch;
-        fill_strip(p, b, x + plane * ((d0 + d) / taps), image, tap_input(&p->y, tap / p->x.taps), tap_input(&p->x, tap % p->x.taps),
-            out + row[d]);
-    }
-    return out;
 }
+
+/* A 1x1 kernel that moves nothing may read the image itself, where a block lies in one image and fills whole vectors: then its first
+ * value at row d0, else NULL. */
+static const real *columns_in_place(const conv_product *p, const column_layout *l, const block *b, const real *x, int d0)
+{
+    const size_t plane = (size_t)p->y.in * p->x.in, image = plane * p->groups * p->channels;
+    if (!l->in_place || b->runs > 1 || b->count % LANES) return NULL;
+    return x + image * b->run[0].image + plane * d0 + b->run[0].x;
+}
+static void place_rows_in_place(const conv_product *p, int depth, int *row)
+{
+    for (int d = 0; d < depth; ++d) row[d] = d * p->y.in * p->x.in;
+}
+#endif

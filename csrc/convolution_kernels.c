@@ -108,19 +108,32 @@ static int fits_engine(const conv_shape *s)
         && add_size(&columns, s->out_h, s->out_w, 1) && columns < INT_MAX && (int64_t)s->h * s->w < INT_MAX;
 }
 
+/* Of one forward pass or phase of a backward pass: packed weights, columns made ahead, and columns and sums of each thread. */
+static int add_product(const conv_product *p, size_t threads, size_t *total)
+{
+    const product_cut cut = cut_product(p);
+    return add_size(total, (size_t)p->groups * (p->filters + MOST_ROWS), product_depth(p), 1) && add_size(total, cut.ahead, 1, 1)
+        && add_size(total, threads, COLUMN_SCRATCH + (size_t)p->filters * PITCH, 1);
+}
+
 size_t convolution_workspace(const conv_shape *s, int threads)
 {
     if (!fits_engine(s)) return SIZE_MAX;
     const conv_product p = forward_product(s);
     const gradient_cut cut = cut_gradient(&p);
-    const size_t area = (size_t)s->size * s->size, tasks = (size_t)s->groups * cut.parts * cut.shares;
-    size_t forward = FILTER_UNIT, data = FILTER_UNIT, gradient = FILTER_UNIT;
-    const int fit = add_size(&forward, (size_t)s->groups * (p.filters + MOST_ROWS), p.channels, area)
-        && add_size(&data, (size_t)s->groups * (p.channels + MOST_ROWS), p.filters, area)
-        && add_size(&forward, threads, COLUMN_SCRATCH + (size_t)p.filters * PITCH, 1)
-        && add_size(&data, threads, COLUMN_SCRATCH + (size_t)p.channels * PITCH, 1)
+    const size_t tasks = (size_t)s->groups * cut.parts * cut.shares;
+    size_t forward = FILTER_UNIT, gradient = FILTER_UNIT, most;
+    int fit = add_product(&p, threads, &forward)
         && add_size(&gradient, cut.chunks > 1 ? tasks * cut.chunks : (size_t)threads, cut.rows, cut.ld)
         && add_size(&gradient, threads, GRADIENT_SCRATCH, 1);
-    const size_t most = forward > data ? forward : data;
-    return !fit ? SIZE_MAX : most > gradient ? most : gradient;
+    most = forward > gradient ? forward : gradient;
+    for (int y = 0; y < at_most(s->stride_y, s->h) && fit; ++y) {
+        for (int x = 0; x < at_most(s->stride_x, s->w) && fit; ++x) {
+            const conv_product phase = data_product(s, y, x);
+            size_t data = FILTER_UNIT;
+            fit = add_product(&phase, threads, &data);
+            if (data > most) most = data;
+        }
+    }
+    return fit ? most : SIZE_MAX;
 }

@@ -170,6 +170,10 @@ double network_cost(const network *net);                                    /* m
 real get_current_rate(const network *net);
 uint64_t get_seen(const network *net);                                      /* rows passed forward in training */
 void set_seen(network *net, uint64_t seen);
+uint64_t get_updates(const network *net);                                   /* steps of the optimizer so far; Adam counts them */
+void set_updates(network *net, uint64_t updates);
+uint64_t get_seed(const network *net);                                      /* of every random number of the network */
+void set_seed(network *net, uint64_t seed);
 
 #ifndef DARKNET_CDEF
 #ifdef __cplusplus

@@ -1,10 +1,7 @@
 /* Which engine runs, and how work is cut: by shape alone, the same for all engines and any number of threads. */
 #include "engine.h"
+#include <math.h>
 
-/* Measured: making one value of the column matrix costs as much as this many multiply-adds. */
-#ifndef COPY_COST
-#define COPY_COST 5.0
-#endif
 
 static int forced_level = -1;   /* a hook for tests */
 
@@ -34,23 +31,20 @@ int dn_set_simd_level(int level)
     return current_level();
 }
 
-/* Number of columns by which the taps of an axis lie apart. */
-static int reach(const conv_axis *a) { return (a->taps - 1) * (a->step < 0 ? -a->step : a->step); }
-
 /* A layout whose strips serve all ky, and with share_x all kx; blocks 0 where it is not possible. */
 static column_layout shared_layout(const conv_product *p, int share_x)
 {
-    const int taps = p->y.taps * p->x.taps, width = p->x.out + (share_x ? reach(&p->x) : 0);
-    const int64_t area = (int64_t)p->y.out * width, halo = (int64_t)reach(&p->y) * width + (share_x ? reach(&p->x) : 0);
-    column_layout l = {.share_y = 1, .share_x = share_x, .width = width, .unit = taps};
-    const int strips = share_x ? 1 : p->x.taps;
-    if (p->y.stride != 1 || (share_x && p->x.stride != 1) || p->y.taps < 2 || taps == 0 || taps > DEPTH
-        || halo + PITCH > COLUMN_SCRATCH / strips || (COLUMNS + halo) / width + 2 > MOST_RUNS) return l;
+    const int taps = p->y.taps * p->x.taps, width = p->x.out + (share_x ? axis_reach(&p->x) : 0);
+    const int64_t area = (int64_t)p->y.out * width, halo = (int64_t)axis_reach(&p->y) * width + (share_x ? axis_reach(&p->x) : 0);
+    column_layout l = {.share_y = 1, .share_x = share_x, .width = width, .unit = taps,
+        .strips = share_x ? 1 : p->x.taps};
+    if (p->y.stride != 1 || (share_x && p->x.stride != 1) || p->y.taps < 2 || p->x.taps < 1 || taps > DEPTH
+        || halo + PITCH > COLUMN_SCRATCH / l.strips || (COLUMNS + halo) / width + 2 > MOST_RUNS) return l;
     const int lines = (int)(halo + COLUMNS + 2 * FILTER_UNIT - 1) / FILTER_UNIT;
     l.halo = (int)halo;
     l.pitch = (lines + (lines % 2 == 0)) * FILTER_UNIT;
-    if (strips * l.pitch > COLUMN_SCRATCH) return l;
-    const int channels = at_most(DEPTH / taps, COLUMN_SCRATCH / (strips * l.pitch));
+    if (l.strips * l.pitch > COLUMN_SCRATCH) return l;
+    const int channels = at_most(DEPTH / taps, COLUMN_SCRATCH / (l.strips * l.pitch));
     l.steps = (int)pieces(p->channels, channels);
     l.blocks = p->batch * pieces(area, COLUMNS);
     return l;
@@ -65,30 +59,44 @@ static column_layout plain_layout(const conv_product *p)
         .blocks = pieces((ptrdiff_t)p->batch * p->y.out * p->x.out, COLUMNS)};
 }
 
-/* An estimate of the work per channel and block of outputs: values copied (weighed against products by measurement), products
- * with the columns that belong to no output, and tiles that must be stored piece by piece. */
+/* An estimate of the work per channel, in multiply-adds: making one value of the column matrix takes about sixteen, as measured on
+ * layers of 16 to 64 filters; columns that belong to no output cost as others do, and their tiles are stored piece by piece. */
+#ifndef COPY_COST
+#define COPY_COST 16
+#endif
 static double work(const conv_product *p, const column_layout *l)
 {
-    const double taps = p->y.taps * p->x.taps, strips = !l->share_y ? taps : l->share_x ? 1 : p->x.taps;
-    const double outputs = (double)p->y.out * p->x.out * p->batch, columns = (double)p->y.out * l->width * p->batch;
+    const double taps = p->y.taps * p->x.taps, strips = l->share_y ? l->strips : taps;
+    const double outputs = (double)p->y.out * p->x.out * p->batch, area = (double)p->y.out * l->width;
+    const double columns = l->share_y ? ceil(area / FILTER_UNIT) * FILTER_UNIT * p->batch : area * p->batch;
     const double copied = strips * (columns + (double)l->halo * l->blocks * (l->share_y != 0));
     return copied * COPY_COST + columns * taps * p->filters + (l->share_x ? outputs * p->filters * 3 : 0);
 }
 
-column_layout lay_columns(const conv_product *p)
+static column_layout lay_columns(const conv_product *p, int may_share_x)
 {
     column_layout best = plain_layout(p);
-    for (int share_x = 0; share_x < 2; ++share_x) {
+    for (int share_x = 0; share_x <= may_share_x; ++share_x) {
         const column_layout l = shared_layout(p, share_x);
         if (l.blocks && work(p, &l) < work(p, &best)) best = l;
     }
     return best;
 }
 
-/* Parts of at most DEPTH rows, then shares of at least 256 filters, then chunks of pixels until there are TASKS tasks. */
+/* A share has at least 48 filters. Where there are four and more, making the columns for each would cost too much. */
+product_cut cut_product(const conv_product *p)
+{
+    product_cut cut = {.layout = lay_columns(p, 1), .shares = 1};
+    const ptrdiff_t blocks = p->groups * cut.layout.blocks;
+    if (blocks < TASKS) cut.shares = at_most(p->filters / 48 + 1, (int)pieces(TASKS, blocks));
+    if (cut.shares >= 4) cut.ahead = (size_t)blocks * cut.layout.steps * COLUMN_SCRATCH;
+    return cut;
+}
+
+/* No share_x: the pixels of dy would have to be spread as the columns are. Parts of at most DEPTH rows, then shares of at least 256 filters, then chunks of pixels until there are TASKS tasks. */
 gradient_cut cut_gradient(const conv_product *p)
 {
-    gradient_cut cut = {.layout = lay_columns(p)};
+    gradient_cut cut = {.layout = lay_columns(p, 0)};
     const int units = product_depth(p) / cut.layout.unit, lines = (int)pieces(p->filters, FILTER_UNIT);
     cut.parts = cut.layout.steps;
     const ptrdiff_t owned = (ptrdiff_t)p->groups * cut.parts;

@@ -66,16 +66,27 @@ static inline ptrdiff_t part_of(ptrdiff_t n, ptrdiff_t i, ptrdiff_t pieces) { re
 /* Rows of the column matrix: (channel, ky, kx). */
 static inline int product_depth(const conv_product *p) { return p->channels * p->y.taps * p->x.taps; }
 
+/* Inputs between the lowest and the highest tap of an axis. */
+static inline int axis_reach(const conv_axis *a) { return (a->taps - 1) * (a->step < 0 ? -a->step : a->step); }
+
 /* How the column matrix is held (columns_body.h): a grid (images, y.out, width) of columns, cut into blocks. */
 typedef struct {
     int in_place;          /* a 1x1 kernel that moves nothing: rows are those of the image */
     int share_y, share_x;  /* one strip of the image serves all ky, or all ky and kx; blocks then stay within an image */
     int width;             /* columns for each row of outputs: x.out, and with share_x those between the rows */
+    int strips;            /* of a channel, where shared */
     int halo, pitch;       /* further columns at the end of a strip; distance of strips */
     int unit, steps;       /* rows are made in this many steps, each a multiple of unit: single rows, or whole channels */
     ptrdiff_t blocks;
 } column_layout;
-column_layout lay_columns(const conv_product *p);
+
+/* How a product is cut into tasks: blocks of columns x shares of the filters. */
+typedef struct {
+    column_layout layout;
+    int shares;
+    size_t ahead;          /* values of the columns made once for all shares; 0: each share makes its own */
+} product_cut;
+product_cut cut_product(const conv_product *p);
 
 /* How the weight gradient is cut into tasks: parts of the depth x shares of the filters x chunks of the blocks of columns. A task's
  * sums are an area (rows, ld) of the workspace. */

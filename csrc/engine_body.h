@@ -1,5 +1,21 @@
 /* The whole engine, for the processors that the including file has chosen. */
 #include <omp.h>
+#include "depthwise_body.h"
 #include "matrix_body.h"
 
-#define ENGINE(level) const engine engine_##level = {.name = #level, .product = product, .gradient = gradient, .matrix = matrix}
+static void run_product(const conv_product *p, const real *x, const real *w, real *y, real *workspace, int threads)
+{
+    band_layout bands;
+    if (lay_bands(p, &bands)) depthwise(p, &bands, x, w, y, workspace, threads);
+    else product(p, x, w, y, workspace, threads);
+}
+
+static void run_gradient(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace, int threads)
+{
+    band_layout bands;
+    if (lay_bands(p, &bands)) depthwise_gradient(p, &bands, x, dy, dw, workspace, threads);
+    else gradient(p, x, dy, dw, workspace, threads);
+}
+
+#define ENGINE(level) \
+    const engine engine_##level = {.name = #level, .product = run_product, .gradient = run_gradient, .matrix = matrix}

@@ -1,5 +1,7 @@
 /* Gradient of the weights: dw (filters, depth) += dy (filters, pixels) * columns (depth, pixels) turned. It is computed turned,
  * (depth, filters), so that the columns are used as they are made and only dy, the smaller operand, is transposed. Body of an engine. */
+#ifndef DN_GRADIENT_BODY_H
+#define DN_GRADIENT_BODY_H
 #include "product_body.h"
 
 /* rows (LANES, PITCH) = the first `live` filters from dy on, over the columns of a block; zero where no output is. */
@@ -31,6 +33,7 @@ static void turn_panel(const conv_product *p, const block *b, const real *dy, in
         for (int pixel = 0; pixel < b->count; pixel += LANES) {
             vec t[LANES];
             EACH(i, LANES) t[i] = load(from + i * ld + pixel);
+            if (whole) EACH(i, LANES) __builtin_prefetch(from + i * ld + pixel + COLUMNS);
             transpose(t);
             EACH(i, LANES) store(out + (size_t)(pixel + i) * WIDTH + f, t[i]);
         }
@@ -91,7 +94,13 @@ static void run_gradient_task(const conv_product *p, const gradient_cut *cut, co
     dy += (size_t)t->group * p->filters * plane;
     for (ptrdiff_t i = t->from; i < t->upto; ++i) {
         make_block(p, &cut->layout, i, &b);
-        const real *columns = fill_columns(p, &cut->layout, &b, x, t->d0, depth, scratch, row);
+        const real *columns = columns_in_place(p, &cut->layout, &b, x, t->d0);
+        if (columns) place_rows_in_place(p, depth, row);
+        else {
+            place_rows(p, &cut->layout, depth, row);
+            fill_columns(p, &cut->layout, &b, x, t->d0, depth, scratch);
+            columns = scratch;
+        }
         for (int f = t->f0; f < t->f1; f += WIDTH) {
             const int width = at_most(WIDTH, t->f1 - f), vecs = (width + LANES - 1) / LANES;
             turn_panel(p, &b, dy + f * plane, width, panel);
@@ -145,3 +154,4 @@ static void gradient(const conv_product *p, const real *x, const real *dy, real 
         }
     }
 }
+#endif

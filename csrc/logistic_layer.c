@@ -27,6 +27,7 @@ static dn_status logistic_forward(layer *l, network *net)
     l->has_cost = 0;
     if (!self->truth || !l->delta) return DN_OK;
     net->k->logistic_x_ent(all, l->output, self->truth, l->delta, self->loss);
+    net->k->logistic_loss(all, net->input, self->truth, self->loss);
     dn_loss(l, net, self->loss);
     return DN_OK;
 }

@@ -7,22 +7,57 @@
 #include <float.h>
 #include <math.h>
 
-/* y = or += x / (1 - probability), or 0 where dropped. Element i of row b is dropped by bits of (seed, purpose, first_row + b, i) alone. */
+/* Philox4x32-10 of PIECES consecutive blocks side by side: word j of block b goes to out[j][b]; the same numbers as dn_random's. */
+enum { PIECES = 16 };
+MULTIVERSION static void random_pieces(uint64_t seed, uint32_t purpose, uint64_t index, uint32_t first, uint32_t out[4][PIECES])
+{
+    uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32);
+    for (int b = 0; b < PIECES; ++b) {
+        out[0][b] = (uint32_t)index;
+        out[1][b] = (uint32_t)(index >> 32);
+        out[2][b] = purpose;
+        out[3][b] = first + (uint32_t)b;
+    }
+    for (int round = 0; round < DN_PHILOX_ROUNDS; ++round, key0 += DN_PHILOX_WEYL0, key1 += DN_PHILOX_WEYL1) {
+        for (int b = 0; b < PIECES; ++b) {
+            const uint64_t p = (uint64_t)DN_PHILOX_MULTIPLIER0 * out[0][b], q = (uint64_t)DN_PHILOX_MULTIPLIER1 * out[2][b];
+            out[0][b] = (uint32_t)(q >> 32) ^ out[1][b] ^ key0;
+            out[1][b] = (uint32_t)q;
+            out[2][b] = (uint32_t)(p >> 32) ^ out[3][b] ^ key1;
+            out[3][b] = (uint32_t)p;
+        }
+    }
+}
+/* scale[i] = factor, or 0 where element i of the row is dropped; n at most 4 * PIECES. */
+MULTIVERSION static void dropout_scales(uint32_t bits[4][PIECES], int n, real probability, real factor, real *scale)
+{
+    for (int b = 0; 4 * b < n; ++b) {
+        for (int j = 0; j < 4; ++j) scale[4 * b + j] = dn_uniform(bits[j][b]) < probability ? 0 : factor;
+    }
+}
+MULTIVERSION static void scale_values(const real *x, const real *scale, int n, int add, real *y)
+{
+    for (int i = 0; i < n; ++i) y[i] = (add ? y[i] : 0) + scale[i] * x[i];
+}
+/* y = or += x / (1 - probability), or 0 where dropped. Element i of row b is dropped by bits of (seed, purpose, first_row + b, i) alone,
+ * so that the backward pass draws the same mask again and none is stored. */
 void dropout_cpu(const real *x, int batch, int inputs, real probability, uint64_t seed, uint32_t purpose, uint64_t first_row, int add, real *y)
 {
     assert(probability >= 0 && probability < 1);
-    const real scale = 1 / (1 - probability);
-    const int pieces = (inputs + 3) / 4;
+    if (probability == 0) {
+        pass_delta_cpu(batch * inputs, 1, x, add, y);
+        return;
+    }
     PARALLEL_FOR2((size_t)batch *inputs)
     for (int b = 0; b < batch; ++b) {
-        for (int piece = 0; piece < pieces; ++piece) {
-            dn_random4 bits = {{0}};
-            if (probability > 0) bits = dn_random(seed, purpose, first_row + (uint64_t)b, (uint32_t)piece);
-            for (int j = 0; j < 4 && 4 * piece + j < inputs; ++j) {
-                const size_t i = (size_t)b * inputs + 4 * (size_t)piece + j;
-                const real kept = probability > 0 && dn_uniform(bits.v[j]) < probability ? 0 : scale * x[i];
-                y[i] = (add ? y[i] : 0) + kept;
-            }
+        for (int i = 0; i < inputs; i += 4 * PIECES) {
+            uint32_t bits[4][PIECES];
+            real scale[4 * PIECES];
+            const int n = inputs - i < 4 * PIECES ? inputs - i : 4 * PIECES;
+            const size_t at = (size_t)b * inputs + i;
+            random_pieces(seed, purpose, first_row + (uint64_t)b, (uint32_t)(i / 4), bits);
+            dropout_scales(bits, n, probability, 1 / (1 - probability), scale);
+            scale_values(x + at, scale, n, add, y + at);
         }
     }
 }
@@ -85,6 +120,13 @@ void logistic_x_ent_cpu(int n, const real *pred, const real *truth, real *delta,
         delta[i] = truth[i] - pred[i];
         error[i] = (real)(-truth[i] * log(p) - (1 - truth[i]) * log(q));
     }
+}
+
+/* The same error from the logistic's input x, exact where p has become 0 or 1: max(x, 0) - t x + log(1 + exp(-|x|)). */
+void logistic_loss_cpu(int n, const real *x, const real *truth, real *error)
+{
+    PARALLEL_FOR(n)
+    for (int i = 0; i < n; ++i) error[i] = (real)(fmax(x[i], 0) - (double)truth[i] * x[i] + log1p(exp(-fabs(x[i]))));
 }
 
 MULTIVERSION void l2_cpu(int n, const real *pred, const real *truth, real *delta, real *error)

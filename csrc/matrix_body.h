@@ -1,5 +1,7 @@
 /* The matrix product for arrays of any layout: our own SGEMM, for small products and where no BLAS is given. Body of an engine. */
-#include "gradient_body.h"
+#ifndef DN_MATRIX_BODY_H
+#define DN_MATRIX_BODY_H
+#include "tile_body.h"
 
 /* A task makes MATRIX_ROWS x COLUMNS values of C; its operands are packed on the stack (77 KB of floats). */
 enum { MATRIX_ROWS = 96, MATRIX_DEPTH = 64 };
@@ -84,3 +86,4 @@ static void matrix(const matrix_product *p, int threads)
         matrix_task(p, task / across * MATRIX_ROWS, task % across * COLUMNS);
     }
 }
+#endif

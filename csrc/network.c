@@ -56,10 +56,6 @@ void free_network(network *net)
 
 dn_status set_network_option(network *net, const char *name, double value)
 {
-    if (name[0] == 's' && name[1] == 'e' && name[2] == 'e' && name[3] == 'd' && !name[4]) {
-        net->seed = (uint64_t)value;
-        return DN_OK;
-    }
     const dn_status status = dn_take_options(network_options, net, name, value);
     return status == DN_ERR_ARGUMENT ? dn_fail(status, "[net] has no option %s", name) : status;
 }
@@ -197,6 +193,10 @@ void set_network_delta(network *net, real *delta, int add)
 void set_network_train(network *net, int train) { net->train = train; }
 uint64_t get_seen(const network *net) { return net->seen; }
 void set_seen(network *net, uint64_t seen) { net->seen = seen; }
+uint64_t get_updates(const network *net) { return net->updates; }
+void set_updates(network *net, uint64_t updates) { net->updates = updates; }
+uint64_t get_seed(const network *net) { return net->seed; }
+void set_seed(network *net, uint64_t seed) { net->seed = seed; }
 
 /* The first consumer of an output to arrive in a backward pass writes its delta, later ones add. */
 delta_sink input_sink(network *net)

@@ -86,8 +86,13 @@ dn_status dn_update_network_layers(network *net, real rate)
         if (norm > net->max_gradient) s.clip = (real)(net->max_gradient / norm);
     }
     for (int i = 0; i < net->n; ++i) {
-        const layer *l = net->layers[i];
+        layer *l = net->layers[i];
         if (!l->train) return dn_fail(DN_ERR_ARGUMENT, "layer %d [%s] was made for inference: it has no updates", i, l->ops->name);
+        if (s.clipped && !s.adam && !l->velocity) {   /* max_gradient was set after the layer was made */
+            l->velocity = 1;
+            const dn_status status = allocate_layer(l, 1);
+            if (status != DN_OK) return status;
+        }
         s.rate = rate * l->learning_rate;
         update_parameters(net->k, l, &s);
     }

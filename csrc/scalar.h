@@ -46,7 +46,9 @@ SCALAR real hardtan_activate(real x) { return x < -1 ? -1 : x > 1 ? 1 : x; }
 SCALAR real lhtan_activate(real x) { return x < 0 ? (real).001 * x : x > 1 ? (real).001 * (x - 1) + 1 : x; }
 #define GELU_A ((real)0.797885)             /* sqrt(2/pi), and that times .044715, in Darknet's digits */
 #define GELU_B ((real)0.035677)
-SCALAR real gelu_activate(real x) { return (real).5 * x * (1 + tanh(GELU_A * x + GELU_B * x * x * x)); }
+/* x (1 + tanh(u)) / 2 with u = A x + B x^3, written as x / (1 + exp(-2 u)): no digits are lost where tanh(u) is near -1. */
+SCALAR real gelu_sigmoid(real x) { return logistic_activate(2 * x * (GELU_A + GELU_B * x * x)); }
+SCALAR real gelu_activate(real x) { return x * gelu_sigmoid(x); }
 SCALAR real swish_activate(real x) { return x * logistic_activate(x); }
 SCALAR real softplus(real x) { return x > 20 ? x : x < -20 ? exp(x) : log1p(exp(x)); }
 SCALAR real mish_activate(real x) { return x * tanh(softplus(x)); }
@@ -71,8 +73,8 @@ SCALAR real lhtan_gradient(real y) { return y > 0 && y < 1 ? 1 : (real).001; }
 /* ---- and from the input x, where only x does */
 SCALAR real gelu_gradient(real x)
 {
-    const real t = tanh(GELU_A * x + GELU_B * x * x * x);
-    return (real).5 * (1 + t) + (real).5 * x * (1 - t * t) * (GELU_A + 3 * GELU_B * x * x);
+    const real s = gelu_sigmoid(x);
+    return s + 2 * x * s * gelu_sigmoid(-x) * (GELU_A + 3 * GELU_B * x * x);
 }
 SCALAR real swish_gradient(real x)
 {

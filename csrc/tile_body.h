@@ -1,5 +1,7 @@
 /* Register tiles: the innermost product of the engine. A tile is ROWS x (VECS * LANES) outputs held in registers while the depth
  * runs; every loop above it only brings the operands near. Body of an engine: included once per generation of processors. */
+#ifndef DN_TILE_BODY_H
+#define DN_TILE_BODY_H
 #include "engine.h"
 #include "vec.h"
 
@@ -105,3 +107,4 @@ TILES(6)
     { NAMES(family, 1), NAMES(family, 2), NAMES(family, 3), NAMES(family, 4), NAMES(family, 5), NAMES(family, 6) LAST_NAMES(family) }
 static const packed_tile packed_tiles[ROWS][VECS] = FAMILY(packed);
 static const turned_tile turned_tiles[ROWS][VECS] = FAMILY(turned);
+#endif

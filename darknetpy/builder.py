@@ -17,7 +17,7 @@ from darknetpy.paths import find_beside, find_cfg
 from darknetpy.sections import SECTIONS, format_value, resolve
 
 _NET_NUMBERS = ("learning_rate", "learning_rate_min", "momentum", "decay", "decay_l1", "max_gradient", "gamma", "scale", "power", "step",
-                "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult", "adam", "B1", "B2", "eps", "seed")
+                "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult", "adam", "B1", "B2", "eps")
 
 
 def load_network(cfg, weights=None, batch=None, device="cpu", train=False, batchnorm=None, dialect=None, lenient=False, *,
@@ -99,6 +99,7 @@ def _set_training(net, values):
     """The optimizer and the learning-rate policy of [net]."""
     lib, check = net._core.lib, net._core.check
     net._set_options({name: values[name] for name in _NET_NUMBERS if values[name] is not None})
+    net.seed = values["seed"]
     net._set_options({"subdivisions": values["subdivisions"], "policy": _POLICIES[values["policy"]]})
     if values["steps"]:
         check(lib.set_network_steps(net._handle, [float(s) for s in values["steps"]], values["scales"], len(values["steps"])))
@@ -171,7 +172,7 @@ def _tree_groups(spec, path):
 
     found = find_beside(path, spec.section.file)
     try:
-        return read_tree(found).group_sizes
+        return read_tree(found).group_sizes.tolist()
     except OSError as error:
         raise spec.error(f"tree={path}: {error.strerror}", "tree") from None
 
@@ -203,7 +204,7 @@ def _net_section(net):
     kind = SECTIONS["net"]
     if net.sections is not None:
         return _section(kind, {**net.sections.net, "dialect": net.dialect}, net.dialect, 0)
-    known = {name: _shortest(net.option(name)) for name in _NET_NUMBERS if name not in ("seed", "sgdr_cycle", "sgdr_mult")}
+    known = {name: _shortest(net.option(name)) for name in _NET_NUMBERS if name not in ("sgdr_cycle", "sgdr_mult")}
     known.update(batch=net.batch * net.subdivisions, subdivisions=net.subdivisions, dialect=net.dialect)
     known.update({"width": net.w, "height": net.h, "channels": net.c} if net.w else {"inputs": net.inputs})
     known["policy"] = next(name for name, number in _POLICIES.items() if number == net.option("policy"))

@@ -199,7 +199,7 @@ class Layer:
     def _refuse_while_viewed(self):
         """A resize frees arrays, so nobody may hold one."""
         if len(self._memory):
-            raise ArgumentError(f"layer {self.index} [{self.type}] cannot be resized while arrays of it are in use: "
+            raise ArgumentError(f"the {self.type} layer cannot be resized while arrays of it are in use: "
                                 f"{', '.join(self._memory)}; delete them first (or copy)")
 
 

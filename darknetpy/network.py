@@ -126,6 +126,24 @@ class Network:
         self._core.lib.set_seen(self._handle, rows)
 
     @property
+    def updates(self):
+        """Steps of the optimizer so far; Adam's bias correction counts them."""
+        return int(self._core.lib.get_updates(self._handle))
+
+    @updates.setter
+    def updates(self, steps):
+        self._core.lib.set_updates(self._handle, steps)
+
+    @property
+    def seed(self):
+        """Seed of every random number of the network: dropout, crops, the policy ``random``."""
+        return int(self._core.lib.get_seed(self._handle))
+
+    @seed.setter
+    def seed(self, number):
+        self._core.lib.set_seed(self._handle, number)
+
+    @property
     def iteration(self):
         """Updates made so far, as the learning-rate policy counts them: seen // (batch * subdivisions)."""
         return self.seen // (self.batch * self.subdivisions)

@@ -1,0 +1,105 @@
+"""The record of a training run: one row per log point, kept as a .csv file beside the weights."""
+from __future__ import annotations
+
+import csv
+import io
+from typing import NamedTuple, Optional
+
+from darknetpy.files import write_atomically
+
+
+class Record(NamedTuple):
+    """One log point.
+
+    Attributes
+    ----------
+    iteration : int
+        Updates made, this one included.
+    epoch : float
+        How often each training image has been seen on average.
+    loss, average : float
+        Loss per image of this update, and its running average (.9 old + .1 new).
+    rate : float
+        Learning rate of this update.
+    images_per_second : float
+        Speed of training, validation not counted.
+    top1, topk : float or None
+        Validation accuracy, 0..1, where it was measured.
+    """
+
+    iteration: int
+    epoch: float
+    loss: float
+    average: float
+    rate: float
+    images_per_second: float
+    top1: Optional[float] = None
+    topk: Optional[float] = None
+
+
+class TrainingLog:
+    """The rows of a run, in memory and in a .csv file.
+
+    Parameters
+    ----------
+    path : str
+        The file; what it holds beyond `until` is dropped.
+    until : int
+        Iteration that the run goes on from: rows up to it are kept; 0 for a new run.
+
+    Attributes
+    ----------
+    records : list of Record
+    """
+
+    def __init__(self, path, until=0):
+        self.path = path
+        self.records = _read(path, until) if until else []
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(Record._fields)
+        writer.writerows(map(_cells, self.records))
+        write_atomically(path, [text.getvalue().encode()])
+        self._file = open(path, "a", encoding="ascii", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+
+    def add(self, record):
+        """Append a row; it is in the file when this returns."""
+        self.records.append(record)
+        self._writer.writerow(_cells(record))
+        self._file.flush()
+
+    def close(self):
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+
+def _cells(record):
+    """The loss with all its digits, so that two runs can be compared bit for bit; the rest for people."""
+    accuracy = ["" if share is None else repr(share) for share in (record.top1, record.topk)]
+    return [record.iteration, f"{record.epoch:.4f}", repr(record.loss), f"{record.average:.6f}", f"{record.rate:.7g}",
+            f"{record.images_per_second:.1f}", *accuracy]
+
+
+def _read(path, until):
+    """Return the rows up to iteration `until`; a file that is missing or cut off costs its rows, not the run."""
+    records = []
+    try:
+        with open(path, encoding="ascii", newline="") as file:
+            rows = csv.reader(file)
+            if next(rows, None) != list(Record._fields):
+                return []
+            for row in rows:
+                record = Record(int(row[0]), *(float(cell) if cell else None for cell in row[1:]))
+                if record.iteration > until or None in record[:6]:
+                    break
+                records.append(record)
+    except (FileNotFoundError, ValueError, TypeError, IndexError, csv.Error):
+        pass
+    return records
