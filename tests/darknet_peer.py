@@ -1,0 +1,122 @@
+"""Debian's Darknet (package darknet: pjreddie's of 2018) as a peer: its library, opened in a process of its own.
+
+A process of its own, because the library prints, ends the process on errors, and was built with -Ofast: opening it changes
+how the processor treats denormal numbers.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import subprocess
+
+import numpy as np
+
+HEADER, LIBRARY = "/usr/lib/darknet/include/darknet.h", "/usr/lib/darknet/libdarknet.so"
+CFGS = "/usr/share/darknet/cfg"
+MISSING = not os.path.exists(LIBRARY)
+
+
+class DarknetPeer:
+    """Calls Debian's Darknet.  Paths are str; ``weights=None`` means the start values that Darknet draws itself."""
+
+    def __init__(self):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def close(self):
+        self._pipe.close()
+        self._process.join(5)
+
+    def outputs(self, cfg, weights, x):
+        """Return every layer's output, (rows, outputs) each, for rows of input (rows, inputs)."""
+        return self._call("outputs", cfg, weights, x)
+
+    def train(self, cfg, weights, x, truth, save):
+        """Train on mini-batches x (steps, batch, inputs), truth (steps, batch, truths); save; return the costs per row."""
+        return self._call("train", cfg, weights, x, truth, save)
+
+    def resave(self, cfg, weights, path):
+        """Load weights and save them again; return how many images they say they have seen."""
+        return self._call("resave", cfg, weights, path)
+
+    def _call(self, *request):
+        self._pipe.send(request)
+        try:
+            answer = self._pipe.recv()
+        except EOFError:
+            raise RuntimeError(f"Darknet ended its process in {request[0]}") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+# ---- the other process
+def _serve(pipe):
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    library = _Library()
+    while True:
+        try:
+            name, *arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send(getattr(library, name)(*arguments))
+        except Exception as error:
+            pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+class _Library:
+    """libdarknet.so through cffi's ABI mode, declared by its own header."""
+
+    def __init__(self):
+        import cffi
+
+        with open(HEADER) as file:
+            text = "".join(line for line in file if not re.match(r"\s*#\s*include", line))
+        text = subprocess.run(["gcc", "-E", "-P", "-x", "c", "-"], input=text, capture_output=True, text=True, check=True).stdout
+        text = text.replace('extern "C" {', "")
+        # cffi has no structs by value in the arguments of function pointers: those members become void *.
+        text = re.sub(r"void\s*\(\*\s*(\w+)\s*\)\s*\(\s*struct layer[^;]*;", r"void *\1;", text)
+        self.ffi = cffi.FFI()
+        self.ffi.cdef("typedef struct _IO_FILE FILE; typedef unsigned long pthread_t; typedef long clock_t;" + text)
+        self.lib = self.ffi.dlopen(LIBRARY)
+
+    def _load(self, cfg, weights):
+        return self.lib.load_network(cfg.encode(), weights.encode() if weights else self.ffi.NULL, 0)
+
+    def _view(self, pointer, count):
+        return np.frombuffer(self.ffi.buffer(pointer, 4 * count), np.float32)
+
+    def outputs(self, cfg, weights, x):
+        net = self._load(cfg, weights)
+        self.lib.set_batch_network(net, 1)
+        rows = []
+        for row in np.ascontiguousarray(x.reshape(-1, net.inputs), np.float32):
+            self.lib.network_predict(net, self.ffi.cast("float *", row.ctypes.data))
+            rows.append([self._view(net.layers[i].output, net.layers[i].outputs).copy() for i in range(net.n)])
+        self.lib.free_network(net)
+        return [np.stack(layer) for layer in zip(*rows)]
+
+    def train(self, cfg, weights, x, truth, save):
+        net = self._load(cfg, weights)
+        costs = []
+        for inputs, truths in zip(x, truth):
+            self._view(net.input, inputs.size)[:] = inputs.ravel()
+            self._view(net.truth, truths.size)[:] = truths.ravel()
+            costs.append(self.lib.train_network_datum(net) / net.batch)
+        self.lib.save_weights(net, save.encode())
+        self.lib.free_network(net)
+        return costs
+
+    def resave(self, cfg, weights, path):
+        net = self._load(cfg, weights)
+        self.lib.save_weights(net, path.encode())
+        seen = net.seen[0]
+        self.lib.free_network(net)
+        return seen
