@@ -4,6 +4,8 @@ The package has one core (float32).  Tests make a second one from the same C sou
 """
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from darknetpy.errors import ArgumentError, DarknetError, DeviceError, OutOfMemory
@@ -102,6 +104,11 @@ def _blas_declarations():
     """)
     return ffi
 
+
+# GNU OpenMP's threads spin for milliseconds at the end of each loop. On a machine that others use too they then keep the very
+# processors busy that the slowest thread waits for; a short spin costs nothing measurable on an idle one.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 try:
     from darknetpy._darknet import ffi, lib

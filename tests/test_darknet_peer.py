@@ -1,0 +1,184 @@
+"""Side by side with Debian's Darknet: the same files, the same numbers."""
+from __future__ import annotations
+
+import os
+import re
+
+import numpy as np
+import pytest
+from darknet_peer import CFGS, MISSING, DarknetPeer
+
+import darknetpy as dn
+from darknetpy.weights import expected_bytes
+
+pytestmark = pytest.mark.skipif(MISSING, reason="needs /usr/lib/darknet/libdarknet.so (Debian package darknet)")
+
+BATCH, INPUTS, CLASSES, STEPS = 4, 2 * 9 * 7, 5, 8
+CFG = """[net]
+batch=4
+subdivisions=1
+width=9
+height=7
+channels=2
+learning_rate=0.05
+momentum=0.9
+decay=0.0005
+policy=steps
+steps=3,6
+scales=.5,.1
+max_batches=100
+
+[convolutional]
+batch_normalize=1
+filters=6
+size=3
+stride=1
+pad=1
+activation=leaky
+
+[maxpool]
+size=2
+stride=2
+
+[convolutional]
+filters=4
+size=3
+stride=2
+pad=1
+activation=linear
+
+[connected]
+batch_normalize=1
+output=12
+activation=relu
+
+[connected]
+output=5
+activation=linear
+
+[softmax]
+"""
+
+
+@pytest.fixture(scope="module")
+def peer():
+    peer = DarknetPeer()
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    path = tmp_path / "net.cfg"
+    path.write_text(CFG)
+    return str(path)
+
+
+@pytest.fixture
+def data(rng):
+    labels = rng.integers(0, CLASSES, (STEPS, BATCH))
+    x = rng.normal(size=(STEPS, BATCH, INPUTS)).astype(np.float32)
+    x[..., :CLASSES] += 2 * np.eye(CLASSES, dtype=np.float32)[labels]
+    return x, labels
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+def load(cfg, weights=None, train=False, batch=None):
+    return dn.load_network(cfg, weights, batch=batch, train=train, batchnorm="darknet")
+
+
+def train_here(cfg, data, weights=None):
+    net = load(cfg, weights, train=True)
+    losses = [net.train_batch(x, labels) for x, labels in zip(*data)]
+    return net, losses
+
+
+def test_trained_here_predicts_the_same_there(peer, cfg, data, tmp_path):
+    net, _ = train_here(cfg, data)
+    net.save_weights(tmp_path / "ours.weights")
+    x = data[0].reshape(-1, INPUTS)
+    theirs = peer.outputs(cfg, str(tmp_path / "ours.weights"), x)[-1]
+    assert np.abs(net.predict(x).reshape(theirs.shape) - theirs).max() <= 1e-5
+    assert np.ptp(theirs, axis=0).max() > .1, "the network has learned nothing, so that agreement means little"
+
+
+def test_trained_there_predicts_the_same_here(peer, cfg, data, tmp_path):
+    x, labels = data
+    weights = str(tmp_path / "theirs.weights")
+    peer.train(cfg, None, x, np.eye(CLASSES, dtype=np.float32)[labels], weights)
+    net = load(cfg, weights, batch=3)
+    assert net.seen == STEPS * BATCH
+    rows = x.reshape(-1, INPUTS)
+    theirs = peer.outputs(cfg, weights, rows)[-1]
+    assert np.abs(net.predict(rows).reshape(theirs.shape) - theirs).max() <= 1e-5
+    assert np.ptp(theirs, axis=0).max() > .1
+
+
+def test_files_are_the_same_bytes(peer, cfg, data, tmp_path):
+    """Darknet reads ours and writes it back; we read Darknet's and write it back."""
+    net, _ = train_here(cfg, data)
+    ours, theirs, again = (str(tmp_path / name) for name in ("ours", "theirs", "again"))
+    net.save_weights(ours)
+    assert peer.resave(cfg, ours, theirs) == net.seen == STEPS * BATCH
+    load(cfg, theirs).save_weights(again)
+    contents = [open(path, "rb").read() for path in (ours, theirs, again)]
+    assert contents[0] == contents[1] == contents[2]
+    assert len(contents[0]) == expected_bytes(net)
+
+
+def test_training_gives_the_same_losses_and_weights(peer, cfg, data, tmp_path):
+    """The same start, the same mini-batches: Darknet's own update, step by step."""
+    start, ours, theirs = (str(tmp_path / name) for name in ("start", "ours", "theirs"))
+    load(cfg, train=True).save_weights(start)
+    net, losses = train_here(cfg, data, start)
+    net.save_weights(ours)
+    x, labels = data
+    expected = peer.train(cfg, start, x, np.eye(CLASSES, dtype=np.float32)[labels], theirs)
+    assert losses == pytest.approx(expected, rel=1e-5)
+    a, b = (np.fromfile(path, "<f4", offset=20) for path in (ours, theirs))
+    assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
+    assert np.abs(b - np.fromfile(start, "<f4", offset=20)).max() > .01, "nothing was trained"
+
+
+# Published networks at a small size: convolutions of all strides and with groups, pools, dropout, shortcuts, routes. A difference
+# is measured against the largest value of its layer.
+ZOO = {"darknet.cfg": 64, "tiny.cfg": 64, "cifar.cfg": 28, "resnet18.cfg": 64, "resnext50.cfg": 64, "densenet201.cfg": 32}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_output_of_published_networks(peer, rng, tmp_path, name):
+    if not os.path.exists(f"{CFGS}/{name}"):
+        pytest.skip(f"this package of Darknet has no {name}")
+    cfg, weights = str(tmp_path / name), str(tmp_path / "random.weights")
+    write_small(f"{CFGS}/{name}", cfg, ZOO[name])
+    net = load(cfg)
+    fill(net, rng)
+    net.save_weights(weights)
+    x = rng.normal(size=(1, net.inputs)).astype(np.float32)
+    net.predict(x)
+    for layer, theirs in zip(net.layers, peer.outputs(cfg, weights, x)):
+        ours = layer.output.reshape(theirs.shape)
+        assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max(), f"layer {layer.index} [{layer.type}]"
+
+
+def write_small(source, path, side):
+    """Copy a .cfg, for one image of side x side."""
+    with open(source) as file:
+        text = file.read()
+    for key, value in (("batch", 1), ("subdivisions", 1), ("width", side), ("height", side)):
+        text = re.sub(rf"(?m)^{key}\s*=.*$", f"{key}={value}", text)
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def fill(net, rng):
+    """Seeded values of the size that trained networks have."""
+    ranges = {"biases": (-.3, .3), "scales": (.5, 1.5), "rolling_mean": (-.3, .3), "rolling_variance": (.5, 1.5)}
+    for layer in net.layers:
+        for name, array in layer.arrays("parameter", "statistic").items():
+            if name in ranges:
+                array[:] = rng.uniform(*ranges[name], array.shape)
