@@ -66,7 +66,8 @@ static void fill_strip(const conv_product *p, const block *b, const real *plane,
 {
     const int inside = first_position(p->x.stride, fx, 0), outside = first_position(p->x.stride, fx, p->x.in);
     const run *last = &b->run[b->runs - 1];
-    const size_t next = p->channels * p->y.taps * p->x.taps <= DEPTH ? COLUMNS : 2 * (size_t)p->y.in * p->x.in;
+    /* What is read two channels later; where all channels are one step, what the next block reads. */
+    const size_t next = product_depth(p) > DEPTH ? 2 * (size_t)p->y.in * p->x.in : COLUMNS;
     for (const run *r = b->run; r <= last; ++r) {
         const int y = r->y * p->y.stride + fy, end = r->x + r->count;
         const int from = inside > r->x ? inside : r->x, upto = at_most(outside, end);

@@ -50,6 +50,7 @@ static column_layout shared_layout(const conv_product *p, int share_x)
     return l;
 }
 
+/* A strip for every row of the column matrix. */
 static column_layout plain_layout(const conv_product *p)
 {
     const int depth = product_depth(p), in_place = p->y.in == 1 && p->x.taps == 1 && p->y.taps == 1 && p->y.out == 1
@@ -60,19 +61,18 @@ static column_layout plain_layout(const conv_product *p)
 }
 
 /* An estimate of the work per channel, in multiply-adds: making one value of the column matrix takes about sixteen, as measured on
- * layers of 16 to 64 filters; columns that belong to no output cost as others do, and their tiles are stored piece by piece. */
-#ifndef COPY_COST
-#define COPY_COST 16
-#endif
+ * layers of 16 to 64 filters; columns that belong to no output cost as others do, and tiles beside them about three per output. */
+enum { COPY_COST = 16, PIECES_COST = 3 };
 static double work(const conv_product *p, const column_layout *l)
 {
     const double taps = p->y.taps * p->x.taps, strips = l->share_y ? l->strips : taps;
     const double outputs = (double)p->y.out * p->x.out * p->batch, area = (double)p->y.out * l->width;
     const double columns = l->share_y ? ceil(area / FILTER_UNIT) * FILTER_UNIT * p->batch : area * p->batch;
     const double copied = strips * (columns + (double)l->halo * l->blocks * (l->share_y != 0));
-    return copied * COPY_COST + columns * taps * p->filters + (l->share_x ? outputs * p->filters * 3 : 0);
+    return copied * COPY_COST + columns * taps * p->filters + (l->share_x ? outputs * p->filters * PIECES_COST : 0);
 }
 
+/* The layout of least work. */
 static column_layout lay_columns(const conv_product *p, int may_share_x)
 {
     column_layout best = plain_layout(p);
@@ -93,7 +93,8 @@ product_cut cut_product(const conv_product *p)
     return cut;
 }
 
-/* No share_x: the pixels of dy would have to be spread as the columns are. Parts of at most DEPTH rows, then shares of at least 256 filters, then chunks of pixels until there are TASKS tasks. */
+/* Parts of at most DEPTH rows, then shares of at least 256 filters, then chunks of pixels until there are TASKS tasks. Without
+ * share_x, for which the pixels of dy would have to be spread as the columns are. */
 gradient_cut cut_gradient(const conv_product *p)
 {
     gradient_cut cut = {.layout = lay_columns(p, 0)};

@@ -1,5 +1,4 @@
 /* The whole engine, for the processors that the including file has chosen. */
-#include <omp.h>
 #include "depthwise_body.h"
 #include "matrix_body.h"
 

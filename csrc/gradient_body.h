@@ -33,7 +33,7 @@ static void turn_panel(const conv_product *p, const block *b, const real *dy, in
         for (int pixel = 0; pixel < b->count; pixel += LANES) {
             vec t[LANES];
             EACH(i, LANES) t[i] = load(from + i * ld + pixel);
-            if (whole) EACH(i, LANES) __builtin_prefetch(from + i * ld + pixel + COLUMNS);
+            if (whole) EACH(i, LANES) __builtin_prefetch(from + i * ld + pixel + COLUMNS);   /* the next block's */
             transpose(t);
             EACH(i, LANES) store(out + (size_t)(pixel + i) * WIDTH + f, t[i]);
         }

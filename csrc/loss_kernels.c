@@ -106,7 +106,7 @@ void softmax_x_ent_cpu(int n, const real *pred, const real *truth, real *delta, 
     PARALLEL_FOR(n)
     for (int i = 0; i < n; ++i) {
         const int counts = truth[i] != DN_SECRET_NUM;
-        const double p = pred[i] > FLT_MIN ? pred[i] : FLT_MIN;
+        const double p = pred[i] < FLT_MIN ? FLT_MIN : pred[i];   /* a NaN stays one */
         delta[i] = counts ? truth[i] - pred[i] : 0;
         error[i] = counts && truth[i] != 0 ? (real)(-truth[i] * log(p)) : 0;
     }

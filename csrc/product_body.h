@@ -2,6 +2,7 @@
 #ifndef DN_PRODUCT_BODY_H
 #define DN_PRODUCT_BODY_H
 #include "columns_body.h"
+#include <omp.h>
 
 /* Panels that are used on all columns before the next ones: 64 filters x DEPTH are 64 KB of floats, which stay in the cache. */
 enum { PANELS = 64 / ROWS };

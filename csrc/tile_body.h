@@ -40,7 +40,7 @@ INLINE void add_tile(int rows, int vecs, const real *c, ptrdiff_t ldc, vec sum[]
 
 /* The product of the forward pass. c (rows, vecs * LANES; distance ldc) = or, with add, += a * b, then the epilogue. a is a panel
  * (depth, ROWS) of weights; row k of b begins at b + row[k]. rows and vecs are constants, so that `sum` lives in registers. */
-INLINE void packed(int rows, int vecs, int depth, const real *a, const real *b, const int *row, real *c, ptrdiff_t ldc, int add,
+INLINE void packed_product(int rows, int vecs, int depth, const real *a, const real *b, const int *row, real *c, ptrdiff_t ldc, int add,
     const conv_epilogue *ep, int filter)
 {
     vec sum[ROWS * VECS];
@@ -58,7 +58,7 @@ INLINE void packed(int rows, int vecs, int depth, const real *a, const real *b, 
 
 /* The product of the weight gradient. c (rows, vecs * LANES; distance ldc) += a * b: row i of a begins at a + row[i] and has depth
  * values, b is a panel (depth, WIDTH). */
-INLINE void turned(int rows, int vecs, int depth, const real *a, const int *row, const real *b, real *c, ptrdiff_t ldc)
+INLINE void turned_product(int rows, int vecs, int depth, const real *a, const int *row, const real *b, real *c, ptrdiff_t ldc)
 {
     const real *from[ROWS];
     vec sum[ROWS * VECS];
@@ -80,11 +80,11 @@ typedef void (*turned_tile)(int depth, const real *a, const int *row, const real
     static void packed_##rows##x##vecs(int depth, const real *a, const real *b, const int *row, real *c, ptrdiff_t ldc, int add, \
         const conv_epilogue *ep, int filter) \
     { \
-        packed(rows, vecs, depth, a, b, row, c, ldc, add, ep, filter); \
+        packed_product(rows, vecs, depth, a, b, row, c, ldc, add, ep, filter); \
     } \
     static void turned_##rows##x##vecs(int depth, const real *a, const int *row, const real *b, real *c, ptrdiff_t ldc) \
     { \
-        turned(rows, vecs, depth, a, row, b, c, ldc); \
+        turned_product(rows, vecs, depth, a, row, b, c, ldc); \
     }
 #if VEC_BYTES == 64
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3)

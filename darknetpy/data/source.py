@@ -20,11 +20,13 @@ FASHION_NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
                  "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 ENDINGS = ("", ".gz", ".xz")
 
+CIFAR_10 = [f"data_batch_{i}.bin" for i in range(1, 6)]
+
 # A folder of packed files is known by its training file: files of each split, and the file of the classes'
 # names.
 FOLDERS = (
     ({"train": ["train-images-idx3-ubyte"], "valid": ["t10k-images-idx3-ubyte"]}, None),
-    ({"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "valid": ["test_batch.bin"]}, "batches.meta.txt"),
+    ({"train": CIFAR_10, "valid": ["test_batch.bin"]}, "batches.meta.txt"),
     ({"train": ["train.bin"], "valid": ["test.bin"]}, "fine_label_names.txt"),
 )
 

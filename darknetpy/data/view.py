@@ -60,7 +60,7 @@ class View:
 
         Notes
         -----
-        Darknet knows square networks only here: where h differs from w, the window has h rows (Darknet: w). 
+        Darknet knows square networks only here: where h differs from w, the window has h rows (Darknet: w).
         pjreddie mirrors half of the images whatever flip= says; here flip=0 holds in every dialect.
         """
         _check_size(w, h, c)
