@@ -5,12 +5,11 @@ count, wherever they stand; a line that begins with ``#`` or ``;`` is a comment,
 """
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from dataclasses import dataclass, field
 
 from .errors import ArgumentError, CfgError
+from .files import read_regular_file
 
 MAX_CFG_BYTES = 64 << 20            # far beyond any real .cfg; a mistaken file name must not fill the memory
 NET_NAMES = ("net", "network")      # the first section, under either of its names
@@ -71,29 +70,6 @@ def show(text, limit=60):
     return text if text.isprintable() else repr(text)
 
 
-def read_regular_file(path, limit=MAX_CFG_BYTES):
-    """Return the bytes of a regular file of at most `limit` bytes; never waits on a pipe or a device.
-
-    Raises
-    ------
-    OSError
-        The file is missing, unreadable, a directory, not a regular file or too large; errno says which.
-    """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        status = os.fstat(handle)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "Not a regular file", path)
-        if status.st_size > limit:
-            raise OSError(errno.EFBIG, f"File larger than {limit} bytes", path)
-        with open(handle, "rb", closefd=False) as stream:
-            return stream.read(limit)
-    finally:
-        os.close(handle)
-
-
 def parse_cfg(path):
     """Read a .cfg file.
 
@@ -114,7 +90,7 @@ def parse_cfg(path):
         The file cannot be read.
     """
     # surrogateescape: comments in any encoding pass, and a path that is not UTF-8 still names its file.
-    text = read_regular_file(path).decode("utf-8", "surrogateescape")
+    text = read_regular_file(path, MAX_CFG_BYTES).decode("utf-8", "surrogateescape")
     return parse_cfg_text(text, os.fsdecode(path))
 
 

@@ -32,6 +32,21 @@ def open_regular(path):
         raise
 
 
+def read_regular_file(path, limit):
+    """Return the bytes of a regular file of at most `limit` bytes.
+
+    Raises
+    ------
+    OSError
+        As for :func:`open_regular`, or the file is too large; errno says which.
+    """
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"File larger than {limit} bytes", path)
+        return stream.read(size)
+
+
 def write_atomically(path, chunks):
     """Make the file `path` consist of the bytes of `chunks`; on any failure it stays as it was, byte for byte.
 

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from darknetpy.cfg import Option, Section, format_cfg, parse_cfg, parse_cfg_text, read_regular_file, show
+from darknetpy.cfg import Option, Section, format_cfg, parse_cfg, parse_cfg_text, show
 from darknetpy.errors import ArgumentError, CfgError
+from darknetpy.files import read_regular_file
 
 NET = "[net]\nwidth=8\nheight=8\nchannels=3\n"
 

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..cfg import read_regular_file
 from ..errors import DataError
+from ..files import read_regular_file
 from ..sections.suggest import did_you_mean
 
 MAX_LIST_BYTES = 1 << 30  # of a list of images: ten million long paths
@@ -122,7 +122,7 @@ def read_bytes(path, limit):
     size = os.stat(path).st_size
     if size > limit:
         raise DataError(f"{path}: has {size} bytes; at most {limit} are allowed")
-    return read_regular_file(path, max(size, 1))
+    return read_regular_file(path, limit)
 
 
 def read_lines(path, limit=MAX_LIST_BYTES):

@@ -8,15 +8,14 @@ EXIF orientation is not applied.  CMYK, which Darknet's decoder refuses, becomes
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
 import zlib
 
 import numpy as np
 from PIL import Image
 
-from ..cfg import read_regular_file
 from ..errors import DataError
+from ..files import open_regular
 
 FORMATS = ("JPEG", "PNG", "BMP", "PPM")
 MAX_SIDE = 1 << 20  # DN_IMAGE_SIDE
@@ -42,9 +41,7 @@ def _opened(path):
     DataError.
     """
     try:
-        if not os.path.isfile(path):
-            read_regular_file(path)  # raises: missing, a folder, a pipe
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             image = Image.open(file, formats=FORMATS)
             w, h = image.size
             if w < 1 or h < 1 or max(w, h) > MAX_SIDE or w * h > MAX_PIXELS:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..cfg import read_regular_file
 from ..errors import DataError
+from ..files import open_regular
 from .datafile import read_bytes
 
 try:
@@ -59,8 +59,7 @@ class PackedArrays:
 
 def _open_stream(path):
     """Open a plain, .gz or .xz file for reading; returns (stream, largest size its contents can have)."""
-    if not os.path.isfile(path):
-        read_regular_file(path)  # raises: missing, a folder, a pipe
+    open_regular(path).close()  # raises: missing, a folder, a pipe
     size = os.path.getsize(path)
     name = path.lower()
     if name.endswith(".gz"):
@@ -205,8 +204,7 @@ def read_npz(path, split="train"):
 
 
 def _open_npz(path):
-    if not os.path.isfile(path):
-        read_regular_file(path)  # raises: missing, a folder, a pipe
+    open_regular(path).close()  # raises: missing, a folder, a pipe
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
