@@ -1,4 +1,5 @@
-/* [activation]: one function of every value (or, normalize_channels*, of every pixel's channels). Formulas: scalar.h, activations.c. */
+/* [activation]: one function of every value (or, normalize_channels*, of every pixel's channels). Formulas:
+ * scalar.h, activations.c. */
 #include "layer.h"
 #include "scalar.h"
 
@@ -7,7 +8,8 @@ typedef struct {
     int activation;
 } activation_layer;
 
-static const option_spec activation_options[] = {OPTION(activation_layer, "activation", activation, INT), END_OF_OPTIONS};
+static const option_spec activation_options[] = {OPTION(activation_layer, "activation", activation, INT),
+                                                 END_OF_OPTIONS};
 
 static dn_status activation_shape(layer *l, network *net)
 {
@@ -45,6 +47,10 @@ static dn_status activation_backward(layer *l, network *net)
     return DN_OK;
 }
 const layer_ops activation_ops = {
-    .name = "activation", .size = sizeof(activation_layer), .options = activation_options, .shape = activation_shape,
-    .forward = activation_forward, .backward = activation_backward,
+    .name = "activation",
+    .size = sizeof(activation_layer),
+    .options = activation_options,
+    .shape = activation_shape,
+    .forward = activation_forward,
+    .backward = activation_backward,
 };

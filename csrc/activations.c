@@ -1,4 +1,5 @@
-/* Activations over arrays. The formulas stand in scalar.h; the three normalize_channels* mix the channels of a pixel and stand here. */
+/* Activations over arrays. The formulas stand in scalar.h; the three normalize_channels* mix the channels of
+ * a pixel and stand here. */
 #include "parallel.h"
 #include "rows.h"
 #include "scalar.h"
@@ -8,7 +9,8 @@
     CASE(LOGISTIC, logistic) CASE(LOGGY, loggy) CASE(RELU, relu) CASE(RELU6, relu6) CASE(ELU, elu) CASE(SELU, selu) \
     CASE(RELIE, relie) CASE(RAMP, ramp) CASE(LEAKY, leaky) CASE(REVLEAKY, revleaky) CASE(TANH, tanh) CASE(PLSE, plse) \
     CASE(STAIR, stair) CASE(HARDTAN, hardtan) CASE(LHTAN, lhtan)
-#define EACH_INPUT_FORMULA(CASE) CASE(GELU, gelu) CASE(SWISH, swish) CASE(MISH, mish) CASE(HARD_MISH, hard_mish)
+#define EACH_INPUT_FORMULA(CASE) \
+    CASE(GELU, gelu) CASE(SWISH, swish) CASE(MISH, mish) CASE(HARD_MISH, hard_mish)
 
 MULTIVERSION void activate_row(real *x, int n, ACTIVATION a)
 {
@@ -65,7 +67,8 @@ void activate_array(real *x, int n, ACTIVATION a)
     if (a == LINEAR) return;
     EACH_PIECE(activate_row(x + at, count, a))
 }
-/* delta[i] *= f'(x[i]), from the output y = f(x): Darknet's convention. For the activations whose output tells the slope. */
+/* delta[i] *= f'(x[i]), from the output y = f(x): Darknet's convention. For the activations whose output
+ * tells the slope. */
 void gradient_array(const real *y, int n, ACTIVATION a, real *delta)
 {
     assert(!activation_needs_input(a));
@@ -79,8 +82,8 @@ void gradient_input_array(const real *x, int n, ACTIVATION a, real *delta)
     EACH_PIECE(gradient_input_row(x + at, count, a, delta + at))
 }
 
-/* ---- normalize_channels*: y[c] = r(x[c]) / (sum over channels of r + 1e-4) at every pixel; r is relu, exp, or exp(x - max).
- * AlexeyAB: activate_array_normalize_channels and its softmax twin. */
+/* ---- normalize_channels*: y[c] = r(x[c]) / (sum over channels of r + 1e-4) at every pixel; r is relu, exp,
+ * or exp(x - max). AlexeyAB: activate_array_normalize_channels and its softmax twin. */
 #define CHANNELS_EPSILON ((real)1e-4)
 
 static real channels_shift(const real *x, int channels, int spatial, ACTIVATION a)
@@ -92,7 +95,10 @@ static real channels_shift(const real *x, int channels, int spatial, ACTIVATION 
     }
     return most;
 }
-static real channels_term(real x, real shift, ACTIVATION a) { return a == NORM_CHAN ? relu_activate(x) : exp(x - shift); }
+static real channels_term(real x, real shift, ACTIVATION a)
+{
+    return a == NORM_CHAN ? relu_activate(x) : exp(x - shift);
+}
 static real channels_sum(const real *x, int channels, int spatial, real shift, ACTIVATION a)
 {
     real sum = CHANNELS_EPSILON;
@@ -121,8 +127,10 @@ void activate_channels_cpu(const real *x, int batch, int channels, int spatial, 
 /* In place: delta at y -> delta at x. With s = sum + epsilon and dot = sum over channels of y dy:
  *   relu          dx = [x > 0] (dy - dot) / s
  *   exp           dx = y (dy - dot)
- *   exp(x - max)  the same; the shift cancels but for epsilon, so the largest x gets -dot epsilon / s besides. */
-void gradient_channels_cpu(const real *x, const real *y, int batch, int channels, int spatial, ACTIVATION a, real *delta)
+ *   exp(x - max)  the same; the shift cancels but for epsilon, so the largest x gets -dot epsilon / s
+ * besides. */
+void gradient_channels_cpu(const real *x, const real *y, int batch, int channels, int spatial, ACTIVATION a,
+                           real *delta)
 {
     assert(activation_mixes_channels(a));
     PARALLEL_FOR2((size_t)batch * channels * spatial)
@@ -132,7 +140,9 @@ void gradient_channels_cpu(const real *x, const real *y, int batch, int channels
             const real shift = channels_shift(x + at, channels, spatial, a);
             const real sum = channels_sum(x + at, channels, spatial, shift, a);
             real dot = 0;
-            for (int c = 0; c < channels; ++c) dot += y[at + (size_t)c * spatial] * delta[at + (size_t)c * spatial];
+            for (int c = 0; c < channels; ++c) {
+                dot += y[at + (size_t)c * spatial] * delta[at + (size_t)c * spatial];
+            }
             int open = a == NORM_CHAN_SOFTMAX_MAXVAL;   /* the first largest x moves the shift */
             for (int c = 0; c < channels; ++c) {
                 const size_t j = at + (size_t)c * spatial;

@@ -19,5 +19,9 @@ static dn_status avgpool_backward(layer *l, network *net)
     return DN_OK;
 }
 const layer_ops avgpool_ops = {
-    .name = "avgpool", .size = sizeof(layer), .shape = avgpool_shape, .forward = avgpool_forward, .backward = avgpool_backward,
+    .name = "avgpool",
+    .size = sizeof(layer),
+    .shape = avgpool_shape,
+    .forward = avgpool_forward,
+    .backward = avgpool_backward,
 };

@@ -1,17 +1,29 @@
-/* Batch normalization of a layer: statistics, moving averages, forward and backward; arXiv:1502.03167. Two ways to the same numbers:
- * fused kernels (default), or composed of the named kernels one formula at a time (fused=0), which also runs the forks' variants. */
+/* Batch normalization of a layer: statistics, moving averages, forward and backward; arXiv:1502.03167. Two
+ * ways to the same numbers: fused kernels (default), or composed of the named kernels one formula at a time
+ * (fused=0), which also runs the forks' variants. */
 #include "batchnorm.h"
 #include "scalar.h"
 
-int batchnorm_composed(const layer *l, const batch_normalization *n) { return !l->fused || n->mode != BATCHNORM_PAPER; }
-int batchnorm_keeps_x_norm(const layer *l, const batch_normalization *n) { return n->keep_x_norm || batchnorm_composed(l, n); }
+int batchnorm_composed(const layer *l, const batch_normalization *n)
+{
+    return !l->fused || n->mode != BATCHNORM_PAPER;
+}
+int batchnorm_keeps_x_norm(const layer *l, const batch_normalization *n)
+{
+    return n->keep_x_norm || batchnorm_composed(l, n);
+}
 
 static batchnorm_arrays arrays_of(const batch_normalization *n, int train)
 {
     return (batchnorm_arrays){
-        .scales = n->scales, .biases = n->biases, .scale_updates = n->scale_updates, .bias_updates = n->bias_updates,
-        .mean = train ? n->mean : n->rolling_mean, .variance = train ? n->variance : n->rolling_variance,
-        .mean_delta = n->mean_delta, .variance_delta = n->variance_delta,
+        .scales = n->scales,
+        .biases = n->biases,
+        .scale_updates = n->scale_updates,
+        .bias_updates = n->bias_updates,
+        .mean = train ? n->mean : n->rolling_mean,
+        .variance = train ? n->variance : n->rolling_variance,
+        .mean_delta = n->mean_delta,
+        .variance_delta = n->variance_delta,
     };
 }
 
@@ -25,8 +37,10 @@ static void roll(const kernels *k, const batch_normalization *n, int channels, r
     k->axpy(channels, (1 - old) * bessel, n->variance, 1, n->rolling_variance, 1);
 }
 
-/* Mean and variance of the mini-batch. variance_cpu's value is the moving average's; the paper normalizes with the biased one. */
-static void composed_statistics(const kernels *k, const batch_normalization *n, const real *x, int batch, int channels, int spatial)
+/* Mean and variance of the mini-batch. variance_cpu's value is the moving average's; the paper normalizes
+ * with the biased one. */
+static void composed_statistics(const kernels *k, const batch_normalization *n, const real *x, int batch,
+                                int channels, int spatial)
 {
     const real m = (real)batch * spatial;
     k->mean(x, batch, channels, spatial, n->mean);
@@ -34,8 +48,8 @@ static void composed_statistics(const kernels *k, const batch_normalization *n, 
     roll(k, n, channels, 1);
     if (n->mode == BATCHNORM_PAPER) k->scal(channels, (m - 1) / m, n->variance, 1);
 }
-static void composed_forward(const layer *l, network *net, const batch_normalization *n, const real *x, int channels, int spatial,
-                             ACTIVATION a, real *y)
+static void composed_forward(const layer *l, network *net, const batch_normalization *n, const real *x,
+                             int channels, int spatial, ACTIVATION a, real *y)
 {
     const kernels *k = net->k;
     const int batch = l->batch, all = batch * channels * spatial;
@@ -50,15 +64,17 @@ static void composed_forward(const layer *l, network *net, const batch_normaliza
     k->activate_array(y, all, a);
 }
 
-dn_status batchnorm_forward(const layer *l, network *net, const batch_normalization *n, const real *x, int channels, int spatial,
-                            ACTIVATION a, real *y)
+dn_status batchnorm_forward(const layer *l, network *net, const batch_normalization *n, const real *x,
+                            int channels, int spatial, ACTIVATION a, real *y)
 {
     const kernels *k = net->k;
     const double m = (double)l->batch * spatial;
     if (net->train && m < 2) {
         return dn_fail(DN_ERR_ARGUMENT,
-                       "[%s] batch normalization cannot train on one value per channel (batch 1, 1x1 map): its variance would be "
-                       "zero and every output the bias; use a larger mini-batch", l->ops->name);
+                       "[%s] batch normalization cannot train on one value per channel (batch 1, 1x1 map): "
+                       "its variance would be "
+                       "zero and every output the bias; use a larger mini-batch",
+                       l->ops->name);
     }
     if (batchnorm_composed(l, n)) {
         composed_forward(l, net, n, x, channels, spatial, a, y);
@@ -77,9 +93,11 @@ dn_status batchnorm_forward(const layer *l, network *net, const batch_normalizat
     return DN_OK;
 }
 
-/* The named kernels in order. In inference the statistics are constants: only the direct path through x remains. */
-static dn_status composed_backward(const layer *l, network *net, const batch_normalization *n, const real *x, const real *y,
-                                   const real *delta, int channels, int spatial, ACTIVATION a, int add, real *dx)
+/* The named kernels in order. In inference the statistics are constants: only the direct path through x
+ * remains. */
+static dn_status composed_backward(const layer *l, network *net, const batch_normalization *n, const real *x,
+                                   const real *y, const real *delta, int channels, int spatial, ACTIVATION a,
+                                   int add, real *dx)
 {
     const kernels *k = net->k;
     const int batch = l->batch, all = batch * channels * spatial;
@@ -106,17 +124,22 @@ static dn_status composed_backward(const layer *l, network *net, const batch_nor
         k->fill(channels, 0, n->variance_delta, 1);
     }
     if (n->mode == BATCHNORM_ALEXEYAB) {
-        k->normalize_delta_alexeyab(x, p.mean, p.variance, n->mean_delta, n->variance_delta, batch, channels, spatial, work);
+        k->normalize_delta_alexeyab(x, p.mean, p.variance, n->mean_delta, n->variance_delta, batch, channels,
+                                    spatial, work);
     } else {
-        k->normalize_delta(x, p.mean, p.variance, n->mean_delta, n->variance_delta, batch, channels, spatial, work);
+        k->normalize_delta(x, p.mean, p.variance, n->mean_delta, n->variance_delta, batch, channels, spatial,
+                           work);
     }
     if (dx) k->pass_delta(all, 1, work, add, dx);
     return DN_OK;
 }
-dn_status batchnorm_backward(const layer *l, network *net, const batch_normalization *n, const real *x, const real *y, const real *delta,
-                             int channels, int spatial, ACTIVATION a, int add, real *dx)
+dn_status batchnorm_backward(const layer *l, network *net, const batch_normalization *n, const real *x,
+                             const real *y, const real *delta, int channels, int spatial, ACTIVATION a,
+                             int add, real *dx)
 {
-    if (batchnorm_composed(l, n)) return composed_backward(l, net, n, x, y, delta, channels, spatial, a, add, dx);
+    if (batchnorm_composed(l, n)) {
+        return composed_backward(l, net, n, x, y, delta, channels, spatial, a, add, dx);
+    }
     const batchnorm_arrays p = arrays_of(n, net->train);
     net->k->batchnorm_backward(x, y, delta, l->batch, channels, spatial, &p, a, !net->train, add, dx);
     return DN_OK;

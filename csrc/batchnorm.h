@@ -31,12 +31,15 @@ typedef struct {
 int batchnorm_composed(const layer *l, const batch_normalization *n);
 int batchnorm_keeps_x_norm(const layer *l, const batch_normalization *n);
 
-/* y = activation(scales * normalized x + biases), x (batch, channels, spatial); updates the moving averages when the network trains. */
-dn_status batchnorm_forward(const layer *l, network *net, const batch_normalization *n, const real *x, int channels, int spatial,
-                            ACTIVATION a, real *y);
-/* delta at y -> dx (written, or added to; NULL: not wanted) and the updates. With an activation dx must be delta. */
-dn_status batchnorm_backward(const layer *l, network *net, const batch_normalization *n, const real *x, const real *y, const real *delta,
-                             int channels, int spatial, ACTIVATION a, int add, real *dx);
+/* y = activation(scales * normalized x + biases), x (batch, channels, spatial); updates the moving averages
+ * when the network trains. */
+dn_status batchnorm_forward(const layer *l, network *net, const batch_normalization *n, const real *x,
+                            int channels, int spatial, ACTIVATION a, real *y);
+/* delta at y -> dx (written, or added to; NULL: not wanted) and the updates. With an activation dx must be
+ * delta. */
+dn_status batchnorm_backward(const layer *l, network *net, const batch_normalization *n, const real *x,
+                             const real *y, const real *delta, int channels, int spatial, ACTIVATION a,
+                             int add, real *dx);
 /* What inference does to x, as y = scale * x + shift; arrays of (channels,). */
 void batchnorm_fold(const batch_normalization *n, int channels, real *scale, real *shift);
 #endif

@@ -1,5 +1,6 @@
-/* Batch normalization, arXiv:1502.03167. Arrays are (batch, filters, spatial); a channel's m = batch * spatial values share one
- * mean and variance. First Darknet's functions, one formula each; then the fused ones that a layer runs. */
+/* Batch normalization, arXiv:1502.03167. Arrays are (batch, filters, spatial); a channel's m = batch *
+ * spatial values share one mean and variance. First Darknet's functions, one formula each; then the fused
+ * ones that a layer runs. */
 #include "parallel.h"
 #include "rows.h"
 #include "scalar.h"
@@ -22,7 +23,8 @@ void mean_cpu(const real *x, int batch, int filters, int spatial, real *mean)
     }
 }
 
-/* variance[f] = sum of (x[b, f, i] - mean[f])^2 / (m - 1): the unbiased estimate, which the moving average takes. */
+/* variance[f] = sum of (x[b, f, i] - mean[f])^2 / (m - 1): the unbiased estimate, which the moving average
+ * takes. */
 void variance_cpu(const real *x, const real *mean, int batch, int filters, int spatial, real *variance)
 {
     assert(x && mean && variance && filters > 0 && (double)batch * spatial > 1);
@@ -34,7 +36,8 @@ void variance_cpu(const real *x, const real *mean, int batch, int filters, int s
 }
 
 /* In place: x[b, f, i] -> (x - mean[f]) / sqrt(variance[f] + epsilon) */
-MULTIVERSION void normalize_cpu(real *x, const real *mean, const real *variance, int batch, int filters, int spatial)
+MULTIVERSION void normalize_cpu(real *x, const real *mean, const real *variance, int batch, int filters,
+                                int spatial)
 {
     EACH_ROW {
         const int f = r % filters;
@@ -45,7 +48,8 @@ MULTIVERSION void normalize_cpu(real *x, const real *mean, const real *variance,
 }
 
 /* mean_delta[f] = -sum of delta[b, f, i] / sqrt(variance[f] + epsilon): the gradient at the mean. */
-void mean_delta_cpu(const real *delta, const real *variance, int batch, int filters, int spatial, real *mean_delta)
+void mean_delta_cpu(const real *delta, const real *variance, int batch, int filters, int spatial,
+                    real *mean_delta)
 {
     EACH_FILTER {
         double sum = 0;
@@ -54,9 +58,10 @@ void mean_delta_cpu(const real *delta, const real *variance, int batch, int filt
     }
 }
 
-/* variance_delta[f] = -1/2 sum of delta (x - mean) * (variance[f] + epsilon)^(-3/2): the gradient at the variance. */
-void variance_delta_cpu(const real *x, const real *delta, const real *mean, const real *variance, int batch, int filters, int spatial,
-                        real *variance_delta)
+/* variance_delta[f] = -1/2 sum of delta (x - mean) * (variance[f] + epsilon)^(-3/2): the gradient at the
+ * variance. */
+void variance_delta_cpu(const real *x, const real *delta, const real *mean, const real *variance, int batch,
+                        int filters, int spatial, real *variance_delta)
 {
     EACH_FILTER {
         double sum = 0;
@@ -67,15 +72,17 @@ void variance_delta_cpu(const real *x, const real *delta, const real *mean, cons
 }
 
 /* In place: delta at the normalized value -> delta at x, through the value itself, the variance and the mean. */
-MULTIVERSION void normalize_delta_cpu(const real *x, const real *mean, const real *variance, const real *mean_delta,
-                                      const real *variance_delta, int batch, int filters, int spatial, real *delta)
+MULTIVERSION void normalize_delta_cpu(const real *x, const real *mean, const real *variance,
+                                      const real *mean_delta, const real *variance_delta, int batch,
+                                      int filters, int spatial, real *delta)
 {
     const real m = (real)batch * spatial;
     EACH_ROW {
         const int f = r % filters;
         const real *from = x + (size_t)r * spatial;
         real *row = delta + (size_t)r * spatial;
-        const real inverse = bn_inverse_std(variance[f]), slope = 2 * variance_delta[f] / m, constant = mean_delta[f] / m;
+        const real inverse = bn_inverse_std(variance[f]), slope = 2 * variance_delta[f] / m,
+                   constant = mean_delta[f] / m;
         for (int i = 0; i < spatial; ++i) row[i] = row[i] * inverse + slope * (from[i] - mean[f]) + constant;
     }
 }
@@ -83,7 +90,8 @@ MULTIVERSION void normalize_delta_cpu(const real *x, const real *mean, const rea
 /* ---- the forks' own variants, for batchnorm=darknet */
 
 /* In place: x -> (x - mean) / (sqrt(variance) + 1e-6), as pjreddie's CPU code normalizes. */
-MULTIVERSION void normalize_pjreddie_cpu(real *x, const real *mean, const real *variance, int batch, int filters, int spatial)
+MULTIVERSION void normalize_pjreddie_cpu(real *x, const real *mean, const real *variance, int batch,
+                                         int filters, int spatial)
 {
     EACH_ROW {
         const int f = r % filters;
@@ -93,32 +101,37 @@ MULTIVERSION void normalize_pjreddie_cpu(real *x, const real *mean, const real *
     }
 }
 /* As normalize_delta_cpu with delta / (sqrt(variance) + 1e-5), as AlexeyAB's CPU code has it. */
-MULTIVERSION void normalize_delta_alexeyab_cpu(const real *x, const real *mean, const real *variance, const real *mean_delta,
-                                               const real *variance_delta, int batch, int filters, int spatial, real *delta)
+MULTIVERSION void normalize_delta_alexeyab_cpu(const real *x, const real *mean, const real *variance,
+                                               const real *mean_delta, const real *variance_delta, int batch,
+                                               int filters, int spatial, real *delta)
 {
     const real m = (real)batch * spatial;
     EACH_ROW {
         const int f = r % filters;
         const real *from = x + (size_t)r * spatial;
         real *row = delta + (size_t)r * spatial;
-        const real inverse = 1 / (sqrt(variance[f]) + BN_EPSILON), slope = 2 * variance_delta[f] / m, constant = mean_delta[f] / m;
+        const real inverse = 1 / (sqrt(variance[f]) + BN_EPSILON), slope = 2 * variance_delta[f] / m,
+                   constant = mean_delta[f] / m;
         for (int i = 0; i < spatial; ++i) row[i] = row[i] * inverse + slope * (from[i] - mean[f]) + constant;
     }
 }
 
-/* ---- fused: what a layer runs. Without a plane (spatial = 1) neighbours in memory are channels, so they go in blocks of these. */
+/* ---- fused: what a layer runs. Without a plane (spatial = 1) neighbours in memory are channels, so they go
+ * in blocks of these. */
 enum { CHANNELS = 64, PIECE = 512 };
 #define EACH_BLOCK PARALLEL_FOR((size_t)batch *filters) for (int f0 = 0; f0 < filters; f0 += CHANNELS)
 #define BLOCK_SIZE (filters - f0 < CHANNELS ? filters - f0 : CHANNELS)
 
-/* The two moments of each channel from sums of x - shift, shift being its first value: no digits are lost where |mean| >> deviation. */
+/* The two moments of each channel from sums of x - shift, shift being its first value: no digits are lost
+ * where |mean| >> deviation. */
 static void finish_statistics(double sum, double square, double m, real shift, real *mean, real *variance)
 {
     const double v = (square - sum * sum / m) / m;
     *mean = (real)(shift + sum / m);
     *variance = (real)(v > 0 ? v : 0);
 }
-MULTIVERSION static void flat_statistics(const real *x, int batch, int filters, int f0, int count, real *mean, real *variance)
+MULTIVERSION static void flat_statistics(const real *x, int batch, int filters, int f0, int count, real *mean,
+                                         real *variance)
 {
     double sum[CHANNELS] = {0}, square[CHANNELS] = {0};
     for (int b = 1; b < batch; ++b) {
@@ -128,7 +141,9 @@ MULTIVERSION static void flat_statistics(const real *x, int batch, int filters, 
             square[j] += d * d;
         }
     }
-    for (int j = 0; j < count; ++j) finish_statistics(sum[j], square[j], batch, x[f0 + j], mean + f0 + j, variance + f0 + j);
+    for (int j = 0; j < count; ++j) {
+        finish_statistics(sum[j], square[j], batch, x[f0 + j], mean + f0 + j, variance + f0 + j);
+    }
 }
 /* mean and variance[f] = sum of (x - mean)^2 / m, the biased variance, in one read of x. */
 void batchnorm_statistics_cpu(const real *x, int batch, int filters, int spatial, real *mean, real *variance)
@@ -153,11 +168,14 @@ MULTIVERSION static void scale_row(const real *x, int n, real mean, real scale, 
 MULTIVERSION static void scale_channels_row(const real *x, int n, const batchnorm_arrays *p, int f, real *y)
 {
     for (int j = 0; j < n; ++j) {
-        y[j] = (x[j] - p->mean[f + j]) * (p->scales[f + j] * bn_inverse_std(p->variance[f + j])) + p->biases[f + j];
+        y[j] = (x[j] - p->mean[f + j]) * (p->scales[f + j] * bn_inverse_std(p->variance[f + j])) +
+               p->biases[f + j];
     }
 }
-/* y = activation(scales (x - mean) / sqrt(variance + epsilon) + biases), in one read and one write; y may be x. */
-void batchnorm_forward_cpu(const real *x, int batch, int filters, int spatial, const batchnorm_arrays *p, ACTIVATION a, real *y)
+/* y = activation(scales (x - mean) / sqrt(variance + epsilon) + biases), in one read and one write; y may be
+ * x. */
+void batchnorm_forward_cpu(const real *x, int batch, int filters, int spatial, const batchnorm_arrays *p,
+                           ACTIVATION a, real *y)
 {
     assert(!activation_mixes_channels(a));
     if (spatial == 1) {
@@ -180,9 +198,10 @@ void batchnorm_forward_cpu(const real *x, int batch, int filters, int spatial, c
     }
 }
 
-/* to = delta * f'(z) for n values of one channel; z = scale (x - mean) + bias is worked out anew where only it tells the slope. */
-static void activation_delta(const real *x, const real *y, const real *delta, int n, const batchnorm_arrays *p, int f, ACTIVATION a,
-                             real *to)
+/* to = delta * f'(z) for n values of one channel; z = scale (x - mean) + bias is worked out anew where only
+ * it tells the slope. */
+static void activation_delta(const real *x, const real *y, const real *delta, int n,
+                             const batchnorm_arrays *p, int f, ACTIVATION a, real *to)
 {
     real z[PIECE];
     const real scale = p->scales[f] * bn_inverse_std(p->variance[f]);
@@ -198,9 +217,11 @@ static void activation_delta(const real *x, const real *y, const real *delta, in
     }
 }
 
-/* The gradients of one channel's parameters and statistics from sum = sum of delta and dot = sum of delta (x - mean), and the three
- * factors of dx = factor[0] delta + factor[1] (x - mean) + factor[2]. Statistics that did not come from x (frozen) pass nothing on. */
-static void finish_backward(double sum, double dot, double m, const batchnorm_arrays *p, int f, int frozen, real factor[3])
+/* The gradients of one channel's parameters and statistics from sum = sum of delta and dot = sum of delta (x
+ * - mean), and the three factors of dx = factor[0] delta + factor[1] (x - mean) + factor[2]. Statistics that
+ * did not come from x (frozen) pass nothing on. */
+static void finish_backward(double sum, double dot, double m, const batchnorm_arrays *p, int f, int frozen,
+                            real factor[3])
 {
     const double inverse = bn_inverse_std(p->variance[f]), scale = p->scales[f];
     p->bias_updates[f] += (real)sum;
@@ -211,12 +232,15 @@ static void finish_backward(double sum, double dot, double m, const batchnorm_ar
     factor[1] = frozen ? 0 : (real)(-dot * scale * inverse * inverse * inverse / m);
     factor[2] = frozen ? 0 : (real)(-sum * scale * inverse / m);
 }
-MULTIVERSION static void backward_row(const real *x, const real *delta, int n, real mean, const real factor[3], int add, real *dx)
+MULTIVERSION static void backward_row(const real *x, const real *delta, int n, real mean,
+                                      const real factor[3], int add, real *dx)
 {
-    for (int i = 0; i < n; ++i) dx[i] = (add ? dx[i] : 0) + factor[0] * delta[i] + factor[1] * (x[i] - mean) + factor[2];
+    for (int i = 0; i < n; ++i) {
+        dx[i] = (add ? dx[i] : 0) + factor[0] * delta[i] + factor[1] * (x[i] - mean) + factor[2];
+    }
 }
-MULTIVERSION static void flat_sums(const real *x, const real *delta, int batch, int filters, int f0, int count, const real *mean,
-                                   double *sum, double *dot)
+MULTIVERSION static void flat_sums(const real *x, const real *delta, int batch, int filters, int f0,
+                                   int count, const real *mean, double *sum, double *dot)
 {
     for (int b = 0; b < batch; ++b) {
         for (int j = 0; j < count; ++j) {
@@ -226,8 +250,8 @@ MULTIVERSION static void flat_sums(const real *x, const real *delta, int batch, 
         }
     }
 }
-static void flat_backward(const real *x, const real *delta, int batch, int filters, int f0, int count, const batchnorm_arrays *p,
-                          int frozen, int add, real *dx)
+static void flat_backward(const real *x, const real *delta, int batch, int filters, int f0, int count,
+                          const batchnorm_arrays *p, int frozen, int add, real *dx)
 {
     double sum[CHANNELS] = {0}, dot[CHANNELS] = {0};
     real factor[CHANNELS][3];
@@ -237,15 +261,18 @@ static void flat_backward(const real *x, const real *delta, int batch, int filte
     for (int b = 0; b < batch; ++b) {
         for (int j = 0; j < count; ++j) {
             const size_t i = (size_t)b * filters + f0 + j;
-            dx[i] = (add ? dx[i] : 0) + factor[j][0] * delta[i] + factor[j][1] * (x[i] - p->mean[f0 + j]) + factor[j][2];
+            dx[i] = (add ? dx[i] : 0) + factor[j][0] * delta[i] + factor[j][1] * (x[i] - p->mean[f0 + j]) +
+                    factor[j][2];
         }
     }
 }
 
-/* The whole backward pass: delta at y -> dx (written, or added to; NULL: not wanted), and the updates of scales and biases. x is the
- * layer's input, y its output. dx may be delta, and is so with an activation, whose gradient is kept there between the two reads. */
-void batchnorm_backward_cpu(const real *x, const real *y, const real *delta, int batch, int filters, int spatial, const batchnorm_arrays *p,
-                            ACTIVATION a, int frozen, int add, real *dx)
+/* The whole backward pass: delta at y -> dx (written, or added to; NULL: not wanted), and the updates of
+ * scales and biases. x is the layer's input, y its output. dx may be delta, and is so with an activation,
+ * whose gradient is kept there between the two reads. */
+void batchnorm_backward_cpu(const real *x, const real *y, const real *delta, int batch, int filters,
+                            int spatial, const batchnorm_arrays *p, ACTIVATION a, int frozen, int add,
+                            real *dx)
 {
     assert((a == LINEAR || dx == delta) && (!add || dx != delta) && !activation_mixes_channels(a));
     if (spatial == 1) {

@@ -1,5 +1,6 @@
-/* [batchnorm]: every channel gets zero mean and unit variance over the mini-batch, then a learned scale and bias; in inference the
- * moving averages stand in for the mini-batch. S. Ioffe and C. Szegedy, arXiv:1502.03167. The formulas: batchnorm_kernels.c. */
+/* [batchnorm]: every channel gets zero mean and unit variance over the mini-batch, then a learned scale and
+ * bias; in inference the moving averages stand in for the mini-batch. S. Ioffe and C. Szegedy,
+ * arXiv:1502.03167. The formulas: batchnorm_kernels.c. */
 #include "batchnorm.h"
 
 typedef struct {
@@ -11,7 +12,8 @@ typedef struct {
 static dn_shape shape_channels(const layer *l) { return dn_dims(1, l->out_c, 0, 0, 0); }
 static dn_shape shape_x_norm(const layer *l)
 {
-    return batchnorm_keeps_x_norm(l, &((const batchnorm_layer *)l)->norm) ? shape_output(l) : dn_dims(0, 0, 0, 0, 0);
+    return batchnorm_keeps_x_norm(l, &((const batchnorm_layer *)l)->norm) ? shape_output(l)
+                                                                          : dn_dims(0, 0, 0, 0, 0);
 }
 static const array_spec batchnorm_rows[] = {
     PARAMETER(batchnorm_layer, norm., biases, bias_updates, shape_channels, 0),
@@ -47,17 +49,23 @@ dn_status resize_batchnorm_layer(layer *l, int w, int h) { return resize_layer(l
 static dn_status batchnorm_forward_pass(layer *base, network *net)
 {
     const batchnorm_layer *l = (const batchnorm_layer *)base;
-    return batchnorm_forward(base, net, &l->norm, net->input, base->out_c, base->out_h * base->out_w, LINEAR, base->output);
+    return batchnorm_forward(base, net, &l->norm, net->input, base->out_c, base->out_h * base->out_w, LINEAR,
+                             base->output);
 }
 static dn_status batchnorm_backward_pass(layer *base, network *net)
 {
     const batchnorm_layer *l = (const batchnorm_layer *)base;
     const delta_sink sink = input_sink(net);
-    return batchnorm_backward(base, net, &l->norm, base->x, base->output, base->delta, base->out_c, base->out_h * base->out_w, LINEAR,
-                              sink.add, sink.to);
+    return batchnorm_backward(base, net, &l->norm, base->x, base->output, base->delta, base->out_c,
+                              base->out_h * base->out_w, LINEAR, sink.add, sink.to);
 }
 
 const layer_ops batchnorm_ops = {
-    .name = "batchnorm", .size = sizeof(batchnorm_layer), .options = batchnorm_options, .arrays = batchnorm_rows,
-    .shape = batchnorm_shape, .forward = batchnorm_forward_pass, .backward = batchnorm_backward_pass,
+    .name = "batchnorm",
+    .size = sizeof(batchnorm_layer),
+    .options = batchnorm_options,
+    .arrays = batchnorm_rows,
+    .shape = batchnorm_shape,
+    .forward = batchnorm_forward_pass,
+    .backward = batchnorm_backward_pass,
 };

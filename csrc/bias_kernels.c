@@ -38,7 +38,8 @@ void backward_bias(real *bias_updates, const real *delta, int batch, int n, int 
 }
 
 /* scale_updates[f] += sum of delta[b, f, i] * x_norm[b, f, i] */
-void backward_scale_cpu(const real *x_norm, const real *delta, int batch, int n, int size, real *scale_updates)
+void backward_scale_cpu(const real *x_norm, const real *delta, int batch, int n, int size,
+                        real *scale_updates)
 {
     assert(x_norm && delta && scale_updates && batch > 0 && n > 0 && size > 0);
     PARALLEL_FOR((size_t)batch * n * size)

@@ -1,4 +1,5 @@
-/* Vectors: copy, fill, scale, add. Names and argument order as in Darknet's blas.c; inc is the step between elements. */
+/* Vectors: copy, fill, scale, add. Names and argument order as in Darknet's blas.c; inc is the step between
+ * elements. */
 #include "parallel.h"
 #include <assert.h>
 
@@ -32,7 +33,8 @@ MULTIVERSION void pass_delta_cpu(int n, real alpha, const real *delta, int add, 
 }
 
 /* y[r, i] = or += alpha x[r, i] for i < columns; rows lie ldx and ldy apart. */
-MULTIVERSION void copy_rows_cpu(int rows, int columns, real alpha, const real *x, int ldx, int add, real *y, int ldy)
+MULTIVERSION void copy_rows_cpu(int rows, int columns, real alpha, const real *x, int ldx, int add, real *y,
+                                int ldy)
 {
     assert(ldx >= columns && ldy >= columns);
     PARALLEL_FOR((size_t)rows * columns)

@@ -48,8 +48,7 @@ size_t classifier_scratch(const view_options *o, int w, int h);
 
 /*
  * The whole way from bytes to rows of a network's input, out (count, o->c * o->h * o->w). Image i
- * is bytes + index[i]*h*w*channels, all of one size, and stands at place first+i of the run.
- */
+ * is bytes + index[i]*h*w*channels, all of one size, and stands at place first+i of the run. */
 void classifier_images(const view_options *o, const unsigned char *bytes, const int64_t *index,
                        int count, int w, int h, int channels, uint64_t seed, uint64_t first,
                        float *scratch, float *out);

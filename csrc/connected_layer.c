@@ -1,4 +1,5 @@
-/* [connected]: every output is a weighted sum of all inputs; then batch normalization or a bias, then the activation. */
+/* [connected]: every output is a weighted sum of all inputs; then batch normalization or a bias, then the
+ * activation. */
 #include "batchnorm.h"
 #include "scalar.h"
 #include <math.h>
@@ -44,7 +45,8 @@ static const array_spec connected_rows[] = {
     BATCHNORM_STATISTICS(connected_layer, norm, shape_normalized),
     BATCHNORM_WORK(connected_layer, norm, shape_normalized, shape_x_norm),
     ARRAY(connected_layer, x, "x", shape_x, ACTIVATION, TRAIN_ONLY),
-    ARRAY(connected_layer, activation_input, "activation_input", shape_activation_input, ACTIVATION, TRAIN_ONLY),
+    ARRAY(connected_layer, activation_input, "activation_input", shape_activation_input, ACTIVATION,
+          TRAIN_ONLY),
     END_OF_ARRAYS,
 };
 static const option_spec connected_options[] = {
@@ -64,17 +66,20 @@ static dn_status connected_shape(layer *l, network *net)
     if (status == DN_OK) status = dn_option_in(l, "activation", self->activation, 0, ACTIVATIONS - 1);
     if (status != DN_OK) return status;
     if ((int64_t)self->outputs * l->inputs > INT32_MAX) {
-        return dn_fail_option("output", "[connected] output=%d from %d inputs: more than 2147483647 weights", self->outputs, l->inputs);
+        return dn_fail_option("output", "[connected] output=%d from %d inputs: more than 2147483647 weights",
+                              self->outputs, l->inputs);
     }
     if (activation_mixes_channels(self->activation)) {
-        return dn_fail_option("activation", "[connected] activation=%s: it needs an image", get_activation_string(self->activation));
+        return dn_fail_option("activation", "[connected] activation=%s: it needs an image",
+                              get_activation_string(self->activation));
     }
     return dn_set_output(l, 1, 1, self->outputs);
 }
 static size_t connected_workspace(const layer *l)
 {
     SELF(l);
-    return self->norm.on && l->train && batchnorm_composed(l, &self->norm) ? 2 * (size_t)l->batch * l->outputs : 0;
+    return self->norm.on && l->train && batchnorm_composed(l, &self->norm) ? 2 * (size_t)l->batch * l->outputs
+                                                                           : 0;
 }
 static double connected_flops(const layer *l) { return 2.0 * l->inputs * l->outputs; }
 /* sqrt(2 / inputs) times U(-1, 1), as in every fork. */
@@ -90,8 +95,11 @@ static dn_status connected_forward(layer *l, network *net)
     SELF(l);
     const kernels *k = net->k;
     real *sums = self->x ? self->x : self->activation_input ? self->activation_input : l->output;
-    k->gemm(0, 1, l->batch, l->outputs, l->inputs, 1, net->input, l->inputs, self->weights, l->inputs, 0, sums, l->outputs);
-    if (self->norm.on) return batchnorm_forward(l, net, &self->norm, sums, l->outputs, 1, self->activation, l->output);
+    k->gemm(0, 1, l->batch, l->outputs, l->inputs, 1, net->input, l->inputs, self->weights, l->inputs, 0,
+            sums, l->outputs);
+    if (self->norm.on) {
+        return batchnorm_forward(l, net, &self->norm, sums, l->outputs, 1, self->activation, l->output);
+    }
     k->add_bias(sums, self->norm.biases, l->batch, l->outputs, 1);
     if (sums != l->output) k->copy(l->batch * l->outputs, sums, 1, l->output, 1);
     k->activate_array(l->output, l->batch * l->outputs, self->activation);
@@ -105,9 +113,11 @@ static dn_status backward_activation(const layer *l, network *net)
     const kernels *k = net->k;
     const int all = l->batch * l->outputs;
     if (self->norm.on) {
-        return batchnorm_backward(l, net, &self->norm, self->x, l->output, l->delta, l->outputs, 1, self->activation, 0, l->delta);
+        return batchnorm_backward(l, net, &self->norm, self->x, l->output, l->delta, l->outputs, 1,
+                                  self->activation, 0, l->delta);
     }
-    if (self->activation_input) k->gradient_input_array(self->activation_input, all, self->activation, l->delta);
+    if (self->activation_input)
+        k->gradient_input_array(self->activation_input, all, self->activation, l->delta);
     else k->gradient_array(l->output, all, self->activation, l->delta);
     k->backward_bias(self->norm.bias_updates, l->delta, l->batch, l->outputs, 1);
     return DN_OK;
@@ -117,15 +127,24 @@ static dn_status connected_backward(layer *l, network *net)
     SELF(l);
     const dn_status status = backward_activation(l, net);
     if (status != DN_OK) return status;
-    net->k->gemm(1, 0, l->outputs, l->inputs, l->batch, 1, l->delta, l->outputs, net->input, l->inputs, 1, self->weight_updates, l->inputs);
+    net->k->gemm(1, 0, l->outputs, l->inputs, l->batch, 1, l->delta, l->outputs, net->input, l->inputs, 1,
+                 self->weight_updates, l->inputs);
     const delta_sink sink = input_sink(net);
     if (!sink.to) return DN_OK;
-    net->k->gemm(0, 0, l->batch, l->inputs, l->outputs, 1, l->delta, l->outputs, self->weights, l->inputs, (real)sink.add, sink.to, l->inputs);
+    net->k->gemm(0, 0, l->batch, l->inputs, l->outputs, 1, l->delta, l->outputs, self->weights, l->inputs,
+                 (real)sink.add, sink.to, l->inputs);
     return DN_OK;
 }
 
 const layer_ops connected_ops = {
-    .name = "connected", .size = sizeof(connected_layer), .options = connected_options, .arrays = connected_rows,
-    .shape = connected_shape, .forward = connected_forward, .backward = connected_backward,
-    .initialize = connected_initialize, .workspace = connected_workspace, .flops = connected_flops,
+    .name = "connected",
+    .size = sizeof(connected_layer),
+    .options = connected_options,
+    .arrays = connected_rows,
+    .shape = connected_shape,
+    .forward = connected_forward,
+    .backward = connected_backward,
+    .initialize = connected_initialize,
+    .workspace = connected_workspace,
+    .flops = connected_flops,
 };

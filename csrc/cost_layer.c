@@ -15,7 +15,9 @@ typedef struct {
 } cost_layer;
 
 static const option_spec cost_options[] = {
-    OPTION(cost_layer, "type", type, INT), OPTION(cost_layer, "scale", scale, REAL), OPTION(cost_layer, "noobj", noobj, REAL),
+    OPTION(cost_layer, "type", type, INT),
+    OPTION(cost_layer, "scale", scale, REAL),
+    OPTION(cost_layer, "noobj", noobj, REAL),
     END_OF_OPTIONS,
 };
 
@@ -49,10 +51,18 @@ static dn_status cost_forward(layer *l, network *net)
 static dn_status cost_backward(layer *l, network *net)
 {
     const delta_sink sink = input_sink(net);
-    if (sink.to) net->k->pass_delta(l->batch * l->inputs, ((cost_layer *)l)->scale, l->delta, sink.add, sink.to);
+    if (sink.to) {
+        net->k->pass_delta(l->batch * l->inputs, ((cost_layer *)l)->scale, l->delta, sink.add, sink.to);
+    }
     return DN_OK;
 }
 const layer_ops cost_ops = {
-    .name = "cost", .size = sizeof(cost_layer), .options = cost_options, .shape = cost_shape, .forward = cost_forward,
-    .backward = cost_backward, .is_loss = 1, .ends = 1,
+    .name = "cost",
+    .size = sizeof(cost_layer),
+    .options = cost_options,
+    .shape = cost_shape,
+    .forward = cost_forward,
+    .backward = cost_backward,
+    .is_loss = 1,
+    .ends = 1,
 };

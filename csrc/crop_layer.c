@@ -1,5 +1,6 @@
-/* [crop]: a part of the image. In training its place, and whether it is mirrored, are drawn once per mini-batch; in inference it is the
- * middle. Values in [0, 1] become [-1, 1] unless noadjust. After a resize the part keeps its share of the image. */
+/* [crop]: a part of the image. In training its place, and whether it is mirrored, are drawn once per
+ * mini-batch; in inference it is the middle. Values in [0, 1] become [-1, 1] unless noadjust. After a resize
+ * the part keeps its share of the image. */
 #include "layer.h"
 #include "random.h"
 
@@ -40,7 +41,8 @@ static void place_crop(const layer *l, crop_layer *self, const network *net)
     self->top = spare_h / 2;
     self->left = spare_w / 2;
     if (!net->train) return;
-    const dn_random4 bits = dn_random(net->seed, DN_RANDOM_LAYER(DN_RANDOM_CROP_LAYER, l->index), net->seen, 0);
+    const dn_random4 bits =
+        dn_random(net->seed, DN_RANDOM_LAYER(DN_RANDOM_CROP_LAYER, l->index), net->seen, 0);
     self->mirrored = self->flip && bits.v[0] >> 31;
     self->top = dn_uniform_int(bits.v[1], 0, spare_h);
     self->left = dn_uniform_int(bits.v[2], 0, spare_w);
@@ -50,8 +52,8 @@ static dn_status crop_forward(layer *l, network *net)
     SELF(l);
     const real scale = self->noadjust ? 1 : 2, shift = self->noadjust ? 0 : -1;
     place_crop(l, self, net);
-    net->k->crop_forward(net->input, l->batch * l->c, l->h, l->w, l->out_h, l->out_w, self->top, self->left, self->mirrored, scale, shift,
-                         l->output);
+    net->k->crop_forward(net->input, l->batch * l->c, l->h, l->w, l->out_h, l->out_w, self->top, self->left,
+                         self->mirrored, scale, shift, l->output);
     return DN_OK;
 }
 static dn_status crop_backward(layer *l, network *net)
@@ -59,11 +61,15 @@ static dn_status crop_backward(layer *l, network *net)
     SELF(l);
     const delta_sink sink = input_sink(net);
     if (!sink.to) return DN_OK;
-    net->k->crop_backward(l->delta, l->batch * l->c, l->h, l->w, l->out_h, l->out_w, self->top, self->left, self->mirrored,
-                          self->noadjust ? 1 : 2, sink.add, sink.to);
+    net->k->crop_backward(l->delta, l->batch * l->c, l->h, l->w, l->out_h, l->out_w, self->top, self->left,
+                          self->mirrored, self->noadjust ? 1 : 2, sink.add, sink.to);
     return DN_OK;
 }
 const layer_ops crop_ops = {
-    .name = "crop", .size = sizeof(crop_layer), .options = crop_options, .shape = crop_shape, .forward = crop_forward,
+    .name = "crop",
+    .size = sizeof(crop_layer),
+    .options = crop_options,
+    .shape = crop_shape,
+    .forward = crop_forward,
     .backward = crop_backward,
 };

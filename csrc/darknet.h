@@ -1,6 +1,6 @@
-/* The public header of darknetpy. The cffi cdef is this file after the C preprocessor (with DARKNET_CDEF), so what
- * Python sees and what C compiles cannot differ. Layers and networks are opaque; kernels work on plain arrays.
- * Nothing here prints or exits: whatever can fail returns a dn_status, and dn_last_error() says why. */
+/* The public header of darknetpy. The cffi cdef is this file after the C preprocessor (with DARKNET_CDEF), so
+ * what Python sees and what C compiles cannot differ. Layers and networks are opaque; kernels work on plain
+ * arrays. Nothing here prints or exits: whatever can fail returns a dn_status, and dn_last_error() says why. */
 #ifndef DARKNET_H
 #define DARKNET_H
 #ifndef DARKNET_CDEF
@@ -12,7 +12,13 @@ extern "C" {
 #endif
 #include "real.h"
 
-typedef enum { DN_OK = 0, DN_ERR_ARGUMENT = -1, DN_ERR_OPTION = -2, DN_ERR_MEMORY = -3, DN_ERR_DEVICE = -4 } dn_status;
+typedef enum {
+    DN_OK = 0,
+    DN_ERR_ARGUMENT = -1,
+    DN_ERR_OPTION = -2,
+    DN_ERR_MEMORY = -3,
+    DN_ERR_DEVICE = -4
+} dn_status;
 
 typedef enum {
 #define LAYER(name, ID) ID,
@@ -29,7 +35,17 @@ typedef enum {
 } ACTIVATION;
 
 typedef enum { SSE, MASKED, L1, SMOOTH, SEG, WGAN, COST_TYPES } COST_TYPE;
-typedef enum { CONSTANT, STEP, STEPS, EXP, POLY, RANDOM, SIG, SGDR, LEARNING_RATE_POLICIES } learning_rate_policy;
+typedef enum {
+    CONSTANT,
+    STEP,
+    STEPS,
+    EXP,
+    POLY,
+    RANDOM,
+    SIG,
+    SGDR,
+    LEARNING_RATE_POLICIES
+} learning_rate_policy;
 
 /* Which formulas batch normalization follows: the paper, or one fork's CPU code (for comparing numbers). */
 typedef enum { BATCHNORM_PAPER, BATCHNORM_PJREDDIE, BATCHNORM_ALEXEYAB, BATCHNORM_MODES } batchnorm_mode;
@@ -45,19 +61,22 @@ int dn_num_threads(void);
 
 /* ---- shapes of the kernels that need more than (batch, filters, spatial) */
 
-/* One convolution. pad is the padding in effect; out_h and out_w are given (AlexeyAB's do not count the dilation);
- * what lies outside the image is zero. x (batch, c, h, w), w (n, c/groups, size, size), y (batch, n, out_h, out_w). */
+/* One convolution. pad is the padding in effect; out_h and out_w are given (AlexeyAB's do not count the
+ * dilation); what lies outside the image is zero. x (batch, c, h, w), w (n, c/groups, size, size), y (batch,
+ * n, out_h, out_w). */
 typedef struct {
     int batch, c, h, w, n, groups, size, stride_x, stride_y, dilation, pad, out_h, out_w;
 } conv_shape;
 
-/* What is done to each output on its way to memory: activation(scale[filter] * sum + shift[filter]); NULL leaves a part out. */
+/* What is done to each output on its way to memory: activation(scale[filter] * sum + shift[filter]); NULL
+ * leaves a part out. */
 typedef struct {
     const real *scale, *shift;
     ACTIVATION activation;
 } conv_epilogue;
 
-/* One pooling: window (size x size) at output i starts at i * stride - offset; what lies outside does not count. */
+/* One pooling: window (size x size) at output i starts at i * stride - offset; what lies outside does not
+ * count. */
 typedef struct {
     int batch, c, h, w, size, stride_x, stride_y, offset, out_h, out_w;
 } pool_shape;
@@ -86,11 +105,13 @@ typedef struct {
 
 size_t convolution_workspace(const conv_shape *s, int threads);
 int conv_epilogue_fuses(ACTIVATION a);
-void im2col_cpu(const real *image, int channels, int height, int width, int ksize, int stride, int pad, real *col);
-void col2im_cpu(const real *col, int channels, int height, int width, int ksize, int stride, int pad, real *image);
+void im2col_cpu(const real *image, int channels, int height, int width, int ksize, int stride, int pad,
+                real *col);
+void col2im_cpu(const real *col, int channels, int height, int width, int ksize, int stride, int pad,
+                real *image);
 void set_sgemm(void *cblas_sgemm);     /* a cblas_sgemm to use for matrix products; NULL: our own */
 const char *dn_simd_level(void);       /* "baseline", "avx2" or "avx512" */
-int dn_set_simd_level(int level);      /* 0, 1, 2; -1: the best this processor has. Returns the level in effect */
+int dn_set_simd_level(int level); /* 0, 1, 2; -1: the best this processor has. Returns the level in effect */
 
 /* ---- random numbers, images and their augmentation */
 #include "random.h"
@@ -106,12 +127,13 @@ int get_activation(const char *name);  /* -1: unknown */
 layer *new_layer(LAYER_TYPE type);                                          /* NULL: no memory */
 dn_status set_layer_option(layer *l, const char *name, double value);
 dn_status set_layer_list(layer *l, const char *name, const double *values, int n);
-dn_status shape_layer(layer *l, network *net, int batch, int h, int w, int c);   /* checks the options, finds the output's shape */
+dn_status shape_layer(layer *l, network *net, int batch, int h, int w,
+                      int c); /* checks the options, finds the output's shape */
 dn_status allocate_layer(layer *l, int train);
-void initialize_layer(layer *l, uint64_t seed);                             /* random start values of the parameters */
+void initialize_layer(layer *l, uint64_t seed); /* random start values of the parameters */
 void free_layer(layer *l);
 dn_status resize_layer(layer *l, network *net, int h, int w);               /* parameters keep their values */
-layer *make_batchnorm_layer(int batch, int w, int h, int c);                /* all steps at once; NULL: see dn_last_error */
+layer *make_batchnorm_layer(int batch, int w, int h, int c); /* all steps at once; NULL: see dn_last_error */
 
 dn_status forward_layer(layer *l, network *net);
 dn_status backward_layer(layer *l, network *net);
@@ -127,7 +149,8 @@ dn_status resize_batchnorm_layer(layer *l, int w, int h);
 typedef struct {
     LAYER_TYPE type;
     int index, batch, h, w, c, inputs, out_h, out_w, out_c, outputs, truths, has_cost, is_loss;
-    double cost, flops;                /* loss of the last forward, summed over the batch; multiply-adds times two, per image */
+    double cost,
+        flops; /* loss of the last forward, summed over the batch; multiply-adds times two, per image */
     size_t bytes;                      /* of its arrays */
 } layer_info;
 layer_info get_layer_info(const layer *l);
@@ -143,7 +166,7 @@ typedef struct {
     void *data;                        /* NULL where the layer has no use for it now */
 } layer_array;
 int count_layer_arrays(const layer *l);
-layer_array get_layer_array(const layer *l, int i);                         /* parameters and statistics come in .weights order */
+layer_array get_layer_array(const layer *l, int i); /* parameters and statistics come in .weights order */
 
 /* ---- networks: layers in order; a network does not own its layers */
 network *make_network(void);
@@ -151,13 +174,13 @@ void free_network(network *net);
 dn_status set_network_option(network *net, const char *name, double value);
 double get_network_option(const network *net, const char *name);
 dn_status set_network_steps(network *net, const double *steps, const double *scales, int n);
-dn_status add_layer(network *net, layer *l);                                /* shapes it; nothing is allocated */
+dn_status add_layer(network *net, layer *l); /* shapes it; nothing is allocated */
 size_t network_bytes(const network *net, int train);                        /* SIZE_MAX: beyond counting */
 dn_status allocate_network(network *net);
 dn_status resize_network(network *net, int h, int w);
 
-/* The arrays that a pass reads; referenced, not copied. delta: where the gradient at the input goes, NULL: nowhere;
- * add: 0 to write it, 1 to add. */
+/* The arrays that a pass reads; referenced, not copied. delta: where the gradient at the input goes, NULL:
+ * nowhere; add: 0 to write it, 1 to add. */
 void set_network_input(network *net, const real *input);
 void set_network_truth(network *net, const real *truth);
 void set_network_delta(network *net, real *delta, int add);
@@ -166,13 +189,13 @@ void set_network_train(network *net, int train);
 dn_status forward_network(network *net);
 dn_status backward_network(network *net);
 dn_status update_network(network *net);
-double network_cost(const network *net);                                    /* mean over the layers that have a cost */
+double network_cost(const network *net); /* mean over the layers that have a cost */
 real get_current_rate(const network *net);
-uint64_t get_seen(const network *net);                                      /* rows passed forward in training */
+uint64_t get_seen(const network *net); /* rows passed forward in training */
 void set_seen(network *net, uint64_t seen);
-uint64_t get_updates(const network *net);                                   /* steps of the optimizer so far; Adam counts them */
+uint64_t get_updates(const network *net); /* steps of the optimizer so far; Adam counts them */
 void set_updates(network *net, uint64_t updates);
-uint64_t get_seed(const network *net);                                      /* of every random number of the network */
+uint64_t get_seed(const network *net); /* of every random number of the network */
 void set_seed(network *net, uint64_t seed);
 
 #ifndef DARKNET_CDEF

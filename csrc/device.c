@@ -26,7 +26,10 @@ static const char *const activation_names[ACTIVATIONS] = {
 #include "activations.def"
 #undef ACTIVATION
 };
-const char *get_activation_string(ACTIVATION a) { return a >= 0 && a < ACTIVATIONS ? activation_names[a] : ""; }
+const char *get_activation_string(ACTIVATION a)
+{
+    return a >= 0 && a < ACTIVATIONS ? activation_names[a] : "";
+}
 int get_activation(const char *name)
 {
     for (int a = 0; a < ACTIVATIONS; ++a) {
@@ -35,7 +38,8 @@ int get_activation(const char *name)
     return -1;
 }
 
-/* The one setting of the whole process: OpenMP's own belongs to the thread that sets it, and passes are called from several. */
+/* The one setting of the whole process: OpenMP's own belongs to the thread that sets it, and passes are
+ * called from several. */
 static int threads;
 void dn_set_num_threads(int n) { __atomic_store_n(&threads, n < 1 ? 1 : n, __ATOMIC_RELAXED); }
 int dn_num_threads(void)

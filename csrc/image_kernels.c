@@ -102,8 +102,7 @@ static void hold_rows(row_pair *pair, const image_view *im, const float *plane, 
  * The window of n_w x n_h pixels from (x0, y0) on of `im` resized to full_w x full_h, to `out` with
  * its own steps; pixels beyond the resized image repeat its border. The last row is the input's
  * last one: computed, as in Darknet, it comes out almost black in one of forty pairs of heights,
- * where (full_h - 1) * scale is rounded to less than im.h - 1.
- */
+ * where (full_h - 1) * scale is rounded to less than im.h - 1. */
 static void resize_window(image_view im, int full_w, int full_h, int x0, int y0, int n_w, int n_h,
                           float *scratch, float *out, size_t out_row, size_t out_plane)
 {

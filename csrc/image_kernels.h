@@ -39,8 +39,7 @@ void center_crop_image(const float *im, int w, int h, int c, int out_w, int out_
 void resize_min_size(int w, int h, int side, int *out_w, int *out_h);
 void resize_max_size(int w, int h, int side, int *out_w, int *out_h);
 
-/* Shorter side resized to `out_w`, then out_w x out_h cut from the middle. scratch: 2*out_w floats.
- */
+/* Shorter side resized to `out_w`, then out_w x out_h cut from the middle. scratch: 2*out_w floats. */
 void resize_min_crop_image(const float *im, int w, int h, int c, int out_w, int out_h,
                            float *scratch, float *out);
 

@@ -6,7 +6,8 @@
 /* Two numbers of N(0, 1) from two uniform ones (Box-Muller). */
 static void normal_pair(uint32_t a, uint32_t b, double out[2])
 {
-    const double radius = sqrt(-2 * log(((double)a + 1) / 4294967296.0)), angle = 6.283185307179586 * ((double)b / 4294967296.0);
+    const double radius = sqrt(-2 * log(((double)a + 1) / 4294967296.0)),
+                 angle = 6.283185307179586 * ((double)b / 4294967296.0);
     out[0] = radius * cos(angle);
     out[1] = radius * sin(angle);
 }
@@ -24,6 +25,8 @@ void dn_fill_random(real *x, int n, real scale, int uniform, uint64_t seed, int 
             normal_pair(bits.v[0], bits.v[1], values);
             normal_pair(bits.v[2], bits.v[3], values + 2);
         }
-        for (int i = 0; i < 4 && 4 * (int64_t)block + i < n; ++i) x[4 * (size_t)block + i] = scale * (real)values[i];
+        for (int i = 0; i < 4 && 4 * (int64_t)block + i < n; ++i) {
+            x[4 * (size_t)block + i] = scale * (real)values[i];
+        }
     }
 }

@@ -21,7 +21,8 @@ static const option_spec common_options[] = {
 dn_shape dn_dims(int dims, int a, int b, int c, int d) { return (dn_shape){dims, {a, b, c, d}}; }
 dn_shape shape_output(const layer *l)
 {
-    return l->out_h > 0 ? dn_dims(4, l->batch, l->out_c, l->out_h, l->out_w) : dn_dims(2, l->batch, l->outputs, 0, 0);
+    return l->out_h > 0 ? dn_dims(4, l->batch, l->out_c, l->out_h, l->out_w)
+                        : dn_dims(2, l->batch, l->outputs, 0, 0);
 }
 dn_shape shape_input(const layer *l)
 {
@@ -34,7 +35,10 @@ array_spec dn_array_row(const layer *l, int i)
     if (i < COMMON) return common_arrays[i];
     return l->ops->arrays ? l->ops->arrays[i - COMMON] : none;
 }
-static void **array_field(const layer *l, const array_spec *row) { return (void **)((char *)l + row->offset); }
+static void **array_field(const layer *l, const array_spec *row)
+{
+    return (void **)((char *)l + row->offset);
+}
 real *dn_array_data(const layer *l, const array_spec *row) { return *array_field(l, row); }
 
 /* Values in the array; SIZE_MAX where the product does not fit. */
@@ -69,7 +73,8 @@ dn_status dn_take_options(const option_spec *options, void *to, const char *name
         if (strcmp(o->name, name)) continue;
         char *field = (char *)to + o->offset;
         if (o->kind == OPTION_REAL) *(real *)field = (real)value;
-        else if (o->kind == OPTION_INT && value >= INT_MIN && value <= INT_MAX && value == floor(value)) *(int *)field = (int)value;
+        else if (o->kind == OPTION_INT && value >= INT_MIN && value <= INT_MAX && value == floor(value))
+            *(int *)field = (int)value;
         else return dn_fail_option(o->name, "%s=%g: wanted a whole number within +-2147483647", name, value);
         return DN_OK;
     }
@@ -101,7 +106,9 @@ double get_layer_option(const layer *l, const char *name)
 dn_status set_layer_list(layer *l, const char *name, const double *values, int n)
 {
     const option_spec *o = find_option(l, name);
-    if (!o || o->kind != OPTION_LIST) return dn_fail(DN_ERR_ARGUMENT, "[%s] has no list %s", l->ops->name, name);
+    if (!o || o->kind != OPTION_LIST) {
+        return dn_fail(DN_ERR_ARGUMENT, "[%s] has no list %s", l->ops->name, name);
+    }
     int_list *list = (int_list *)((char *)l + o->offset);
     int *copy = dn_allocate((size_t)(n > 0 ? n : 1) * sizeof(int));
     if (!copy) return dn_fail(DN_ERR_MEMORY, "no memory for %d values of %s", n, name);
@@ -113,7 +120,9 @@ dn_status set_layer_list(layer *l, const char *name, const double *values, int n
 dn_status dn_option_in(const layer *l, const char *key, double value, double low, double high)
 {
     if (value >= low && value <= high) return DN_OK;
-    if (high >= INT_MAX) return dn_fail_option(key, "[%s] %s=%g: wanted at least %g", l->ops->name, key, value, low);
+    if (high >= INT_MAX) {
+        return dn_fail_option(key, "[%s] %s=%g: wanted at least %g", l->ops->name, key, value, low);
+    }
     return dn_fail_option(key, "[%s] %s=%g: wanted %g to %g", l->ops->name, key, value, low, high);
 }
 
@@ -138,11 +147,14 @@ dn_status dn_set_output(layer *l, int h, int w, int c)
 {
     size_t outputs, all;
     if (h < 1 || w < 1 || c < 1) {
-        return dn_fail(DN_ERR_OPTION, "[%s] would have an output of %dx%dx%d from an input of %dx%dx%d (height x width x channels)",
-                       l->ops->name, h, w, c, l->h, l->w, l->c);
+        return dn_fail(
+            DN_ERR_OPTION,
+            "[%s] would have an output of %dx%dx%d from an input of %dx%dx%d (height x width x channels)",
+            l->ops->name, h, w, c, l->h, l->w, l->c);
     }
     if (dn_overflows((size_t)h * w, c, &outputs) || dn_overflows(outputs, l->batch, &all) || all > INT_MAX) {
-        return dn_fail(DN_ERR_OPTION, "[%s] would have a batch of %d outputs of %dx%dx%d: more than 2147483647 values",
+        return dn_fail(DN_ERR_OPTION,
+                       "[%s] would have a batch of %d outputs of %dx%dx%d: more than 2147483647 values",
                        l->ops->name, l->batch, h, w, c);
     }
     l->out_h = h;
@@ -154,7 +166,8 @@ dn_status dn_set_output(layer *l, int h, int w, int c)
 dn_status dn_require_image(const layer *l)
 {
     if (l->h > 0 && l->w > 0 && l->c > 0) return DN_OK;
-    return dn_fail(DN_ERR_OPTION, "[%s] needs an image (height x width x channels), got %d plain inputs", l->ops->name, l->inputs);
+    return dn_fail(DN_ERR_OPTION, "[%s] needs an image (height x width x channels), got %d plain inputs",
+                   l->ops->name, l->inputs);
 }
 
 /* A layer without an image (h = w = 0) has c plain inputs. */
@@ -162,11 +175,13 @@ dn_status shape_layer(layer *l, network *net, int batch, int h, int w, int c)
 {
     size_t inputs, all;
     if (batch < 1 || c < 1 || h < 0 || w < 0 || (h > 0) != (w > 0)) {
-        return dn_fail(DN_ERR_ARGUMENT, "[%s] batch=%d h=%d w=%d c=%d: wanted positive sizes", l->ops->name, batch, h, w, c);
+        return dn_fail(DN_ERR_ARGUMENT, "[%s] batch=%d h=%d w=%d c=%d: wanted positive sizes", l->ops->name,
+                       batch, h, w, c);
     }
     const size_t area = h > 0 ? (size_t)h * w : 1;
     if (dn_overflows(area, c, &inputs) || dn_overflows(inputs, batch, &all) || all > INT_MAX) {
-        return dn_fail(DN_ERR_OPTION, "[%s] would have a batch of %d inputs of %dx%dx%d: more than 2147483647 values",
+        return dn_fail(DN_ERR_OPTION,
+                       "[%s] would have a batch of %d inputs of %dx%dx%d: more than 2147483647 values",
                        l->ops->name, batch, h, w, c);
     }
     l->batch = batch;
@@ -177,7 +192,8 @@ dn_status shape_layer(layer *l, network *net, int batch, int h, int w, int c)
     return l->ops->shape(l, net);
 }
 
-/* Allocates what is wanted and missing. Parameters are kept; other arrays are made anew (zeros) when their size may have changed. */
+/* Allocates what is wanted and missing. Parameters are kept; other arrays are made anew (zeros) when their
+ * size may have changed. */
 static dn_status make_arrays(layer *l, int train)
 {
     array_spec row;
@@ -187,7 +203,9 @@ static dn_status make_arrays(layer *l, int train)
         const size_t bytes = array_bytes(l, &row);
         if (*field || bytes == 0) continue;
         *field = bytes == SIZE_MAX ? NULL : dn_allocate(bytes);
-        if (!*field) return dn_fail(DN_ERR_MEMORY, "[%s] no memory for %s (%zu bytes)", l->ops->name, row.name, bytes);
+        if (!*field) {
+            return dn_fail(DN_ERR_MEMORY, "[%s] no memory for %s (%zu bytes)", l->ops->name, row.name, bytes);
+        }
         if (row.role == ARRAY_PARAMETER && !strcmp(row.name, "scales")) {
             cpu_kernels()->fill((int)dn_array_count(l, &row), 1, *field, 1);
         }
@@ -234,8 +252,9 @@ dn_status resize_layer(layer *l, network *net, int h, int w)
     dn_status status = shape_layer(l, net, l->batch, h, w, l->c);
     for (int i = 0; status == DN_OK && (row = dn_array_row(l, i)).name; ++i) {
         if (row.role <= ARRAY_STATISTIC && dn_array_count(l, &row) != before[i]) {
-            status = dn_fail(DN_ERR_OPTION, "[%s] cannot be resized: its %s would change from %zu to %zu values", l->ops->name,
-                             row.name, before[i], dn_array_count(l, &row));
+            status =
+                dn_fail(DN_ERR_OPTION, "[%s] cannot be resized: its %s would change from %zu to %zu values",
+                        l->ops->name, row.name, before[i], dn_array_count(l, &row));
         }
     }
     if (status != DN_OK) {
@@ -260,10 +279,23 @@ static size_t layer_bytes(const layer *l, int train)
 layer_info get_layer_info(const layer *l)
 {
     return (layer_info){
-        .type = l->type, .index = l->index, .batch = l->batch, .h = l->h, .w = l->w, .c = l->c, .inputs = l->inputs,
-        .out_h = l->out_h, .out_w = l->out_w, .out_c = l->out_c, .outputs = l->outputs, .truths = l->truths,
-        .has_cost = l->has_cost, .is_loss = l->ops->is_loss, .cost = l->cost,
-        .flops = l->ops->flops ? l->ops->flops(l) : 0, .bytes = layer_bytes(l, l->train),
+        .type = l->type,
+        .index = l->index,
+        .batch = l->batch,
+        .h = l->h,
+        .w = l->w,
+        .c = l->c,
+        .inputs = l->inputs,
+        .out_h = l->out_h,
+        .out_w = l->out_w,
+        .out_c = l->out_c,
+        .outputs = l->outputs,
+        .truths = l->truths,
+        .has_cost = l->has_cost,
+        .is_loss = l->ops->is_loss,
+        .cost = l->cost,
+        .flops = l->ops->flops ? l->ops->flops(l) : 0,
+        .bytes = layer_bytes(l, l->train),
     };
 }
 int count_layer_arrays(const layer *l)

@@ -1,4 +1,5 @@
-/* Inside the core: what a layer type states about itself (its options, its arrays, its passes) and the network. */
+/* Inside the core: what a layer type states about itself (its options, its arrays, its passes) and the
+ * network. */
 #ifndef DN_LAYER_H
 #define DN_LAYER_H
 #include "darknet.h"
@@ -7,7 +8,8 @@
 dn_status dn_fail(dn_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 dn_status dn_fail_option(const char *key, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* ---- options: name in the .cfg -> field of the layer's struct. Types, defaults and ranges for users are declared in Python. */
+/* ---- options: name in the .cfg -> field of the layer's struct. Types, defaults and ranges for users are
+ * declared in Python. */
 typedef enum { OPTION_INT, OPTION_REAL, OPTION_LIST } option_kind;
 typedef struct {
     const char *name;
@@ -21,11 +23,17 @@ typedef struct {
 #define OPTION(type, name, field, KIND) {name, OPTION_##KIND, offsetof(type, field)}
 #define END_OF_OPTIONS {0, 0, 0}
 
-/* ---- arrays: one table per layer type; allocation, resize, free, .weights order, optimizer and Python names follow from it */
+/* ---- arrays: one table per layer type; allocation, resize, free, .weights order, optimizer and Python names
+ * follow from it */
 typedef struct {
     int dims, dim[DN_MAX_DIMS];      /* dims 0: this layer has no such array */
 } dn_shape;
-typedef enum { TRAIN_ONLY = 1, DECAYS = 2, IS_INT = 4, BORROWED = 8 } array_flags;   /* BORROWED: points into another layer */
+typedef enum {
+    TRAIN_ONLY = 1,
+    DECAYS = 2,
+    IS_INT = 4,
+    BORROWED = 8
+} array_flags; /* BORROWED: points into another layer */
 typedef struct {
     const char *name;
     size_t offset;
@@ -35,7 +43,8 @@ typedef struct {
 } array_spec;
 #define ARRAY(type, field, name, shape, ROLE, flags) {name, offsetof(type, field), shape, ARRAY_##ROLE, flags}
 #define END_OF_ARRAYS {0, 0, 0, 0, 0}
-/* A parameter is four rows in this order: the values, their gradient (and momentum), and two moments for Adam. */
+/* A parameter is four rows in this order: the values, their gradient (and momentum), and two moments for
+ * Adam. */
 #define PARAMETER_FIELDS(field, updates) real *field, *updates, *field##_m, *field##_v
 #define PARAMETER(type, prefix, field, updates, shape, flags) \
     ARRAY(type, prefix field, #field, shape, PARAMETER, flags), \
@@ -49,15 +58,15 @@ typedef struct layer_ops {
     size_t size;                                           /* of its struct, which begins with `layer base` */
     const option_spec *options;
     const array_spec *arrays;
-    dn_status (*shape)(layer *l, network *net);            /* from options and input to out_*; checks all of them */
+    dn_status (*shape)(layer *l, network *net); /* from options and input to out_*; checks all of them */
     dn_status (*forward)(layer *l, network *net);
     dn_status (*backward)(layer *l, network *net);
     void (*initialize)(layer *l, uint64_t seed);           /* NULL: parameters keep their zeros and ones */
     size_t (*workspace)(const layer *l);                   /* number of reals; NULL: none */
     double (*flops)(const layer *l);
     void (*release)(layer *l);
-    int is_loss;                                           /* its forward pass writes its own delta, given a truth */
-    int ends;                                              /* nobody's delta reaches its output: it is a cost, not a value */
+    int is_loss; /* its forward pass writes its own delta, given a truth */
+    int ends;    /* nobody's delta reaches its output: it is a cost, not a value */
 } layer_ops;
 
 struct layer {
@@ -66,7 +75,8 @@ struct layer {
     int index;                       /* place in the network, -1 alone */
     int batch, h, w, c, inputs, out_h, out_w, out_c, outputs, truths;
     real learning_rate;              /* factor of the network's */
-    int stopbackward, onlyforward, truth_source;   /* truth_source: its output is the truth of the layers after it */
+    int stopbackward, onlyforward,
+        truth_source;                /* truth_source: its output is the truth of the layers after it */
     int adam, velocity;              /* optimizer of the network: which moments to keep */
     int fused, train;
     int has_cost;                    /* the last forward pass had a truth: delta holds the loss's own */
@@ -98,7 +108,8 @@ struct network {
     double *steps, *step_scales;
 };
 
-/* Where a layer sends the delta of one of its inputs: to is NULL where nobody wants it; add, where something is there already. */
+/* Where a layer sends the delta of one of its inputs: to is NULL where nobody wants it; add, where something
+ * is there already. */
 typedef struct {
     real *to;
     int add;
@@ -109,8 +120,9 @@ delta_sink link_sink(network *net, int index);        /* of the output of layer 
 const kernels *cpu_kernels(void);
 void *dn_allocate(size_t bytes);                      /* 64-byte aligned and zeroed; NULL without memory */
 void dn_release(void *memory);
-real *dn_workspace(network *net, size_t reals);       /* at least so many; NULL without memory (dn_last_error says so) */
-dn_status dn_set_output(layer *l, int h, int w, int c);   /* sets out_* and outputs; refuses sizes beyond int */
+real *dn_workspace(network *net,
+                   size_t reals); /* at least so many; NULL without memory (dn_last_error says so) */
+dn_status dn_set_output(layer *l, int h, int w, int c); /* sets out_* and outputs; refuses sizes beyond int */
 dn_status dn_require_image(const layer *l);
 dn_status dn_option_in(const layer *l, const char *key, double value, double low, double high);
 dn_status dn_take_options(const option_spec *options, void *to, const char *name, double value);
@@ -118,14 +130,16 @@ int dn_overflows(size_t a, size_t b, size_t *product);
 array_spec dn_array_row(const layer *l, int i);       /* rows common to all types first; name NULL: no more */
 real *dn_array_data(const layer *l, const array_spec *row);
 size_t dn_array_count(const layer *l, const array_spec *row);
-void dn_loss(layer *l, network *net, const real *loss);   /* the cost is the sum of loss, the delta is the loss's own */
-#define DN_SECRET_NUM (-1234)                         /* a truth that counts for nothing (Darknet's SECRET_NUM) */
+void dn_loss(layer *l, network *net,
+             const real *loss); /* the cost is the sum of loss, the delta is the loss's own */
+#define DN_SECRET_NUM (-1234)   /* a truth that counts for nothing (Darknet's SECRET_NUM) */
 
 dn_status dn_update_network_layers(network *net, real rate);
-void dn_fill_random(real *x, int n, real scale, int uniform, uint64_t seed, int layer_index);   /* scale times N(0, 1) or U(-1, 1) */
+void dn_fill_random(real *x, int n, real scale, int uniform, uint64_t seed,
+                    int layer_index); /* scale times N(0, 1) or U(-1, 1) */
 
 /* shapes that several types share */
-dn_shape shape_output(const layer *l);                /* (batch, c, h, w), or (batch, outputs) without geometry */
+dn_shape shape_output(const layer *l); /* (batch, c, h, w), or (batch, outputs) without geometry */
 dn_shape shape_input(const layer *l);
 dn_shape dn_dims(int dims, int a, int b, int c, int d);
 #endif

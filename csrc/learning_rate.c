@@ -11,10 +11,13 @@ static double steps_factor(const network *net, double n)
     for (int i = 0; i < net->n_steps && net->steps[i] <= n; ++i) factor *= net->step_scales[i];
     return factor;
 }
-/* Cosine annealing with warm restarts, arXiv:1608.03983: cycles of sgdr_cycle updates, each sgdr_mult times as long as the last. */
+/* Cosine annealing with warm restarts, arXiv:1608.03983: cycles of sgdr_cycle updates, each sgdr_mult times
+ * as long as the last. */
 static double sgdr_rate(const network *net, double n)
 {
-    double last = 0, cycle = net->sgdr_cycle > 0 ? net->sgdr_cycle : net->max_batches > 0 ? net->max_batches : 1;
+    double last = 0, cycle = net->sgdr_cycle > 0    ? net->sgdr_cycle
+                             : net->max_batches > 0 ? net->max_batches
+                                                    : 1;
     const double mult = net->sgdr_mult > 0 ? net->sgdr_mult : 1;
     if (mult == 1 && n > cycle) last = (ceil(n / cycle) - 1) * cycle;
     while (last + cycle < n) {
@@ -34,8 +37,11 @@ real get_current_rate(const network *net)
     case STEP: return (real)(rate * pow(net->scale, floor(n / (net->step > 0 ? net->step : 1))));
     case STEPS: return (real)(rate * steps_factor(net, n));
     case EXP: return (real)(rate * pow(net->gamma, n));
-    case POLY: return (real)(rate * fmax(pow(1 - n / (net->max_batches > 0 ? net->max_batches : 1), net->power), 0));
-    case RANDOM: return (real)(rate * pow(dn_uniform(dn_random(net->seed, DN_RANDOM_RATE, (uint64_t)n, 0).v[0]), net->power));
+    case POLY:
+        return (real)(rate * fmax(pow(1 - n / (net->max_batches > 0 ? net->max_batches : 1), net->power), 0));
+    case RANDOM:
+        return (real)(rate *
+                      pow(dn_uniform(dn_random(net->seed, DN_RANDOM_RATE, (uint64_t)n, 0).v[0]), net->power));
     case SIG: return (real)(rate / (1 + exp(net->gamma * (n - net->step))));
     case SGDR: return (real)sgdr_rate(net, n);
     default: return (real)rate;

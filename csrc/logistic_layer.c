@@ -1,5 +1,5 @@
-/* [logistic]: p = 1 / (1 + exp(-x)), and with a truth t the binary cross-entropy, -t log p - (1 - t) log(1 - p).
- * delta holds the negative gradient of that loss at the input x, t - p (pjreddie). */
+/* [logistic]: p = 1 / (1 + exp(-x)), and with a truth t the binary cross-entropy, -t log p - (1 - t) log(1 -
+ * p). delta holds the negative gradient of that loss at the input x, t - p (pjreddie). */
 #include "layer.h"
 
 typedef struct {
@@ -9,7 +9,8 @@ typedef struct {
 } logistic_layer;
 #define SELF(l) logistic_layer *self = (logistic_layer *)(l)
 
-static const array_spec logistic_rows[] = {ARRAY(logistic_layer, loss, "loss", shape_output, ACTIVATION, 0), END_OF_ARRAYS};
+static const array_spec logistic_rows[] = {ARRAY(logistic_layer, loss, "loss", shape_output, ACTIVATION, 0),
+                                           END_OF_ARRAYS};
 
 static dn_status logistic_shape(layer *l, network *net)
 {
@@ -31,7 +32,8 @@ static dn_status logistic_forward(layer *l, network *net)
     dn_loss(l, net, self->loss);
     return DN_OK;
 }
-/* What consumers of the output sent goes through the derivative p (1 - p); the loss's part is a delta at the input already. */
+/* What consumers of the output sent goes through the derivative p (1 - p); the loss's part is a delta at the
+ * input already. */
 static dn_status logistic_backward(layer *l, network *net)
 {
     SELF(l);
@@ -51,6 +53,12 @@ static dn_status logistic_backward(layer *l, network *net)
 static size_t logistic_workspace(const layer *l) { return l->train ? 2 * (size_t)l->batch * l->inputs : 0; }
 
 const layer_ops logistic_ops = {
-    .name = "logistic", .size = sizeof(logistic_layer), .arrays = logistic_rows, .shape = logistic_shape, .forward = logistic_forward,
-    .backward = logistic_backward, .workspace = logistic_workspace, .is_loss = 1,
+    .name = "logistic",
+    .size = sizeof(logistic_layer),
+    .arrays = logistic_rows,
+    .shape = logistic_shape,
+    .forward = logistic_forward,
+    .backward = logistic_backward,
+    .workspace = logistic_workspace,
+    .is_loss = 1,
 };

@@ -1,4 +1,5 @@
-/* Dropout, softmax and the losses. delta is the negative gradient (of half the loss for the squared ones), error the loss of each element. */
+/* Dropout, softmax and the losses. delta is the negative gradient (of half the loss for the squared ones),
+ * error the loss of each element. */
 #include "layer.h"
 #include "parallel.h"
 #include "random.h"
@@ -7,9 +8,11 @@
 #include <float.h>
 #include <math.h>
 
-/* Philox4x32-10 of PIECES consecutive blocks side by side: word j of block b goes to out[j][b]; the same numbers as dn_random's. */
+/* Philox4x32-10 of PIECES consecutive blocks side by side: word j of block b goes to out[j][b]; the same
+ * numbers as dn_random's. */
 enum { PIECES = 16 };
-MULTIVERSION static void random_pieces(uint64_t seed, uint32_t purpose, uint64_t index, uint32_t first, uint32_t out[4][PIECES])
+MULTIVERSION static void random_pieces(uint64_t seed, uint32_t purpose, uint64_t index, uint32_t first,
+                                       uint32_t out[4][PIECES])
 {
     uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32);
     for (int b = 0; b < PIECES; ++b) {
@@ -20,7 +23,8 @@ MULTIVERSION static void random_pieces(uint64_t seed, uint32_t purpose, uint64_t
     }
     for (int round = 0; round < DN_PHILOX_ROUNDS; ++round, key0 += DN_PHILOX_WEYL0, key1 += DN_PHILOX_WEYL1) {
         for (int b = 0; b < PIECES; ++b) {
-            const uint64_t p = (uint64_t)DN_PHILOX_MULTIPLIER0 * out[0][b], q = (uint64_t)DN_PHILOX_MULTIPLIER1 * out[2][b];
+            const uint64_t p = (uint64_t)DN_PHILOX_MULTIPLIER0 * out[0][b],
+                           q = (uint64_t)DN_PHILOX_MULTIPLIER1 * out[2][b];
             out[0][b] = (uint32_t)(q >> 32) ^ out[1][b] ^ key0;
             out[1][b] = (uint32_t)q;
             out[2][b] = (uint32_t)(p >> 32) ^ out[3][b] ^ key1;
@@ -29,7 +33,8 @@ MULTIVERSION static void random_pieces(uint64_t seed, uint32_t purpose, uint64_t
     }
 }
 /* scale[i] = factor, or 0 where element i of the row is dropped; n at most 4 * PIECES. */
-MULTIVERSION static void dropout_scales(uint32_t bits[4][PIECES], int n, real probability, real factor, real *scale)
+MULTIVERSION static void dropout_scales(uint32_t bits[4][PIECES], int n, real probability, real factor,
+                                        real *scale)
 {
     for (int b = 0; 4 * b < n; ++b) {
         for (int j = 0; j < 4; ++j) scale[4 * b + j] = dn_uniform(bits[j][b]) < probability ? 0 : factor;
@@ -39,9 +44,10 @@ MULTIVERSION static void scale_values(const real *x, const real *scale, int n, i
 {
     for (int i = 0; i < n; ++i) y[i] = (add ? y[i] : 0) + scale[i] * x[i];
 }
-/* y = or += x / (1 - probability), or 0 where dropped. Element i of row b is dropped by bits of (seed, purpose, first_row + b, i) alone,
- * so that the backward pass draws the same mask again and none is stored. */
-void dropout_cpu(const real *x, int batch, int inputs, real probability, uint64_t seed, uint32_t purpose, uint64_t first_row, int add, real *y)
+/* y = or += x / (1 - probability), or 0 where dropped. Element i of row b is dropped by bits of (seed,
+ * purpose, first_row + b, i) alone, so that the backward pass draws the same mask again and none is stored. */
+void dropout_cpu(const real *x, int batch, int inputs, real probability, uint64_t seed, uint32_t purpose,
+                 uint64_t first_row, int add, real *y)
 {
     assert(probability >= 0 && probability < 1);
     if (probability == 0) {
@@ -62,8 +68,10 @@ void dropout_cpu(const real *x, int batch, int inputs, real probability, uint64_
     }
 }
 
-/* output = softmax of input / temp over n values `stride` apart, for each of `groups` sets of each image. Darknet: softmax_cpu. */
-void softmax_cpu(const real *input, int n, int batch, int batch_offset, int groups, int group_offset, int stride, real temp, real *output)
+/* output = softmax of input / temp over n values `stride` apart, for each of `groups` sets of each image.
+ * Darknet: softmax_cpu. */
+void softmax_cpu(const real *input, int n, int batch, int batch_offset, int groups, int group_offset,
+                 int stride, real temp, real *output)
 {
     PARALLEL_FOR2((size_t)batch *groups *n)
     for (int b = 0; b < batch; ++b) {
@@ -72,7 +80,9 @@ void softmax_cpu(const real *input, int n, int batch, int batch_offset, int grou
             const real *x = input + at;
             real *y = output + at, largest = x[0];
             double sum = 0;
-            for (int i = 1; i < n; ++i) largest = x[(size_t)i * stride] > largest ? x[(size_t)i * stride] : largest;
+            for (int i = 1; i < n; ++i) {
+                largest = x[(size_t)i * stride] > largest ? x[(size_t)i * stride] : largest;
+            }
             for (int i = 0; i < n; ++i) {
                 const double e = exp(((double)x[(size_t)i * stride] - largest) / temp);
                 sum += e;
@@ -83,15 +93,17 @@ void softmax_cpu(const real *input, int n, int batch, int batch_offset, int grou
     }
 }
 /* dx = p (delta - sum p delta) / temp: a delta at the probabilities taken back to the softmax's input. */
-void softmax_backward_cpu(const real *output, const real *delta, int n, int batch, int batch_offset, int groups, int group_offset,
-                          int stride, real temp, real *dx)
+void softmax_backward_cpu(const real *output, const real *delta, int n, int batch, int batch_offset,
+                          int groups, int group_offset, int stride, real temp, real *dx)
 {
     PARALLEL_FOR2((size_t)batch *groups *n)
     for (int b = 0; b < batch; ++b) {
         for (int g = 0; g < groups; ++g) {
             const size_t at = (size_t)b * batch_offset + (size_t)g * group_offset;
             double dot = 0;
-            for (int i = 0; i < n; ++i) dot += (double)output[at + (size_t)i * stride] * delta[at + (size_t)i * stride];
+            for (int i = 0; i < n; ++i) {
+                dot += (double)output[at + (size_t)i * stride] * delta[at + (size_t)i * stride];
+            }
             for (int i = 0; i < n; ++i) {
                 const size_t j = at + (size_t)i * stride;
                 dx[j] = (real)(output[j] * (delta[j] - dot) / temp);
@@ -100,7 +112,8 @@ void softmax_backward_cpu(const real *output, const real *delta, int n, int batc
     }
 }
 
-/* Cross-entropy at the softmax's input: delta = t - p, error = -t log p. A probability that underflowed counts as the smallest float. */
+/* Cross-entropy at the softmax's input: delta = t - p, error = -t log p. A probability that underflowed
+ * counts as the smallest float. */
 void softmax_x_ent_cpu(int n, const real *pred, const real *truth, real *delta, real *error)
 {
     PARALLEL_FOR(n)
@@ -111,22 +124,27 @@ void softmax_x_ent_cpu(int n, const real *pred, const real *truth, real *delta, 
         error[i] = counts && truth[i] != 0 ? (real)(-truth[i] * log(p)) : 0;
     }
 }
-/* Binary cross-entropy at the logistic's input: delta = t - p, error = -t log p - (1 - t) log(1 - p), logarithms as above. */
+/* Binary cross-entropy at the logistic's input: delta = t - p, error = -t log p - (1 - t) log(1 - p),
+ * logarithms as above. */
 void logistic_x_ent_cpu(int n, const real *pred, const real *truth, real *delta, real *error)
 {
     PARALLEL_FOR(n)
     for (int i = 0; i < n; ++i) {
-        const double p = pred[i] > FLT_MIN ? pred[i] : FLT_MIN, q = 1 - (double)pred[i] > FLT_MIN ? 1 - (double)pred[i] : FLT_MIN;
+        const double p = pred[i] > FLT_MIN ? pred[i] : FLT_MIN,
+                     q = 1 - (double)pred[i] > FLT_MIN ? 1 - (double)pred[i] : FLT_MIN;
         delta[i] = truth[i] - pred[i];
         error[i] = (real)(-truth[i] * log(p) - (1 - truth[i]) * log(q));
     }
 }
 
-/* The same error from the logistic's input x, exact where p has become 0 or 1: max(x, 0) - t x + log(1 + exp(-|x|)). */
+/* The same error from the logistic's input x, exact where p has become 0 or 1: max(x, 0) - t x + log(1 +
+ * exp(-|x|)). */
 void logistic_loss_cpu(int n, const real *x, const real *truth, real *error)
 {
     PARALLEL_FOR(n)
-    for (int i = 0; i < n; ++i) error[i] = (real)(fmax(x[i], 0) - (double)truth[i] * x[i] + log1p(exp(-fabs(x[i]))));
+    for (int i = 0; i < n; ++i) {
+        error[i] = (real)(fmax(x[i], 0) - (double)truth[i] * x[i] + log1p(exp(-fabs(x[i]))));
+    }
 }
 
 MULTIVERSION void l2_cpu(int n, const real *pred, const real *truth, real *delta, real *error)

@@ -3,7 +3,8 @@
 
 static dn_shape shape_indexes(const layer *l) { return shape_output(l); }
 static const array_spec maxpool_rows[] = {
-    ARRAY(pool_layer, indexes, "indexes", shape_indexes, ACTIVATION, TRAIN_ONLY | IS_INT),   /* where in the input each maximum stood */
+    ARRAY(pool_layer, indexes, "indexes", shape_indexes, ACTIVATION,
+          TRAIN_ONLY | IS_INT), /* where in the input each maximum stood */
     END_OF_ARRAYS,
 };
 static dn_status maxpool_forward(layer *l, network *net)
@@ -20,6 +21,12 @@ static dn_status maxpool_backward(layer *l, network *net)
     return DN_OK;
 }
 const layer_ops maxpool_ops = {
-    .name = "maxpool", .size = sizeof(pool_layer), .options = pool_options, .arrays = maxpool_rows, .shape = pool_shape_layer,
-    .forward = maxpool_forward, .backward = maxpool_backward, .flops = pool_flops,
+    .name = "maxpool",
+    .size = sizeof(pool_layer),
+    .options = pool_options,
+    .arrays = maxpool_rows,
+    .shape = pool_shape_layer,
+    .forward = maxpool_forward,
+    .backward = maxpool_backward,
+    .flops = pool_flops,
 };

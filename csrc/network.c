@@ -5,19 +5,32 @@
 #include <stddef.h>
 
 static const option_spec network_options[] = {
-    OPTION(network, "batch", batch, INT),           OPTION(network, "height", h, INT),
-    OPTION(network, "width", w, INT),               OPTION(network, "channels", c, INT),
-    OPTION(network, "inputs", inputs, INT),         OPTION(network, "subdivisions", subdivisions, INT),
-    OPTION(network, "fused", fused, INT),           OPTION(network, "policy", policy, INT),
-    OPTION(network, "learning_rate", learning_rate, REAL), OPTION(network, "learning_rate_min", learning_rate_min, REAL),
-    OPTION(network, "momentum", momentum, REAL),    OPTION(network, "decay", decay, REAL),
-    OPTION(network, "decay_l1", decay_l1, REAL),    OPTION(network, "max_gradient", max_gradient, REAL),
-    OPTION(network, "gamma", gamma, REAL),          OPTION(network, "scale", scale, REAL),
-    OPTION(network, "power", power, REAL),          OPTION(network, "step", step, INT),
-    OPTION(network, "burn_in", burn_in, INT),       OPTION(network, "max_batches", max_batches, INT),
-    OPTION(network, "sgdr_cycle", sgdr_cycle, INT), OPTION(network, "sgdr_mult", sgdr_mult, INT),
-    OPTION(network, "adam", adam, INT),             OPTION(network, "B1", b1, REAL),
-    OPTION(network, "B2", b2, REAL),                OPTION(network, "eps", eps, REAL),
+    OPTION(network, "batch", batch, INT),
+    OPTION(network, "height", h, INT),
+    OPTION(network, "width", w, INT),
+    OPTION(network, "channels", c, INT),
+    OPTION(network, "inputs", inputs, INT),
+    OPTION(network, "subdivisions", subdivisions, INT),
+    OPTION(network, "fused", fused, INT),
+    OPTION(network, "policy", policy, INT),
+    OPTION(network, "learning_rate", learning_rate, REAL),
+    OPTION(network, "learning_rate_min", learning_rate_min, REAL),
+    OPTION(network, "momentum", momentum, REAL),
+    OPTION(network, "decay", decay, REAL),
+    OPTION(network, "decay_l1", decay_l1, REAL),
+    OPTION(network, "max_gradient", max_gradient, REAL),
+    OPTION(network, "gamma", gamma, REAL),
+    OPTION(network, "scale", scale, REAL),
+    OPTION(network, "power", power, REAL),
+    OPTION(network, "step", step, INT),
+    OPTION(network, "burn_in", burn_in, INT),
+    OPTION(network, "max_batches", max_batches, INT),
+    OPTION(network, "sgdr_cycle", sgdr_cycle, INT),
+    OPTION(network, "sgdr_mult", sgdr_mult, INT),
+    OPTION(network, "adam", adam, INT),
+    OPTION(network, "B1", b1, REAL),
+    OPTION(network, "B2", b2, REAL),
+    OPTION(network, "eps", eps, REAL),
     END_OF_OPTIONS,
 };
 
@@ -72,7 +85,8 @@ double get_network_option(const network *net, const char *name)
 }
 dn_status set_network_steps(network *net, const double *steps, const double *scales, int n)
 {
-    double *s = dn_allocate((size_t)(n > 0 ? n : 1) * sizeof *s), *f = dn_allocate((size_t)(n > 0 ? n : 1) * sizeof *f);
+    double *s = dn_allocate((size_t)(n > 0 ? n : 1) * sizeof *s),
+           *f = dn_allocate((size_t)(n > 0 ? n : 1) * sizeof *f);
     if (!s || !f) {
         dn_release(s);
         dn_release(f);
@@ -92,10 +106,12 @@ static dn_status shape_after(network *net, layer *l, const layer *previous)
 {
     if (!previous) {
         const int image = net->h > 0;
-        return shape_layer(l, net, net->batch, image ? net->h : 0, image ? net->w : 0, image ? net->c : net->inputs);
+        return shape_layer(l, net, net->batch, image ? net->h : 0, image ? net->w : 0,
+                           image ? net->c : net->inputs);
     }
     const int image = previous->out_h > 0;
-    return shape_layer(l, net, net->batch, previous->out_h, previous->out_w, image ? previous->out_c : previous->outputs);
+    return shape_layer(l, net, net->batch, previous->out_h, previous->out_w,
+                       image ? previous->out_c : previous->outputs);
 }
 dn_status add_layer(network *net, layer *l)
 {
@@ -154,13 +170,15 @@ dn_status resize_network(network *net, int h, int w)
     net->w = w;
     for (int i = 0; i < net->n; ++i) {
         const layer *previous = i ? net->layers[i - 1] : NULL;
-        const dn_status status = resize_layer(net->layers[i], net, previous ? previous->out_h : h, previous ? previous->out_w : w);
+        const dn_status status =
+            resize_layer(net->layers[i], net, previous ? previous->out_h : h, previous ? previous->out_w : w);
         if (status == DN_OK) continue;
         net->h = old_h;
         net->w = old_w;
         for (int j = 0; j < i; ++j) {   /* back to what fitted */
             previous = j ? net->layers[j - 1] : NULL;
-            resize_layer(net->layers[j], net, previous ? previous->out_h : old_h, previous ? previous->out_w : old_w);
+            resize_layer(net->layers[j], net, previous ? previous->out_h : old_h,
+                         previous ? previous->out_w : old_w);
         }
         return status;
     }
@@ -228,7 +246,8 @@ dn_status forward_network(network *net)
     return DN_OK;
 }
 
-/* Without a loss at the end the caller has written the last delta. An output that no loss depends on gets zeros. */
+/* Without a loss at the end the caller has written the last delta. An output that no loss depends on gets
+ * zeros. */
 dn_status backward_network(network *net)
 {
     for (int i = net->n - 1; i >= 0; --i) {

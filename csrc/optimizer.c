@@ -1,13 +1,14 @@
-/* The update of every parameter by its gradient. delta is the negative gradient, so updates are added. One step, with
- * B images and rate r (the network's, times the layer's own factor):
+/* The update of every parameter by its gradient. delta is the negative gradient, so updates are added. One
+ * step, with B images and rate r (the network's, times the layer's own factor):
  *
- *   SGD         u += -decay B w        w += (r / B) u        u *= momentum       (u: updates, gradient and momentum in one)
- *   clipped     g = updates * min(1, max_gradient / |updates / B|)   v = momentum v + g - decay B w   w += (r / B) v
- *   Adam        g = updates / B - decay w      m, v: moments of g    w += r m_hat / (sqrt(v_hat) + eps)
- *   decay_l1    then w moves towards zero by r * decay_l1 and stops there (proximal step of lambda |w|)
+ *   SGD         u += -decay B w        w += (r / B) u        u *= momentum       (u: updates, gradient and
+ * momentum in one) clipped     g = updates * min(1, max_gradient / |updates / B|)   v = momentum v + g -
+ * decay B w   w += (r / B) v Adam        g = updates / B - decay w      m, v: moments of g    w += r m_hat /
+ * (sqrt(v_hat) + eps) decay_l1    then w moves towards zero by r * decay_l1 and stops there (proximal step of
+ * lambda |w|)
  *
- * decay and decay_l1 concern weights, never biases or scales. Darknet's update_*_layer, and adam_update_gpu with the
- * gradient divided by B, as SGD has it. */
+ * decay and decay_l1 concern weights, never biases or scales. Darknet's update_*_layer, and adam_update_gpu
+ * with the gradient divided by B, as SGD has it. */
 #include "layer.h"
 #include <math.h>
 
@@ -29,9 +30,11 @@ static void update_parameter(const kernels *k, const layer *l, int row, const op
     const real decay = decays ? s->decay : 0, batch = (real)s->batch;
     if (!n || !data[0] || !data[1]) return;
     if (s->adam) {
-        k->adam_update(n, data[0], data[1], data[2], data[3], s->clip / batch, decay, s->rate, s->b1, s->b2, s->eps, s->t);
+        k->adam_update(n, data[0], data[1], data[2], data[3], s->clip / batch, decay, s->rate, s->b1, s->b2,
+                       s->eps, s->t);
     } else if (s->clipped) {
-        k->momentum_update(n, data[0], data[1], data[2], s->clip, s->rate / batch, decay * batch, s->momentum);
+        k->momentum_update(n, data[0], data[1], data[2], s->clip, s->rate / batch, decay * batch,
+                           s->momentum);
     } else {
         k->sgd_update(n, data[0], data[1], s->rate / batch, decay * batch, s->momentum);
     }
@@ -49,8 +52,11 @@ static void update_parameters(const kernels *k, const layer *l, const optimizer_
 dn_status update_layer(layer *l, int batch, real learning_rate, real momentum, real decay)
 {
     if (batch < 1) return dn_fail(DN_ERR_ARGUMENT, "batch=%d: wanted at least 1", batch);
-    if (!l->train) return dn_fail(DN_ERR_ARGUMENT, "[%s] was made for inference: it has no updates", l->ops->name);
-    const optimizer_step s = {.batch = batch, .rate = learning_rate * l->learning_rate, .momentum = momentum, .decay = decay};
+    if (!l->train) {
+        return dn_fail(DN_ERR_ARGUMENT, "[%s] was made for inference: it has no updates", l->ops->name);
+    }
+    const optimizer_step s = {
+        .batch = batch, .rate = learning_rate * l->learning_rate, .momentum = momentum, .decay = decay};
     update_parameters(cpu_kernels(), l, &s);
     return DN_OK;
 }
@@ -78,16 +84,27 @@ static double gradient_norm(const network *net, int batch)
 
 dn_status dn_update_network_layers(network *net, real rate)
 {
-    optimizer_step s = {.batch = net->batch * net->subdivisions, .adam = net->adam, .clipped = net->max_gradient > 0,
-                        .momentum = net->momentum, .decay = net->decay, .decay_l1 = net->decay_l1, .clip = 1,
-                        .b1 = net->b1, .b2 = net->b2, .eps = net->eps, .t = (real)(net->updates + 1)};
+    optimizer_step s = {.batch = net->batch * net->subdivisions,
+                        .adam = net->adam,
+                        .clipped = net->max_gradient > 0,
+                        .momentum = net->momentum,
+                        .decay = net->decay,
+                        .decay_l1 = net->decay_l1,
+                        .clip = 1,
+                        .b1 = net->b1,
+                        .b2 = net->b2,
+                        .eps = net->eps,
+                        .t = (real)(net->updates + 1)};
     if (s.clipped) {
         const double norm = gradient_norm(net, s.batch);
         if (norm > net->max_gradient) s.clip = (real)(net->max_gradient / norm);
     }
     for (int i = 0; i < net->n; ++i) {
         layer *l = net->layers[i];
-        if (!l->train) return dn_fail(DN_ERR_ARGUMENT, "layer %d [%s] was made for inference: it has no updates", i, l->ops->name);
+        if (!l->train) {
+            return dn_fail(DN_ERR_ARGUMENT, "layer %d [%s] was made for inference: it has no updates", i,
+                           l->ops->name);
+        }
         if (s.clipped && !s.adam && !l->velocity) {   /* max_gradient was set after the layer was made */
             l->velocity = 1;
             const dn_status status = allocate_layer(l, 1);

@@ -23,7 +23,8 @@ MULTIVERSION void sgd_update_cpu(int n, real *w, real *updates, real rate, real 
 }
 
 /* velocity += clip updates - decay w; w += rate velocity; velocity *= momentum; updates = 0. */
-MULTIVERSION void momentum_update_cpu(int n, real *w, real *updates, real *velocity, real clip, real rate, real decay, real momentum)
+MULTIVERSION void momentum_update_cpu(int n, real *w, real *updates, real *velocity, real clip, real rate,
+                                      real decay, real momentum)
 {
     PARALLEL_FOR(n)
     for (int i = 0; i < n; ++i) {
@@ -34,9 +35,10 @@ MULTIVERSION void momentum_update_cpu(int n, real *w, real *updates, real *veloc
     }
 }
 
-/* Adam, arXiv:1412.6980, Algorithm 1, on g = gradient_scale updates - decay w; updates = 0. t counts steps from 1. */
-MULTIVERSION void adam_update_cpu(int n, real *w, real *updates, real *m, real *v, real gradient_scale, real decay, real rate, real b1,
-                                  real b2, real eps, real t)
+/* Adam, arXiv:1412.6980, Algorithm 1, on g = gradient_scale updates - decay w; updates = 0. t counts steps
+ * from 1. */
+MULTIVERSION void adam_update_cpu(int n, real *w, real *updates, real *m, real *v, real gradient_scale,
+                                  real decay, real rate, real b1, real b2, real eps, real t)
 {
     const real first = (real)(1 / (1 - pow(b1, t))), second = (real)(1 / (1 - pow(b2, t)));
     PARALLEL_FOR(n)
@@ -53,5 +55,7 @@ MULTIVERSION void adam_update_cpu(int n, real *w, real *updates, real *m, real *
 MULTIVERSION void soft_threshold_cpu(int n, real threshold, real *w)
 {
     PARALLEL_FOR(n)
-    for (int i = 0; i < n; ++i) w[i] = w[i] > threshold ? w[i] - threshold : w[i] < -threshold ? w[i] + threshold : 0;
+    for (int i = 0; i < n; ++i) {
+        w[i] = w[i] > threshold ? w[i] - threshold : w[i] < -threshold ? w[i] + threshold : 0;
+    }
 }

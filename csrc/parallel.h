@@ -1,4 +1,5 @@
-/* Threads and processors. Work is cut by shape alone, never by the number of threads: no result depends on it. */
+/* Threads and processors. Work is cut by shape alone, never by the number of threads: no result depends on
+ * it. */
 #ifndef DN_PARALLEL_H
 #define DN_PARALLEL_H
 #include "darknet.h"
@@ -8,8 +9,10 @@
 #define PARALLEL_FOR(work) DN_PRAGMA(omp parallel for num_threads(dn_num_threads()) schedule(static) if ((work) > 16384))
 #define PARALLEL_FOR2(work) DN_PRAGMA(omp parallel for collapse(2) num_threads(dn_num_threads()) schedule(static) if ((work) > 16384))
 
-/* One function, compiled for three generations of processors; the loader picks. The sanitizers cannot run before it does. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && !defined(__SANITIZE_ADDRESS__) && !defined(DARKNET_DOUBLE)
+/* One function, compiled for three generations of processors; the loader picks. The sanitizers cannot run
+ * before it does. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(DARKNET_DOUBLE)
 #define MULTIVERSION __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define MULTIVERSION

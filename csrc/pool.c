@@ -1,4 +1,5 @@
-/* Windows of [maxpool] and [local_avgpool]. Output side: (in + padding - size) / stride + 1, and the first window starts at
+/* Windows of [maxpool] and [local_avgpool]. Output side: (in + padding - size) / stride + 1, and the first
+ * window starts at
  * -(padding / 2): Darknet's rule, whose padding counts both sides together and is size - 1 unless given. */
 #include "pool.h"
 #include <math.h>
@@ -22,12 +23,14 @@ dn_status pool_shape_layer(layer *l, network *net)
     if (status == DN_OK) status = dn_option_in(l, "padding", self->padding, 0, 65534);
     if (status != DN_OK) return status;
     if (self->padding - self->padding / 2 >= self->size) {
-        return dn_fail_option("padding", "[%s] padding=%d: wanted less than 2 * size = %d, or a window would lie outside the image",
-                              l->ops->name, self->padding, 2 * self->size - 1);
+        return dn_fail_option(
+            "padding",
+            "[%s] padding=%d: wanted less than 2 * size = %d, or a window would lie outside the image",
+            l->ops->name, self->padding, 2 * self->size - 1);
     }
     if (l->h + self->padding < self->size || l->w + self->padding < self->size) {
-        return dn_fail_option("size", "[%s] size=%d: wanted at most the image with its padding, %dx%d", l->ops->name, self->size,
-                              l->h + self->padding, l->w + self->padding);
+        return dn_fail_option("size", "[%s] size=%d: wanted at most the image with its padding, %dx%d",
+                              l->ops->name, self->size, l->h + self->padding, l->w + self->padding);
     }
     return dn_set_output(l, (l->h + self->padding - self->size) / self->stride_y + 1,
                          (l->w + self->padding - self->size) / self->stride_x + 1, l->c);
@@ -35,8 +38,16 @@ dn_status pool_shape_layer(layer *l, network *net)
 pool_shape pool_shape_of(const layer *l)
 {
     const pool_layer *self = (const pool_layer *)l;
-    return (pool_shape){.batch = l->batch, .c = l->c, .h = l->h, .w = l->w, .size = self->size, .stride_x = self->stride_x,
-                        .stride_y = self->stride_y, .offset = self->padding / 2, .out_h = l->out_h, .out_w = l->out_w};
+    return (pool_shape){.batch = l->batch,
+                        .c = l->c,
+                        .h = l->h,
+                        .w = l->w,
+                        .size = self->size,
+                        .stride_x = self->stride_x,
+                        .stride_y = self->stride_y,
+                        .offset = self->padding / 2,
+                        .out_h = l->out_h,
+                        .out_w = l->out_w};
 }
 double pool_flops(const layer *l)
 {

@@ -1,4 +1,5 @@
-/* Pooling, resampling, cropping and pjreddie's shortcut: kernels that move values between maps. A plane is one channel of one image. */
+/* Pooling, resampling, cropping and pjreddie's shortcut: kernels that move values between maps. A plane is
+ * one channel of one image. */
 #include "parallel.h"
 #include <assert.h>
 #include <float.h>
@@ -10,7 +11,8 @@ static void zero(real *x, size_t n) { memset(x, 0, n * sizeof(real)); }
 
 /* ---- max pooling */
 
-/* The common window of 2x2 with stride 2 and no offset; rows of the output have both input rows, the last column may have one. */
+/* The common window of 2x2 with stride 2 and no offset; rows of the output have both input rows, the last
+ * column may have one. */
 MULTIVERSION static void maxpool_pairs(const real *above, const real *below, int pairs, real *y)
 {
     for (int i = 0; i < pairs; ++i) {
@@ -19,7 +21,8 @@ MULTIVERSION static void maxpool_pairs(const real *above, const real *below, int
         y[i] = a > b ? a : b;
     }
 }
-MULTIVERSION static void maxpool_pairs_indexed(const real *above, const real *below, int pairs, int first, int w, real *y, int *indexes)
+MULTIVERSION static void maxpool_pairs_indexed(const real *above, const real *below, int pairs, int first,
+                                               int w, real *y, int *indexes)
 {
     for (int i = 0; i < pairs; ++i) {
         real best = above[2 * i];
@@ -120,7 +123,8 @@ void local_avgpool_backward_cpu(const real *delta, const pool_shape *s, int add,
         if (!add) zero(plane, (size_t)s->h * s->w);
         for (int o = 0; o < s->out_h * s->out_w; ++o) {
             const window v = window_of(s, o / s->out_w, o % s->out_w);
-            const real share = delta[(size_t)p * s->out_h * s->out_w + o] / (real)((v.y1 - v.y0) * (v.x1 - v.x0));
+            const real share =
+                delta[(size_t)p * s->out_h * s->out_w + o] / (real)((v.y1 - v.y0) * (v.x1 - v.x0));
             for (int i = v.y0; i < v.y1; ++i) {
                 for (int j = v.x0; j < v.x1; ++j) plane[(size_t)i * s->w + j] += share;
             }
@@ -155,12 +159,15 @@ void upsample_forward_cpu(const real *x, int planes, int h, int w, int stride, r
     for (int r = 0; r < planes * h; ++r) {
         for (int j = 0; j < stride; ++j) {
             real *row = y + ((size_t)r * stride + j) * wide;
-            for (size_t i = 0; i < wide; ++i) row[i] = (add ? row[i] : 0) + scale * x[(size_t)r * w + i / stride];
+            for (size_t i = 0; i < wide; ++i) {
+                row[i] = (add ? row[i] : 0) + scale * x[(size_t)r * w + i / stride];
+            }
         }
     }
 }
 /* dx (planes, h, w) = or += scale * the sum of each square of delta (planes, h * stride, w * stride). */
-void upsample_backward_cpu(const real *delta, int planes, int h, int w, int stride, real scale, int add, real *dx)
+void upsample_backward_cpu(const real *delta, int planes, int h, int w, int stride, real scale, int add,
+                           real *dx)
 {
     const size_t wide = (size_t)w * stride;
     PARALLEL_FOR((size_t)planes *h *wide *stride)
@@ -177,14 +184,15 @@ void upsample_backward_cpu(const real *delta, int planes, int h, int w, int stri
     }
 }
 
-/* ---- pjreddie's shortcut (shortcut_cpu): where maps differ in size, every stride-th element of the larger meets one of the smaller */
+/* ---- pjreddie's shortcut (shortcut_cpu): where maps differ in size, every stride-th element of the larger
+ * meets one of the smaller */
 typedef struct {
     int stride, sample, w, h, c;
 } overlap;
 static overlap overlap_of(const overlap_shape *s)
 {
-    return (overlap){larger(s->w1 / s->w2, 1), larger(s->w2 / s->w1, 1), smaller(s->w1, s->w2), smaller(s->h1, s->h2),
-                     smaller(s->c1, s->c2)};
+    return (overlap){larger(s->w1 / s->w2, 1), larger(s->w2 / s->w1, 1), smaller(s->w1, s->w2),
+                     smaller(s->h1, s->h2), smaller(s->c1, s->c2)};
 }
 /* Runs body for every pair: `in` indexes the source (w1, h1, c1), `out` the layer's own array (w2, h2, c2). */
 #define EACH_PAIR(s, body) \
@@ -217,18 +225,20 @@ void shortcut_overlap_input_cpu(const overlap_shape *s, const real *delta, real 
 }
 
 /* ---- crop: y (planes, out_h, out_w) = scale * a part of x (planes, h, w) + shift, mirrored if flip */
-void crop_forward_cpu(const real *x, int planes, int h, int w, int out_h, int out_w, int top, int left, int flip, real scale, real shift,
-                      real *y)
+void crop_forward_cpu(const real *x, int planes, int h, int w, int out_h, int out_w, int top, int left,
+                      int flip, real scale, real shift, real *y)
 {
     assert(top >= 0 && left >= 0 && top + out_h <= h && left + out_w <= w);
     PARALLEL_FOR((size_t)planes *out_h *out_w)
     for (int r = 0; r < planes * out_h; ++r) {
         const real *from = x + ((size_t)(r / out_h) * h + top + r % out_h) * w + left;
-        for (int i = 0; i < out_w; ++i) y[(size_t)r * out_w + i] = scale * from[flip ? out_w - 1 - i : i] + shift;
+        for (int i = 0; i < out_w; ++i) {
+            y[(size_t)r * out_w + i] = scale * from[flip ? out_w - 1 - i : i] + shift;
+        }
     }
 }
-void crop_backward_cpu(const real *delta, int planes, int h, int w, int out_h, int out_w, int top, int left, int flip, real scale, int add,
-                       real *dx)
+void crop_backward_cpu(const real *delta, int planes, int h, int w, int out_h, int out_w, int top, int left,
+                       int flip, real scale, int add, real *dx)
 {
     PARALLEL_FOR((size_t)planes *h *w)
     for (int p = 0; p < planes; ++p) {

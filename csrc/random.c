@@ -32,8 +32,7 @@ static int half_bits(uint64_t n)
 /*
  * A pseudo-random permutation of 0..4^half-1, keyed by (seed, epoch): a Feistel network, whose
  * rounds swap two halves of the number and mix one with a random function of the other. It is one
- * to one whatever that function is.
- */
+ * to one whatever that function is. */
 static uint64_t feistel(uint64_t value, int half, uint64_t seed, uint64_t epoch)
 {
     const uint64_t mask = ((uint64_t)1 << half) - 1;

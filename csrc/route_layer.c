@@ -1,4 +1,5 @@
-/* [route]: the outputs of earlier layers one after another in channels; with groups, only part group_id of each. */
+/* [route]: the outputs of earlier layers one after another in channels; with groups, only part group_id of
+ * each. */
 #include "layer.h"
 
 typedef struct {
@@ -16,13 +17,14 @@ static const option_spec route_options[] = {
 static dn_status check_part(const layer *l, const route_layer *self, const layer *from, const layer *first)
 {
     if (from->out_h != first->out_h || from->out_w != first->out_w) {
-        return dn_fail_option("layers", "[route] layers %d and %d have maps of %dx%d and %dx%d: wanted the same size", first->index,
-                              from->index, first->out_w, first->out_h, from->out_w, from->out_h);
+        return dn_fail_option(
+            "layers", "[route] layers %d and %d have maps of %dx%d and %dx%d: wanted the same size",
+            first->index, from->index, first->out_w, first->out_h, from->out_w, from->out_h);
     }
     const int channels = from->out_h > 0 ? from->out_c : from->outputs;
     if (channels % self->groups) {
-        return dn_fail_option("groups", "[route] groups=%d: wanted a divisor of the %d channels of layer %d", self->groups, channels,
-                              from->index);
+        return dn_fail_option("groups", "[route] groups=%d: wanted a divisor of the %d channels of layer %d",
+                              self->groups, channels, from->index);
     }
     (void)l;
     return DN_OK;
@@ -39,15 +41,20 @@ static dn_status route_shape(layer *l, network *net)
     if (!self->layers.n) return dn_fail_option("layers", "[route] layers: wanted at least one");
     for (int i = 0; i < self->layers.n; ++i) {
         const int index = self->layers.values[i];
-        if (index < 0 || index >= above) return dn_fail_option("layers", "[route] layer %d: wanted 0 to %d", index, above - 1);
+        if (index < 0 || index >= above) {
+            return dn_fail_option("layers", "[route] layer %d: wanted 0 to %d", index, above - 1);
+        }
         const layer *from = net->layers[index];
         status = check_part(l, self, from, net->layers[self->layers.values[0]]);
         if (status != DN_OK) return status;
         channels += (from->out_h > 0 ? from->out_c : from->outputs) / self->groups;
     }
     const layer *first = net->layers[self->layers.values[0]];
-    if (channels > INT32_MAX) return dn_fail_option("layers", "[route] would have %lld channels", (long long)channels);
-    return dn_set_output(l, first->out_h > 0 ? first->out_h : 1, first->out_h > 0 ? first->out_w : 1, (int)channels);
+    if (channels > INT32_MAX) {
+        return dn_fail_option("layers", "[route] would have %lld channels", (long long)channels);
+    }
+    return dn_set_output(l, first->out_h > 0 ? first->out_h : 1, first->out_h > 0 ? first->out_w : 1,
+                         (int)channels);
 }
 static dn_status route_forward(layer *l, network *net)
 {
@@ -56,7 +63,8 @@ static dn_status route_forward(layer *l, network *net)
     for (int i = 0; i < self->layers.n; ++i) {
         const layer *from = net->layers[self->layers.values[i]];
         const int part = from->outputs / self->groups;
-        net->k->copy_rows(l->batch, part, 1, from->output + (size_t)part * self->group_id, from->outputs, 0, l->output + offset, l->outputs);
+        net->k->copy_rows(l->batch, part, 1, from->output + (size_t)part * self->group_id, from->outputs, 0,
+                          l->output + offset, l->outputs);
         offset += part;
     }
     return DN_OK;
@@ -74,13 +82,18 @@ static dn_status route_backward(layer *l, network *net)
             sink.add = 1;
         }
         if (sink.to) {
-            net->k->copy_rows(l->batch, part, 1, l->delta + offset, l->outputs, sink.add, sink.to + (size_t)part * self->group_id, from->outputs);
+            net->k->copy_rows(l->batch, part, 1, l->delta + offset, l->outputs, sink.add,
+                              sink.to + (size_t)part * self->group_id, from->outputs);
         }
         offset += part;
     }
     return DN_OK;
 }
 const layer_ops route_ops = {
-    .name = "route", .size = sizeof(route_layer), .options = route_options, .shape = route_shape, .forward = route_forward,
+    .name = "route",
+    .size = sizeof(route_layer),
+    .options = route_options,
+    .shape = route_shape,
+    .forward = route_forward,
     .backward = route_backward,
 };

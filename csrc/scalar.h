@@ -1,5 +1,6 @@
-/* The formula of every activation and the constants of batch normalization, each in one place: gcc and nvcc compile this file.
- * <tgmath.h> (in C++: the overloads of <cmath>) picks expf or exp by the type of its argument. */
+/* The formula of every activation and the constants of batch normalization, each in one place: gcc and nvcc
+ * compile this file. <tgmath.h> (in C++: the overloads of <cmath>) picks expf or exp by the type of its
+ * argument. */
 #ifndef DN_SCALAR_H
 #define DN_SCALAR_H
 #include "darknet.h"
@@ -46,7 +47,8 @@ SCALAR real hardtan_activate(real x) { return x < -1 ? -1 : x > 1 ? 1 : x; }
 SCALAR real lhtan_activate(real x) { return x < 0 ? (real).001 * x : x > 1 ? (real).001 * (x - 1) + 1 : x; }
 #define GELU_A ((real)0.797885)             /* sqrt(2/pi), and that times .044715, in Darknet's digits */
 #define GELU_B ((real)0.035677)
-/* x (1 + tanh(u)) / 2 with u = A x + B x^3, written as x / (1 + exp(-2 u)): no digits are lost where tanh(u) is near -1. */
+/* x (1 + tanh(u)) / 2 with u = A x + B x^3, written as x / (1 + exp(-2 u)): no digits are lost where tanh(u)
+ * is near -1. */
 SCALAR real gelu_sigmoid(real x) { return logistic_activate(2 * x * (GELU_A + GELU_B * x * x)); }
 SCALAR real gelu_activate(real x) { return x * gelu_sigmoid(x); }
 SCALAR real swish_activate(real x) { return x * logistic_activate(x); }
@@ -92,7 +94,8 @@ SCALAR real linear_activate(real x) { return x; }
 SCALAR real revleaky_activate(real x) { return leaky_activate(x); }
 SCALAR real revleaky_gradient(real y) { return leaky_gradient(y); }
 
-/* gelu, swish and the mishes rise and fall, so their output does not tell the slope; normalize_channels* mix channels. */
+/* gelu, swish and the mishes rise and fall, so their output does not tell the slope; normalize_channels* mix
+ * channels. */
 SCALAR int activation_needs_input(ACTIVATION a) { return a >= GELU; }
 SCALAR int activation_mixes_channels(ACTIVATION a) { return a >= NORM_CHAN; }
 #endif

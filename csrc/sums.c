@@ -1,4 +1,5 @@
-/* Sums of rows: see sums.h. The lanes are explicit, since the compiler may not reorder a plain sum of floating-point numbers. */
+/* Sums of rows: see sums.h. The lanes are explicit, since the compiler may not reorder a plain sum of
+ * floating-point numbers. */
 #include "sums.h"
 
 enum { LANES = 16 };
