@@ -1,6 +1,7 @@
-/* The column matrix (im2col), made block by block in the cache. Row d is (channel, ky, kx), a column is an output pixel. What differs
- * between kernel rows is a shift by whole rows, so where layout.share_y says so one strip of the image serves all ky; with
- * share_x also all kx, at the price of columns between the rows of outputs that belong to none. Body of an engine. */
+/* The column matrix (im2col), made block by block in the cache. Row d is (channel, ky, kx), a column is an
+ * output pixel. What differs between kernel rows is a shift by whole rows, so where layout.share_y says so
+ * one strip of the image serves all ky; with share_x also all kx, at the price of columns between the rows of
+ * outputs that belong to none. Body of an engine. */
 #ifndef DN_COLUMNS_BODY_H
 #define DN_COLUMNS_BODY_H
 #include "tile_body.h"
@@ -23,15 +24,18 @@ typedef struct {
 /* Appends where columns start .. start + count, positions from x on of a row, are stored. */
 static void add_span(const conv_product *p, const run *r, int count, block *b)
 {
-    const size_t plane = (size_t)p->y.whole * p->x.whole, row = (size_t)(p->y.to + r->y * p->y.to_step) * p->x.whole;
+    const size_t plane = (size_t)p->y.whole * p->x.whole,
+                 row = (size_t)(p->y.to + r->y * p->y.to_step) * p->x.whole;
     const size_t at = plane * p->groups * p->filters * r->image + row + p->x.to + (size_t)r->x * p->x.to_step;
     span *last = b->spans ? &b->span[b->spans - 1] : NULL;
     if (count <= 0) return;
-    if (last && p->x.to_step == 1 && last->at + last->count == at && last->start + last->count == r->start) last->count += count;
+    if (last && p->x.to_step == 1 && last->at + last->count == at && last->start + last->count == r->start)
+        last->count += count;
     else b->span[b->spans++] = (span){r->start, count, at};
 }
 
-/* Block i: columns first .. first + count of the grid (images, y.out, width); its strips go on for `halo` more columns. */
+/* Block i: columns first .. first + count of the grid (images, y.out, width); its strips go on for `halo`
+ * more columns. */
 static void make_block(const conv_product *p, const column_layout *l, ptrdiff_t i, block *b)
 {
     const ptrdiff_t area = (ptrdiff_t)p->y.out * l->width, columns = l->share_y ? area : area * p->batch;
@@ -60,9 +64,10 @@ static inline int first_position(int stride, int first, int bound)
     return stride == 1 ? bound - first : (bound - first + stride - 1) / stride;
 }
 
-/* One strip: position (y, x) is input (y * y.stride + fy, x * x.stride + fx), zero outside the image. `plane` is the channel in image
- * 0, `image` the distance of images. */
-static void fill_strip(const conv_product *p, const block *b, const real *plane, size_t image, int fy, int fx, real *out)
+/* One strip: position (y, x) is input (y * y.stride + fy, x * x.stride + fx), zero outside the image. `plane`
+ * is the channel in image 0, `image` the distance of images. */
+static void fill_strip(const conv_product *p, const block *b, const real *plane, size_t image, int fy, int fx,
+                       real *out)
 {
     const int inside = first_position(p->x.stride, fx, 0), outside = first_position(p->x.stride, fx, p->x.in);
     const run *last = &b->run[b->runs - 1];
@@ -88,35 +93,45 @@ static void fill_strip(const conv_product *p, const block *b, const real *plane,
 
 /* Input of position 0 through tap t; at the tap that reaches lowest. */
 static inline int tap_input(const conv_axis *a, int t) { return a->first + t * a->step; }
-static inline int lowest_input(const conv_axis *a) { return a->step < 0 ? tap_input(a, a->taps - 1) : a->first; }
+static inline int lowest_input(const conv_axis *a)
+{
+    return a->step < 0 ? tap_input(a, a->taps - 1) : a->first;
+}
 
-/* row[k] = place of row k of the column matrix relative to row 0 of the same step, as fill_columns lays them out. */
+/* row[k] = place of row k of the column matrix relative to row 0 of the same step, as fill_columns lays them
+ * out. */
 static void place_rows(const conv_product *p, const column_layout *l, int depth, int *row)
 {
     const int taps = p->y.taps * p->x.taps, fy = lowest_input(&p->y), fx = lowest_input(&p->x);
     for (int d = 0; d < depth; ++d) {
-        const int ty = d % taps / p->x.taps, tx = d % p->x.taps, strip = d / taps * l->strips + (l->share_x ? 0 : tx);
-        const int shift = (tap_input(&p->y, ty) - fy) * l->width + (l->share_x ? tap_input(&p->x, tx) - fx : 0);
+        const int ty = d % taps / p->x.taps, tx = d % p->x.taps,
+                  strip = d / taps * l->strips + (l->share_x ? 0 : tx);
+        const int shift =
+            (tap_input(&p->y, ty) - fy) * l->width + (l->share_x ? tap_input(&p->x, tx) - fx : 0);
         row[d] = l->share_y ? strip * l->pitch + shift : d * l->pitch;
     }
 }
 
-/* out (COLUMN_SCRATCH values) = rows d0 .. d0 + depth of the column matrix of one group; x is its first channel in image 0. */
-static void fill_columns(const conv_product *p, const column_layout *l, const block *b, const real *x, int d0, int depth, real *out)
+/* out (COLUMN_SCRATCH values) = rows d0 .. d0 + depth of the column matrix of one group; x is its first
+ * channel in image 0. */
+static void fill_columns(const conv_product *p, const column_layout *l, const block *b, const real *x, int d0,
+                         int depth, real *out)
 {
     const size_t plane = (size_t)p->y.in * p->x.in, image = plane * p->groups * p->channels;
     const int taps = p->y.taps * p->x.taps, strips = l->share_y ? depth / taps * l->strips : depth;
     for (int i = 0; i < strips; ++i, out += l->pitch) {
-        const int channel = l->share_y ? d0 / taps + i / l->strips : (d0 + i) / taps, tap = l->share_y ? i % l->strips : (d0 + i) % taps;
+        const int channel = l->share_y ? d0 / taps + i / l->strips : (d0 + i) / taps,
+                  tap = l->share_y ? i % l->strips : (d0 + i) % taps;
         const int fy = l->share_y ? lowest_input(&p->y) : tap_input(&p->y, tap / p->x.taps);
         const int fx = l->share_x ? lowest_input(&p->x) : tap_input(&p->x, tap % p->x.taps);
         fill_strip(p, b, x + plane * channel, image, fy, fx, out);
     }
 }
 
-/* A 1x1 kernel that moves nothing may read the image itself, where a block lies in one image and fills whole vectors: then its first
- * value at row d0, else NULL. */
-static const real *columns_in_place(const conv_product *p, const column_layout *l, const block *b, const real *x, int d0)
+/* A 1x1 kernel that moves nothing may read the image itself, where a block lies in one image and fills whole
+ * vectors: then its first value at row d0, else NULL. */
+static const real *columns_in_place(const conv_product *p, const column_layout *l, const block *b,
+                                    const real *x, int d0)
 {
     const size_t plane = (size_t)p->y.in * p->x.in, image = plane * p->groups * p->channels;
     if (!l->in_place || b->runs > 1 || b->count % LANES) return NULL;

@@ -1,5 +1,6 @@
-/* Convolution passes on the CPU. Each is handed to the engine as a sum over taps with two axes (engine.h): the forward pass as
- * it stands; the backward pass for data as one such sum per phase of the stride; the weight gradient by its forward pass. */
+/* Convolution passes on the CPU. Each is handed to the engine as a sum over taps with two axes (engine.h):
+ * the forward pass as it stands; the backward pass for data as one such sum per phase of the stride; the
+ * weight gradient by its forward pass. */
 #include "engine.h"
 #include <limits.h>
 
@@ -13,22 +14,33 @@ static conv_axis forward_axis(int in, int out, int size, int stride, int dilatio
 
 static int greatest_divisor(int a, int b) { return b ? greatest_divisor(b, a % b) : a; }
 
-/* dx at phase + i * stride, of `whole`: dy at position o met it through tap k where o * stride = phase + i * stride + pad
- * - k * dilation. The taps that divide without rest are an arithmetic series, and o falls by a constant from one to the next. */
+/* dx at phase + i * stride, of `whole`: dy at position o met it through tap k where o * stride = phase + i *
+ * stride + pad
+ * - k * dilation. The taps that divide without rest are an arithmetic series, and o falls by a constant from
+ * one to the next. */
 static conv_axis data_axis(int in, int whole, int size, int stride, int dilation, int pad, int phase)
 {
     const int divisor = greatest_divisor(stride, dilation), tap_step = stride / divisor;
     int tap = 0;
     while (tap < size && tap < tap_step && (phase + pad - tap * dilation) % stride) ++tap;
     const int reached = tap < size && tap < tap_step;
-    return (conv_axis){.in = in, .out = (whole - 1 - phase) / stride + 1, .stride = 1,
-        .taps = reached ? (size - 1 - tap) / tap_step + 1 : 0, .first = (phase + pad - tap * dilation) / stride,
-        .step = -(dilation / divisor), .tap = tap, .tap_step = tap_step, .to = phase, .to_step = stride, .whole = whole};
+    return (conv_axis){.in = in,
+                       .out = (whole - 1 - phase) / stride + 1,
+                       .stride = 1,
+                       .taps = reached ? (size - 1 - tap) / tap_step + 1 : 0,
+                       .first = (phase + pad - tap * dilation) / stride,
+                       .step = -(dilation / divisor),
+                       .tap = tap,
+                       .tap_step = tap_step,
+                       .to = phase,
+                       .to_step = stride,
+                       .whole = whole};
 }
 
 static int is_pointwise(const conv_axis *a)
 {
-    return a->taps == 1 && a->first == 0 && a->stride == 1 && a->in == a->out && a->to_step == 1 && a->out == a->whole;
+    return a->taps == 1 && a->first == 0 && a->stride == 1 && a->in == a->out && a->to_step == 1 &&
+           a->out == a->whole;
 }
 /* A 1x1 product that moves nothing works on planes as single rows. */
 static void flatten(conv_product *p)
@@ -41,10 +53,14 @@ static void flatten(conv_product *p)
 static conv_product forward_product(const conv_shape *s)
 {
     const size_t area = (size_t)s->size * s->size;
-    conv_product p = {.batch = s->batch, .groups = s->groups, .channels = s->c / s->groups, .filters = s->n / s->groups,
-        .size = s->size, .channel_stride = area,
-        .y = forward_axis(s->h, s->out_h, s->size, s->stride_y, s->dilation, s->pad),
-        .x = forward_axis(s->w, s->out_w, s->size, s->stride_x, s->dilation, s->pad)};
+    conv_product p = {.batch = s->batch,
+                      .groups = s->groups,
+                      .channels = s->c / s->groups,
+                      .filters = s->n / s->groups,
+                      .size = s->size,
+                      .channel_stride = area,
+                      .y = forward_axis(s->h, s->out_h, s->size, s->stride_y, s->dilation, s->pad),
+                      .x = forward_axis(s->w, s->out_w, s->size, s->stride_x, s->dilation, s->pad)};
     p.filter_stride = p.channels * area;
     p.group_stride = p.filters * p.filter_stride;
     flatten(&p);
@@ -55,24 +71,30 @@ static conv_product forward_product(const conv_shape *s)
 static conv_product data_product(const conv_shape *s, int phase_y, int phase_x)
 {
     const size_t area = (size_t)s->size * s->size;
-    conv_product p = {.batch = s->batch, .groups = s->groups, .channels = s->n / s->groups, .filters = s->c / s->groups,
-        .size = s->size, .filter_stride = area,
-        .y = data_axis(s->out_h, s->h, s->size, s->stride_y, s->dilation, s->pad, phase_y),
-        .x = data_axis(s->out_w, s->w, s->size, s->stride_x, s->dilation, s->pad, phase_x)};
+    conv_product p = {.batch = s->batch,
+                      .groups = s->groups,
+                      .channels = s->n / s->groups,
+                      .filters = s->c / s->groups,
+                      .size = s->size,
+                      .filter_stride = area,
+                      .y = data_axis(s->out_h, s->h, s->size, s->stride_y, s->dilation, s->pad, phase_y),
+                      .x = data_axis(s->out_w, s->w, s->size, s->stride_x, s->dilation, s->pad, phase_x)};
     p.channel_stride = p.filters * area;
     p.group_stride = p.channels * p.channel_stride;
     flatten(&p);
     return p;
 }
 
-void convolution_forward_cpu(const conv_shape *s, const real *x, const real *w, const conv_epilogue *ep, real *y, real *workspace)
+void convolution_forward_cpu(const conv_shape *s, const real *x, const real *w, const conv_epilogue *ep,
+                             real *y, real *workspace)
 {
     conv_product p = forward_product(s);
     p.epilogue = ep;
     current_engine()->product(&p, x, w, y, workspace, dn_num_threads());
 }
 
-void convolution_backward_data_cpu(const conv_shape *s, const real *dy, const real *w, int add, real *dx, real *workspace)
+void convolution_backward_data_cpu(const conv_shape *s, const real *dy, const real *w, int add, real *dx,
+                                   real *workspace)
 {
     for (int phase_y = 0; phase_y < at_most(s->stride_y, s->h); ++phase_y) {
         for (int phase_x = 0; phase_x < at_most(s->stride_x, s->w); ++phase_x) {
@@ -84,7 +106,8 @@ void convolution_backward_data_cpu(const conv_shape *s, const real *dy, const re
     }
 }
 
-void convolution_backward_weights_cpu(const conv_shape *s, const real *x, const real *dy, real *dw, real *workspace)
+void convolution_backward_weights_cpu(const conv_shape *s, const real *x, const real *dy, real *dw,
+                                      real *workspace)
 {
     const conv_product p = forward_product(s);
     current_engine()->gradient(&p, x, dy, dw, workspace, dn_num_threads());
@@ -102,18 +125,22 @@ static int add_size(size_t *total, size_t a, size_t b, size_t c)
 static int fits_engine(const conv_shape *s)
 {
     const int64_t reach = (int64_t)(s->size - 1) * s->dilation + 2 * (int64_t)s->pad;
-    const int64_t y = reach + (int64_t)s->out_h * s->stride_y + s->h, x = reach + (int64_t)s->out_w * s->stride_x + s->w;
+    const int64_t y = reach + (int64_t)s->out_h * s->stride_y + s->h,
+                  x = reach + (int64_t)s->out_w * s->stride_x + s->w;
     size_t rows = 0, columns = 0;
-    return y < INT_MAX && x < INT_MAX && add_size(&rows, s->size, s->size, (size_t)s->c + s->n + s->groups) && rows < INT_MAX / MOST_ROWS
-        && add_size(&columns, s->out_h, s->out_w, 1) && columns < INT_MAX && (int64_t)s->h * s->w < INT_MAX;
+    return y < INT_MAX && x < INT_MAX && add_size(&rows, s->size, s->size, (size_t)s->c + s->n + s->groups) &&
+           rows < INT_MAX / MOST_ROWS && add_size(&columns, s->out_h, s->out_w, 1) && columns < INT_MAX &&
+           (int64_t)s->h * s->w < INT_MAX;
 }
 
-/* Of one forward pass or phase of a backward pass: packed weights, columns made ahead, and columns and sums of each thread. */
+/* Of one forward pass or phase of a backward pass: packed weights, columns made ahead, and columns and sums
+ * of each thread. */
 static int add_product(const conv_product *p, size_t threads, size_t *total)
 {
     const product_cut cut = cut_product(p);
-    return add_size(total, (size_t)p->groups * (p->filters + MOST_ROWS), product_depth(p), 1) && add_size(total, cut.ahead, 1, 1)
-        && add_size(total, threads, COLUMN_SCRATCH + (size_t)p->filters * PITCH, 1);
+    return add_size(total, (size_t)p->groups * (p->filters + MOST_ROWS), product_depth(p), 1) &&
+           add_size(total, cut.ahead, 1, 1) &&
+           add_size(total, threads, COLUMN_SCRATCH + (size_t)p->filters * PITCH, 1);
 }
 
 size_t convolution_workspace(const conv_shape *s, int threads)

@@ -9,8 +9,9 @@ static int forced_level = -1;   /* a hook for tests */
 static const engine *const engines[] = {&engine_baseline, &engine_avx2, &engine_avx512};
 static int best_level(void)
 {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")
-        && __builtin_cpu_supports("avx512dq")) return 2;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+        return 2;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 1 : 0;
 }
 #else
@@ -35,7 +36,8 @@ int dn_set_simd_level(int level)
 static column_layout shared_layout(const conv_product *p, int share_x)
 {
     const int taps = p->y.taps * p->x.taps, width = p->x.out + (share_x ? axis_reach(&p->x) : 0);
-    const int64_t area = (int64_t)p->y.out * width, halo = (int64_t)axis_reach(&p->y) * width + (share_x ? axis_reach(&p->x) : 0);
+    const int64_t area = (int64_t)p->y.out * width,
+                  halo = (int64_t)axis_reach(&p->y) * width + (share_x ? axis_reach(&p->x) : 0);
     column_layout l = {.share_y = 1, .share_x = share_x, .width = width, .unit = taps,
         .strips = share_x ? 1 : p->x.taps};
     if (p->y.stride != 1 || (share_x && p->x.stride != 1) || p->y.taps < 2 || p->x.taps < 1 || taps > DEPTH
@@ -53,15 +55,18 @@ static column_layout shared_layout(const conv_product *p, int share_x)
 /* A strip for every row of the column matrix. */
 static column_layout plain_layout(const conv_product *p)
 {
-    const int depth = product_depth(p), in_place = p->y.in == 1 && p->x.taps == 1 && p->y.taps == 1 && p->y.out == 1
-        && p->x.first == 0 && p->y.first == 0 && p->x.stride == 1 && p->x.out <= p->x.in && p->x.in < INT32_MAX / DEPTH;
+    const int depth = product_depth(p), in_place = p->y.in == 1 && p->x.taps == 1 && p->y.taps == 1 &&
+                                                   p->y.out == 1 && p->x.first == 0 && p->y.first == 0 &&
+                                                   p->x.stride == 1 && p->x.out <= p->x.in &&
+                                                   p->x.in < INT32_MAX / DEPTH;
     return (column_layout){.in_place = in_place, .width = p->x.out, .pitch = PITCH, .unit = 1,
         .steps = depth > DEPTH ? (int)pieces(depth, DEPTH) : 1,
         .blocks = pieces((ptrdiff_t)p->batch * p->y.out * p->x.out, COLUMNS)};
 }
 
-/* An estimate of the work per channel, in multiply-adds: making one value of the column matrix takes about sixteen, as measured on
- * layers of 16 to 64 filters; columns that belong to no output cost as others do, and tiles beside them about three per output. */
+/* An estimate of the work per channel, in multiply-adds: making one value of the column matrix takes about
+ * sixteen, as measured on layers of 16 to 64 filters; columns that belong to no output cost as others do, and
+ * tiles beside them about three per output. */
 enum { COPY_COST = 16, PIECES_COST = 3 };
 static double work(const conv_product *p, const column_layout *l)
 {
@@ -69,7 +74,8 @@ static double work(const conv_product *p, const column_layout *l)
     const double outputs = (double)p->y.out * p->x.out * p->batch, area = (double)p->y.out * l->width;
     const double columns = l->share_y ? ceil(area / FILTER_UNIT) * FILTER_UNIT * p->batch : area * p->batch;
     const double copied = strips * (columns + (double)l->halo * l->blocks * (l->share_y != 0));
-    return copied * COPY_COST + columns * taps * p->filters + (l->share_x ? outputs * p->filters * PIECES_COST : 0);
+    return copied * COPY_COST + columns * taps * p->filters +
+           (l->share_x ? outputs * p->filters * PIECES_COST : 0);
 }
 
 /* The layout of least work. */
@@ -83,7 +89,8 @@ static column_layout lay_columns(const conv_product *p, int may_share_x)
     return best;
 }
 
-/* A share has at least 48 filters. Where there are four and more, making the columns for each would cost too much. */
+/* A share has at least 48 filters. Where there are four and more, making the columns for each would cost too
+ * much. */
 product_cut cut_product(const conv_product *p)
 {
     product_cut cut = {.layout = lay_columns(p, 1), .shares = 1};
@@ -93,8 +100,8 @@ product_cut cut_product(const conv_product *p)
     return cut;
 }
 
-/* Parts of at most DEPTH rows, then shares of at least 256 filters, then chunks of pixels until there are TASKS tasks. Without
- * share_x, for which the pixels of dy would have to be spread as the columns are. */
+/* Parts of at most DEPTH rows, then shares of at least 256 filters, then chunks of pixels until there are
+ * TASKS tasks. Without share_x, for which the pixels of dy would have to be spread as the columns are. */
 gradient_cut cut_gradient(const conv_product *p)
 {
     gradient_cut cut = {.layout = lay_columns(p, 0)};

@@ -1,17 +1,19 @@
-/* The engine under convolutions and matrix products: one body of code, compiled for several generations of processors
- * (engine_baseline.c, engine_avx2.c, engine_avx512.c); engine.c picks one by what the processor has. */
+/* The engine under convolutions and matrix products: one body of code, compiled for several generations of
+ * processors (engine_baseline.c, engine_avx2.c, engine_avx512.c); engine.c picks one by what the processor
+ * has. */
 #ifndef DN_ENGINE_H
 #define DN_ENGINE_H
 #include "darknet.h"
 
-/* Bounds for every processor, so that a workspace fits whatever engine runs: the columns of a block of the column matrix, the rows of
- * it that are held at once (depth), and their memory: 272 KB of floats, for second-level caches of 512 KB and more. */
+/* Bounds for every processor, so that a workspace fits whatever engine runs: the columns of a block of the
+ * column matrix, the rows of it that are held at once (depth), and their memory: 272 KB of floats, for
+ * second-level caches of 512 KB and more. */
 enum { COLUMNS = 240, DEPTH = 256 };
 /* Distance of rows: an odd number of 64-byte lines, so that a column does not fall on one set of the cache. */
 enum { PITCH = COLUMNS + 32, COLUMN_SCRATCH = DEPTH * PITCH };
 enum { MOST_RUNS = COLUMNS + 64 };          /* rows of the image that a block touches */
 enum { MOST_ROWS = 16, MOST_WIDTH = 64 };   /* of a register tile, any engine */
-enum { TASKS = 8 };                         /* wanted at least, so that threads finish together; never depends on their number */
+enum { TASKS = 8 }; /* wanted at least, so that threads finish together; never depends on their number */
 
 /* One axis (y or x) of a convolution. Output i of `out` is the sum over taps t of
  *     input[i * stride + first + t * step] * kernel[tap + t * tap_step]
@@ -23,9 +25,9 @@ typedef struct {
     int to, to_step, whole;
 } conv_axis;
 
-/* A forward pass, or one phase of a backward pass for data: output (batch, groups, filters, y.whole, x.whole) from input
- * (batch, groups, channels, y.in, x.in). Weight (group, filter, channel, ky, kx) stands at
- * group * group_stride + filter * filter_stride + channel * channel_stride + ky * size + kx. */
+/* A forward pass, or one phase of a backward pass for data: output (batch, groups, filters, y.whole, x.whole)
+ * from input (batch, groups, channels, y.in, x.in). Weight (group, filter, channel, ky, kx) stands at group *
+ * group_stride + filter * filter_stride + channel * channel_stride + ky * size + kx. */
 typedef struct {
     int batch, groups, channels, filters, size;
     size_t group_stride, filter_stride, channel_stride;
@@ -34,7 +36,8 @@ typedef struct {
     const conv_epilogue *epilogue;  /* or NULL */
 } conv_product;
 
-/* A matrix product C (M, N) = alpha * A * B + beta * C; A (M, K) has element (m, k) at m * a_row + k * a_column, B alike. */
+/* A matrix product C (M, N) = alpha * A * B + beta * C; A (M, K) has element (m, k) at m * a_row + k *
+ * a_column, B alike. */
 typedef struct {
     int m, n, k;
     real alpha, beta;
@@ -46,8 +49,10 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    void (*product)(const conv_product *p, const real *x, const real *w, real *y, real *workspace, int threads);
-    void (*gradient)(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace, int threads);
+    void (*product)(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
+                    int threads);
+    void (*gradient)(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace,
+                     int threads);
     void (*matrix)(const matrix_product *p, int threads);
 } engine;
 
@@ -61,22 +66,28 @@ const engine *current_engine(void);
 static inline int at_most(int a, int b) { return a < b ? a : b; }
 static inline int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 static inline ptrdiff_t pieces(ptrdiff_t n, ptrdiff_t most) { return (n + most - 1) / most; }
-/* Bounds of piece i when n is cut evenly into `pieces`: piece i is part_of(n, i, pieces) .. part_of(n, i + 1, pieces). */
+/* Bounds of piece i when n is cut evenly into `pieces`: piece i is part_of(n, i, pieces) .. part_of(n, i + 1,
+ * pieces). */
 static inline ptrdiff_t part_of(ptrdiff_t n, ptrdiff_t i, ptrdiff_t pieces) { return n * i / pieces; }
 /* Rows of the column matrix: (channel, ky, kx). */
 static inline int product_depth(const conv_product *p) { return p->channels * p->y.taps * p->x.taps; }
 
 /* Inputs between the lowest and the highest tap of an axis. */
-static inline int axis_reach(const conv_axis *a) { return (a->taps - 1) * (a->step < 0 ? -a->step : a->step); }
+static inline int axis_reach(const conv_axis *a)
+{
+    return (a->taps - 1) * (a->step < 0 ? -a->step : a->step);
+}
 
 /* How the column matrix is held (columns_body.h): a grid (images, y.out, width) of columns, cut into blocks. */
 typedef struct {
     int in_place;          /* a 1x1 kernel that moves nothing: rows are those of the image */
-    int share_y, share_x;  /* one strip of the image serves all ky, or all ky and kx; blocks then stay within an image */
-    int width;             /* columns for each row of outputs: x.out, and with share_x those between the rows */
+    int share_y, share_x;  /* one strip of the image serves all ky, or all ky and kx; blocks then stay within
+                              an image */
+    int width; /* columns for each row of outputs: x.out, and with share_x those between the rows */
     int strips;            /* of a channel, where shared */
     int halo, pitch;       /* further columns at the end of a strip; distance of strips */
-    int unit, steps;       /* rows are made in this many steps, each a multiple of unit: single rows, or whole channels */
+    int unit,
+        steps; /* rows are made in this many steps, each a multiple of unit: single rows, or whole channels */
     ptrdiff_t blocks;
 } column_layout;
 
@@ -88,8 +99,8 @@ typedef struct {
 } product_cut;
 product_cut cut_product(const conv_product *p);
 
-/* How the weight gradient is cut into tasks: parts of the depth x shares of the filters x chunks of the blocks of columns. A task's
- * sums are an area (rows, ld) of the workspace. */
+/* How the weight gradient is cut into tasks: parts of the depth x shares of the filters x chunks of the
+ * blocks of columns. A task's sums are an area (rows, ld) of the workspace. */
 typedef struct {
     column_layout layout;
     int parts, shares, chunks, rows, ld;

@@ -2,14 +2,16 @@
 #include "depthwise_body.h"
 #include "matrix_body.h"
 
-static void run_product(const conv_product *p, const real *x, const real *w, real *y, real *workspace, int threads)
+static void run_product(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
+                        int threads)
 {
     band_layout bands;
     if (lay_bands(p, &bands)) depthwise(p, &bands, x, w, y, workspace, threads);
     else product(p, x, w, y, workspace, threads);
 }
 
-static void run_gradient(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace, int threads)
+static void run_gradient(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace,
+                         int threads)
 {
     band_layout bands;
     if (lay_bands(p, &bands)) depthwise_gradient(p, &bands, x, dy, dw, workspace, threads);
@@ -17,4 +19,5 @@ static void run_gradient(const conv_product *p, const real *x, const real *dy, r
 }
 
 #define ENGINE(level) \
-    const engine engine_##level = {.name = #level, .product = run_product, .gradient = run_gradient, .matrix = matrix}
+    const engine engine_##level = { \
+        .name = #level, .product = run_product, .gradient = run_gradient, .matrix = matrix}

@@ -1,10 +1,12 @@
-/* Gradient of the weights: dw (filters, depth) += dy (filters, pixels) * columns (depth, pixels) turned. It is computed turned,
- * (depth, filters), so that the columns are used as they are made and only dy, the smaller operand, is transposed. Body of an engine. */
+/* Gradient of the weights: dw (filters, depth) += dy (filters, pixels) * columns (depth, pixels) turned. It
+ * is computed turned, (depth, filters), so that the columns are used as they are made and only dy, the
+ * smaller operand, is transposed. Body of an engine. */
 #ifndef DN_GRADIENT_BODY_H
 #define DN_GRADIENT_BODY_H
 #include "product_body.h"
 
-/* rows (LANES, PITCH) = the first `live` filters from dy on, over the columns of a block; zero where no output is. */
+/* rows (LANES, PITCH) = the first `live` filters from dy on, over the columns of a block; zero where no
+ * output is. */
 static void gather_rows(const block *b, const real *dy, size_t plane, int live, real *rows)
 {
     for (int i = 0; i < LANES; ++i, rows += PITCH, dy += plane) {
@@ -25,22 +27,24 @@ static void turn_panel(const conv_product *p, const block *b, const real *dy, in
     const size_t plane = (size_t)p->y.whole * p->x.whole;
     real rows[LANES * PITCH];
     for (int f = 0; f < width; f += LANES) {
-        const int live = at_most(LANES, width - f), whole = b->spans == 1 && b->span[0].count % LANES == 0 && live == LANES
-            && b->span[0].count == b->count;
+        const int live = at_most(LANES, width - f), whole = b->spans == 1 && b->span[0].count % LANES == 0 &&
+                                                            live == LANES && b->span[0].count == b->count;
         const real *from = whole ? dy + f * plane + b->span[0].at : rows;
         const size_t ld = whole ? plane : PITCH;
         if (!whole) gather_rows(b, dy + f * plane, plane, live, rows);
         for (int pixel = 0; pixel < b->count; pixel += LANES) {
             vec t[LANES];
             EACH(i, LANES) t[i] = load(from + i * ld + pixel);
-            if (whole) EACH(i, LANES) __builtin_prefetch(from + i * ld + pixel + COLUMNS);   /* the next block's */
+            if (whole)
+                EACH(i, LANES) __builtin_prefetch(from + i * ld + pixel + COLUMNS); /* the next block's */
             transpose(t);
             EACH(i, LANES) store(out + (size_t)(pixel + i) * WIDTH + f, t[i]);
         }
     }
 }
 
-/* dw[f][d] += sums[d][f], d < rows, f < filters; sums' rows are ld apart and padded to whole vectors both ways. */
+/* dw[f][d] += sums[d][f], d < rows, f < filters; sums' rows are ld apart and padded to whole vectors both
+ * ways. */
 static void add_turned(const real *sums, int ld, int rows, int filters, real *dw, size_t ldw)
 {
     for (int f = 0; f < filters; f += LANES) {
@@ -69,20 +73,24 @@ typedef struct {
 /* Task i of the cut: chunks vary fastest, then shares, parts and groups. */
 static gradient_task cut_task(const conv_product *p, const gradient_cut *cut, int i)
 {
-    const int chunk = i % cut->chunks, share = i / cut->chunks % cut->shares, part = i / cut->chunks / cut->shares % cut->parts;
-    const int unit = cut->layout.unit, depth = product_depth(p) / unit, lines = (int)pieces(p->filters, FILTER_UNIT);
+    const int chunk = i % cut->chunks, share = i / cut->chunks % cut->shares,
+              part = i / cut->chunks / cut->shares % cut->parts;
+    const int unit = cut->layout.unit, depth = product_depth(p) / unit,
+              lines = (int)pieces(p->filters, FILTER_UNIT);
     return (gradient_task){
         .group = i / cut->chunks / cut->shares / cut->parts,
-        .d0 = part_of(depth, part, cut->parts) * unit, .d1 = part_of(depth, part + 1, cut->parts) * unit,
+        .d0 = part_of(depth, part, cut->parts) * unit,
+        .d1 = part_of(depth, part + 1, cut->parts) * unit,
         .f0 = part_of(lines, share, cut->shares) * FILTER_UNIT,
         .f1 = at_most(part_of(lines, share + 1, cut->shares) * FILTER_UNIT, p->filters),
-        .from = part_of(cut->layout.blocks, chunk, cut->chunks), .upto = part_of(cut->layout.blocks, chunk + 1, cut->chunks),
+        .from = part_of(cut->layout.blocks, chunk, cut->chunks),
+        .upto = part_of(cut->layout.blocks, chunk + 1, cut->chunks),
     };
 }
 
 /* sums (depth, filters) of one task. scratch: GRADIENT_SCRATCH values. */
-static void run_gradient_task(const conv_product *p, const gradient_cut *cut, const gradient_task *t, const real *x, const real *dy,
-    real *sums, real *scratch)
+static void run_gradient_task(const conv_product *p, const gradient_cut *cut, const gradient_task *t,
+                              const real *x, const real *dy, real *sums, real *scratch)
 {
     const int depth = t->d1 - t->d0, rows = (depth + ROWS - 1) / ROWS;
     const size_t plane = (size_t)p->y.whole * p->x.whole;
@@ -106,7 +114,8 @@ static void run_gradient_task(const conv_product *p, const gradient_cut *cut, co
             turn_panel(p, &b, dy + f * plane, width, panel);
             for (int k = 0; k < rows; ++k) {
                 const int d = part_of(depth, k, rows), n = part_of(depth, k + 1, rows) - d;
-                turned_tiles[n - 1][vecs - 1](b.count, columns, row + d, panel, sums + (size_t)d * cut->ld + f - t->f0, cut->ld);
+                turned_tiles[n - 1][vecs - 1](b.count, columns, row + d, panel,
+                                              sums + (size_t)d * cut->ld + f - t->f0, cut->ld);
             }
         }
     }
@@ -116,7 +125,8 @@ static void run_gradient_task(const conv_product *p, const gradient_cut *cut, co
 static void add_task(const conv_product *p, const gradient_task *t, const real *sums, int ld, real *dw)
 {
     const int depth = product_depth(p);
-    add_turned(sums, ld, t->d1 - t->d0, t->f1 - t->f0, dw + t->group * p->group_stride + (size_t)t->f0 * depth + t->d0, depth);
+    add_turned(sums, ld, t->d1 - t->d0, t->f1 - t->f0,
+               dw + t->group * p->group_stride + (size_t)t->f0 * depth + t->d0, depth);
 }
 
 /* sums[0] += sums[1] + ..., in this order; `chunks` areas of n values. */
@@ -128,11 +138,14 @@ static void merge_chunks(real *sums, size_t n, int chunks)
     }
 }
 
-/* Each task owns a part of dw; where dw is small, chunks of the pixels have sums of their own, merged at the end. */
-static void gradient(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace, int threads)
+/* Each task owns a part of dw; where dw is small, chunks of the pixels have sums of their own, merged at the
+ * end. */
+static void gradient(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace,
+                     int threads)
 {
     const gradient_cut cut = cut_gradient(p);
-    const int tasks = p->groups * cut.parts * cut.shares, held = cut.chunks > 1 ? tasks * cut.chunks : threads;
+    const int tasks = p->groups * cut.parts * cut.shares,
+              held = cut.chunks > 1 ? tasks * cut.chunks : threads;
     const size_t area = (size_t)cut.rows * cut.ld;
     real *const scratch = workspace + held * area;
     #pragma omp parallel num_threads(threads)

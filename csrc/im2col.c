@@ -1,10 +1,11 @@
-/* Darknet's two names for the column matrix in memory, to call and to read. The convolutions make theirs in the cache. */
+/* Darknet's two names for the column matrix in memory, to call and to read. The convolutions make theirs in
+ * the cache. */
 #include "darknet.h"
 
 /* Places between an image (channels, height, width) and col (channels, ksize, ksize, out_h, out_w), where
  * out = (in + 2 * pad - ksize) / stride + 1. Exactly one of the two is written. */
-static void move_columns(const real *image, real *sum, int channels, int height, int width, int ksize, int stride, int pad,
-    const real *from, real *col)
+static void move_columns(const real *image, real *sum, int channels, int height, int width, int ksize,
+                         int stride, int pad, const real *from, real *col)
 {
     const int out_h = (height + 2 * pad - ksize) / stride + 1, out_w = (width + 2 * pad - ksize) / stride + 1;
     for (int row = 0; row < channels * ksize * ksize; ++row) {
@@ -21,13 +22,15 @@ static void move_columns(const real *image, real *sum, int channels, int height,
 }
 
 /* col[channel, ky, kx, y, x] = image[channel, y * stride + ky - pad, x * stride + kx - pad], zero outside. */
-void im2col_cpu(const real *image, int channels, int height, int width, int ksize, int stride, int pad, real *col)
+void im2col_cpu(const real *image, int channels, int height, int width, int ksize, int stride, int pad,
+                real *col)
 {
     move_columns(image, NULL, channels, height, width, ksize, stride, pad, NULL, col);
 }
 
 /* The reverse: adds every value of col to the pixel that im2col_cpu takes it from. */
-void col2im_cpu(const real *col, int channels, int height, int width, int ksize, int stride, int pad, real *image)
+void col2im_cpu(const real *col, int channels, int height, int width, int ksize, int stride, int pad,
+                real *image)
 {
     move_columns(NULL, image, channels, height, width, ksize, stride, pad, col, NULL);
 }

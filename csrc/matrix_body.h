@@ -1,4 +1,5 @@
-/* The matrix product for arrays of any layout: our own SGEMM, for small products and where no BLAS is given. Body of an engine. */
+/* The matrix product for arrays of any layout: our own SGEMM, for small products and where no BLAS is given.
+ * Body of an engine. */
 #ifndef DN_MATRIX_BODY_H
 #define DN_MATRIX_BODY_H
 #include "tile_body.h"
@@ -7,7 +8,8 @@
 enum { MATRIX_ROWS = 96, MATRIX_DEPTH = 64 };
 _Static_assert(MATRIX_ROWS % ROWS == 0, "whole panels");
 
-/* packed (panels, depth, ROWS) = alpha * rows m0 .. m0 + rows of A, columns k0 .. k0 + depth; missing rows are zero. */
+/* packed (panels, depth, ROWS) = alpha * rows m0 .. m0 + rows of A, columns k0 .. k0 + depth; missing rows
+ * are zero. */
 static void pack_a(const matrix_product *p, ptrdiff_t m0, int rows, ptrdiff_t k0, int depth, real *packed)
 {
     for (int first = 0; first < rows; first += ROWS) {
@@ -23,7 +25,8 @@ static void pack_a(const matrix_product *p, ptrdiff_t m0, int rows, ptrdiff_t k0
 static void pack_b(const matrix_product *p, ptrdiff_t k0, int depth, ptrdiff_t n0, int columns, real *packed)
 {
     const real *b = p->b + k0 * p->b_row + n0 * p->b_column;
-    for (int k = 0; k < depth; ++k) set_zero(packed + k * PITCH + columns, round_up(columns, LANES) - columns);
+    for (int k = 0; k < depth; ++k)
+        set_zero(packed + k * PITCH + columns, round_up(columns, LANES) - columns);
     if (p->b_column == 1) {
         for (int k = 0; k < depth; ++k) copy(packed + k * PITCH, b + k * p->b_row, columns);
         return;
@@ -43,11 +46,13 @@ static void scale_c(real *c, ptrdiff_t ldc, int rows, int columns, real beta)
 }
 
 /* c (rows, columns) += packed a * packed b. */
-static void multiply_packed(const real *a, const real *b, const int *row, int depth, int rows, int columns, real *c, ptrdiff_t ldc)
+static void multiply_packed(const real *a, const real *b, const int *row, int depth, int rows, int columns,
+                            real *c, ptrdiff_t ldc)
 {
     real edge[ROWS * WIDTH];
     for (int j = 0; j < columns; j += WIDTH) {
-        const int width = at_most(WIDTH, columns - j), vecs = (width + LANES - 1) / LANES, direct = width == vecs * LANES;
+        const int width = at_most(WIDTH, columns - j), vecs = (width + LANES - 1) / LANES,
+                  direct = width == vecs * LANES;
         for (int i = 0; i < rows; i += ROWS) {
             const int live = at_most(ROWS, rows - i);
             real *to = c + i * ldc + j;
@@ -65,7 +70,8 @@ static void multiply_packed(const real *a, const real *b, const int *row, int de
 
 static void matrix_task(const matrix_product *p, ptrdiff_t m0, ptrdiff_t n0)
 {
-    const int rows = p->m - m0 < MATRIX_ROWS ? p->m - m0 : MATRIX_ROWS, columns = p->n - n0 < COLUMNS ? p->n - n0 : COLUMNS;
+    const int rows = p->m - m0 < MATRIX_ROWS ? p->m - m0 : MATRIX_ROWS,
+              columns = p->n - n0 < COLUMNS ? p->n - n0 : COLUMNS;
     real a[MATRIX_ROWS * MATRIX_DEPTH], b[MATRIX_DEPTH * PITCH], *const c = p->c + m0 * p->ldc + n0;
     int row[MATRIX_DEPTH];
     for (int k = 0; k < MATRIX_DEPTH; ++k) row[k] = k * PITCH;

@@ -1,22 +1,27 @@
-/* Convolution as an implicit matrix product: filters (filters, depth) times columns (depth, pixels), in blocks. Body of an engine. */
+/* Convolution as an implicit matrix product: filters (filters, depth) times columns (depth, pixels), in
+ * blocks. Body of an engine. */
 #ifndef DN_PRODUCT_BODY_H
 #define DN_PRODUCT_BODY_H
 #include "columns_body.h"
 #include <omp.h>
 
-/* Panels that are used on all columns before the next ones: 64 filters x DEPTH are 64 KB of floats, which stay in the cache. */
+/* Panels that are used on all columns before the next ones: 64 filters x DEPTH are 64 KB of floats, which
+ * stay in the cache. */
 enum { PANELS = 64 / ROWS };
 
 static inline int panels(const conv_product *p) { return (p->filters + ROWS - 1) / ROWS; }
 
-/* packed (depth, ROWS) = weights of filters first .. first + rows at rows d0 .. d0 + depth of the column matrix; missing filters 0. */
-static void pack_panel(const conv_product *p, const real *w, int first, int rows, int d0, int depth, real *packed)
+/* packed (depth, ROWS) = weights of filters first .. first + rows at rows d0 .. d0 + depth of the column
+ * matrix; missing filters 0. */
+static void pack_panel(const conv_product *p, const real *w, int first, int rows, int d0, int depth,
+                       real *packed)
 {
     if (!depth) return;   /* no tap reaches: there may be none to count by */
     int tx = d0 % p->x.taps, ty = d0 / p->x.taps % p->y.taps;
     w += first * p->filter_stride + d0 / p->x.taps / p->y.taps * p->channel_stride;
     for (int d = 0; d < depth; ++d, packed += ROWS) {
-        const real *from = w + (size_t)(p->y.tap + ty * p->y.tap_step) * p->size + p->x.tap + tx * p->x.tap_step;
+        const real *from =
+            w + (size_t)(p->y.tap + ty * p->y.tap_step) * p->size + p->x.tap + tx * p->x.tap_step;
         for (int i = 0; i < ROWS; ++i, from += p->filter_stride) packed[i] = i < rows ? *from : 0;
         if (++tx < p->x.taps) continue;
         tx = 0;
@@ -32,9 +37,11 @@ static void pack_weights(const conv_product *p, const column_layout *l, const re
     const int n = panels(p), all = product_depth(p), units = all / l->unit;
     #pragma omp for schedule(static)
     for (int i = 0; i < p->groups * n; ++i) {
-        const int group = i / n, panel = i % n, first = part_of(p->filters, panel, n), end = part_of(p->filters, panel + 1, n);
+        const int group = i / n, panel = i % n, first = part_of(p->filters, panel, n),
+                  end = part_of(p->filters, panel + 1, n);
         for (int step = 0; step < l->steps && all; ++step) {
-            const int d0 = part_of(units, step, l->steps) * l->unit, d1 = part_of(units, step + 1, l->steps) * l->unit;
+            const int d0 = part_of(units, step, l->steps) * l->unit,
+                      d1 = part_of(units, step + 1, l->steps) * l->unit;
             real *to = packed + ((size_t)group * n * all + (size_t)d0 * n + (size_t)panel * (d1 - d0)) * ROWS;
             pack_panel(p, w + group * p->group_stride, first, end - first, d0, d1 - d0, to);
         }
@@ -59,10 +66,12 @@ static void move_apart(const product_task *t, int filter, int rows, int j, int w
     const size_t plane = (size_t)t->p->y.whole * t->p->x.whole;
     for (int s = 0; s < t->columns->spans; ++s) {
         const span *part = &t->columns->span[s];
-        const int from = part->start > j ? part->start : j, upto = at_most(part->start + part->count, j + width);
+        const int from = part->start > j ? part->start : j,
+                  upto = at_most(part->start + part->count, j + width);
         if (part->start >= j + width) break;
         if (from >= upto) continue;
-        real *y = t->y + filter * plane + part->at + (size_t)(from - part->start) * step, *e = apart + from - j;
+        real *y = t->y + filter * plane + part->at + (size_t)(from - part->start) * step,
+             *e = apart + from - j;
         for (int i = 0; i < rows; ++i, y += plane, e += PITCH) {
             if (!to_y) copy_strided(e, y, upto - from, step, 0);
             else if (step == 1) copy(y, e, upto - from);
@@ -71,11 +80,14 @@ static void move_apart(const product_task *t, int filter, int rows, int j, int w
     }
 }
 
-/* The tiles in columns j .. j + WIDTH of panels from .. upto, summed over rows d0 .. d0 + depth of the column matrix, which begin at b + row[]. */
-static void product_tiles(const product_task *t, int from, int upto, int d0, int depth, int j, const real *b, const int *row)
+/* The tiles in columns j .. j + WIDTH of panels from .. upto, summed over rows d0 .. d0 + depth of the column
+ * matrix, which begin at b + row[]. */
+static void product_tiles(const product_task *t, int from, int upto, int d0, int depth, int j, const real *b,
+                          const int *row)
 {
     const conv_product *p = t->p;
-    const int all = product_depth(p), n = panels(p), first = part_of(p->filters, t->first, n), add = p->add || d0 > 0;
+    const int all = product_depth(p), n = panels(p), first = part_of(p->filters, t->first, n),
+              add = p->add || d0 > 0;
     const int width = at_most(WIDTH, t->columns->count - j), vecs = (width + LANES - 1) / LANES;
     const size_t plane = (size_t)p->y.whole * p->x.whole;
     const conv_epilogue *ep = d0 + depth == all ? p->epilogue : NULL;
@@ -85,21 +97,25 @@ static void product_tiles(const product_task *t, int from, int upto, int d0, int
     for (int i = from; i < upto; ++i) {
         const int filter = part_of(p->filters, i, n), rows = part_of(p->filters, i + 1, n) - filter;
         const real *a = t->packed + ((size_t)d0 * n + (size_t)i * depth) * ROWS;
-        real *c = direct ? t->y + filter * plane + s->at + j - s->start : t->apart + (size_t)(filter - first) * PITCH + j;
+        real *c = direct ? t->y + filter * plane + s->at + j - s->start
+                         : t->apart + (size_t)(filter - first) * PITCH + j;
         if (!direct && p->add && d0 == 0) move_apart(t, filter, rows, j, width, c, 0);
-        packed_tiles[rows - 1][vecs - 1](depth, a, b, row, c, direct ? plane : PITCH, add, ep, t->group * p->filters + filter);
+        packed_tiles[rows - 1][vecs - 1](depth, a, b, row, c, direct ? plane : PITCH, add, ep,
+                                         t->group * p->filters + filter);
         if (!direct && d0 + depth == all) move_apart(t, filter, rows, j, width, c, 1);
     }
 }
 
-/* `ahead`: the block's columns where they are made already, COLUMN_SCRATCH for each step; else NULL, and they are made in scratch. */
+/* `ahead`: the block's columns where they are made already, COLUMN_SCRATCH for each step; else NULL, and they
+ * are made in scratch. */
 static void run_product_task(const product_task *t, const real *x, const real *ahead, real *scratch)
 {
     const column_layout *l = t->layout;
     const int steps = l->steps, units = product_depth(t->p) / l->unit;
     int row[DEPTH];
     for (int i = 0; i < steps; ++i) {   /* once also where no tap reaches: the outputs are then zero */
-        const int d0 = part_of(units, i, steps) * l->unit, depth = part_of(units, i + 1, steps) * l->unit - d0;
+        const int d0 = part_of(units, i, steps) * l->unit,
+                  depth = part_of(units, i + 1, steps) * l->unit - d0;
         const real *b = columns_in_place(t->p, l, t->columns, x, d0);
         if (b) place_rows_in_place(t->p, depth, row);
         else place_rows(t->p, l, depth, row);
@@ -107,7 +123,8 @@ static void run_product_task(const product_task *t, const real *x, const real *a
         if (!b) b = ahead ? ahead + (size_t)i * COLUMN_SCRATCH : scratch;
         for (int from = t->first; from < t->end; from += PANELS) {
             const int upto = at_most(from + PANELS, t->end);
-            for (int j = 0; j < t->columns->count; j += WIDTH) product_tiles(t, from, upto, d0, depth, j, b + j, row);
+            for (int j = 0; j < t->columns->count; j += WIDTH)
+                product_tiles(t, from, upto, d0, depth, j, b + j, row);
         }
     }
 }
@@ -119,21 +136,25 @@ static void fill_ahead(const conv_product *p, const column_layout *l, const real
     #pragma omp for schedule(dynamic, 1)
     for (int i = 0; i < jobs; ++i) {
         const int step = i % l->steps, group = i / l->steps / l->blocks;
-        const int d0 = part_of(units, step, l->steps) * l->unit, d1 = part_of(units, step + 1, l->steps) * l->unit;
+        const int d0 = part_of(units, step, l->steps) * l->unit,
+                  d1 = part_of(units, step + 1, l->steps) * l->unit;
         const real *image = x + (size_t)group * p->channels * p->y.in * p->x.in;
         block b;
         make_block(p, l, i / l->steps % l->blocks, &b);
-        if (!columns_in_place(p, l, &b, image, d0)) fill_columns(p, l, &b, image, d0, d1 - d0, ahead + (size_t)i * COLUMN_SCRATCH);
+        if (!columns_in_place(p, l, &b, image, d0))
+            fill_columns(p, l, &b, image, d0, d1 - d0, ahead + (size_t)i * COLUMN_SCRATCH);
     }
 }
 
 /* Tasks are blocks of columns; where these are few, times shares of the filters. */
-static void product(const conv_product *p, const real *x, const real *w, real *y, real *workspace, int threads)
+static void product(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
+                    int threads)
 {
     const product_cut cut = cut_product(p);
     const column_layout *l = &cut.layout;
     const int n = panels(p), shares = cut.shares;
-    const size_t depth = product_depth(p), plane = (size_t)p->y.whole * p->x.whole, weights = n * depth * ROWS;
+    const size_t depth = product_depth(p), plane = (size_t)p->y.whole * p->x.whole,
+                 weights = n * depth * ROWS;
     real *const packed = workspace, *const ahead = packed + pieces(p->groups * weights, LANES) * LANES;
     real *const scratch = ahead + cut.ahead;
     #pragma omp parallel num_threads(threads)
@@ -146,8 +167,15 @@ static void product(const conv_product *p, const real *x, const real *w, real *y
             real *const mine = scratch + omp_get_thread_num() * (COLUMN_SCRATCH + (size_t)p->filters * PITCH);
             block b;
             make_block(p, l, task / shares % l->blocks, &b);
-            const product_task t = {p, l, &b, packed + group * weights, y + group * p->filters * plane, mine + COLUMN_SCRATCH,
-                group, part_of(n, share, shares), part_of(n, share + 1, shares)};
+            const product_task t = {p,
+                                    l,
+                                    &b,
+                                    packed + group * weights,
+                                    y + group * p->filters * plane,
+                                    mine + COLUMN_SCRATCH,
+                                    group,
+                                    part_of(n, share, shares),
+                                    part_of(n, share + 1, shares)};
             run_product_task(&t, x + (size_t)group * p->channels * p->y.in * p->x.in,
                 cut.ahead ? ahead + task / shares * l->steps * COLUMN_SCRATCH : NULL, mine);
         }

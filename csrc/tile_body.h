@@ -1,5 +1,6 @@
-/* Register tiles: the innermost product of the engine. A tile is ROWS x (VECS * LANES) outputs held in registers while the depth
- * runs; every loop above it only brings the operands near. Body of an engine: included once per generation of processors. */
+/* Register tiles: the innermost product of the engine. A tile is ROWS x (VECS * LANES) outputs held in
+ * registers while the depth runs; every loop above it only brings the operands near. Body of an engine:
+ * included once per generation of processors. */
 #ifndef DN_TILE_BODY_H
 #define DN_TILE_BODY_H
 #include "engine.h"
@@ -14,7 +15,8 @@
 #define VECS 2
 #endif
 enum { WIDTH = VECS * LANES };
-_Static_assert(ROWS <= MOST_ROWS && (int)WIDTH <= (int)MOST_WIDTH && COLUMNS % WIDTH == 0, "bounds of engine.h");
+_Static_assert(ROWS <= MOST_ROWS && (int)WIDTH <= (int)MOST_WIDTH && COLUMNS % WIDTH == 0,
+               "bounds of engine.h");
 
 /* sum (rows, vecs) becomes activation(scale * sum + shift), row i being filter `filter` + i. */
 INLINE void finish(int rows, int vecs, const conv_epilogue *ep, int filter, vec sum[])
@@ -22,7 +24,8 @@ INLINE void finish(int rows, int vecs, const conv_epilogue *ep, int filter, vec 
     if (ep->scale) EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] *= ep->scale[filter + i]; }
     if (ep->shift) EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] += ep->shift[filter + i]; }
     if (ep->activation == RELU) EACH(i, rows * vecs) sum[i] = where_positive(sum[i], sum[i], (vec){0});
-    if (ep->activation == LEAKY) EACH(i, rows * vecs) sum[i] = where_positive(sum[i], sum[i], (real).1 * sum[i]);
+    if (ep->activation == LEAKY)
+        EACH(i, rows * vecs) sum[i] = where_positive(sum[i], sum[i], (real).1 * sum[i]);
 }
 
 INLINE void load_tile(int rows, int vecs, const real *c, ptrdiff_t ldc, vec sum[])
@@ -38,13 +41,17 @@ INLINE void add_tile(int rows, int vecs, const real *c, ptrdiff_t ldc, vec sum[]
     EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] += load(c + i * ldc + v * LANES); }
 }
 
-/* The product of the forward pass. c (rows, vecs * LANES; distance ldc) = or, with add, += a * b, then the epilogue. a is a panel
- * (depth, ROWS) of weights; row k of b begins at b + row[k]. rows and vecs are constants, so that `sum` lives in registers. */
-INLINE void packed_product(int rows, int vecs, int depth, const real *a, const real *b, const int *row, real *c, ptrdiff_t ldc, int add,
-    const conv_epilogue *ep, int filter)
+/* The product of the forward pass. c (rows, vecs * LANES; distance ldc) = or, with add, += a * b, then the
+ * epilogue. a is a panel (depth, ROWS) of weights; row k of b begins at b + row[k]. rows and vecs are
+ * constants, so that `sum` lives in registers. */
+INLINE void packed_product(int rows, int vecs, int depth, const real *a, const real *b, const int *row,
+                           real *c, ptrdiff_t ldc, int add, const conv_epilogue *ep, int filter)
 {
     vec sum[ROWS * VECS];
-    EACH(i, rows) { EACH(v, vecs) __builtin_prefetch(c + i * ldc + v * LANES, 1); }   /* until the sums are ready, c has come */
+    EACH(i, rows)
+    {
+        EACH(v, vecs) __builtin_prefetch(c + i * ldc + v * LANES, 1);
+    } /* until the sums are ready, c has come */
     EACH(i, rows * vecs) sum[i] = (vec){0};
     for (int k = 0; k < depth; ++k, a += ROWS) {
         vec column[VECS];
@@ -56,9 +63,10 @@ INLINE void packed_product(int rows, int vecs, int depth, const real *a, const r
     store_tile(rows, vecs, c, ldc, sum);
 }
 
-/* The product of the weight gradient. c (rows, vecs * LANES; distance ldc) += a * b: row i of a begins at a + row[i] and has depth
- * values, b is a panel (depth, WIDTH). */
-INLINE void turned_product(int rows, int vecs, int depth, const real *a, const int *row, const real *b, real *c, ptrdiff_t ldc)
+/* The product of the weight gradient. c (rows, vecs * LANES; distance ldc) += a * b: row i of a begins at a +
+ * row[i] and has depth values, b is a panel (depth, WIDTH). */
+INLINE void turned_product(int rows, int vecs, int depth, const real *a, const int *row, const real *b,
+                           real *c, ptrdiff_t ldc)
 {
     const real *from[ROWS];
     vec sum[ROWS * VECS];
@@ -73,8 +81,8 @@ INLINE void turned_product(int rows, int vecs, int depth, const real *a, const i
 }
 
 /* A function for every size up to ROWS x VECS, and tables of them: packed_tiles[rows - 1][vecs - 1]. */
-typedef void (*packed_tile)(int depth, const real *a, const real *b, const int *row, real *c, ptrdiff_t ldc, int add,
-    const conv_epilogue *ep, int filter);
+typedef void (*packed_tile)(int depth, const real *a, const real *b, const int *row, real *c, ptrdiff_t ldc,
+                            int add, const conv_epilogue *ep, int filter);
 typedef void (*turned_tile)(int depth, const real *a, const int *row, const real *b, real *c, ptrdiff_t ldc);
 #define TILE(rows, vecs) \
     static void packed_##rows##x##vecs(int depth, const real *a, const real *b, const int *row, real *c, ptrdiff_t ldc, int add, \
@@ -104,7 +112,10 @@ TILES(4)
 TILES(5)
 TILES(6)
 #define FAMILY(family) \
-    { NAMES(family, 1), NAMES(family, 2), NAMES(family, 3), NAMES(family, 4), NAMES(family, 5), NAMES(family, 6) LAST_NAMES(family) }
+    { \
+        NAMES(family, 1), NAMES(family, 2), NAMES(family, 3), NAMES(family, 4), NAMES(family, 5), \
+            NAMES(family, 6) LAST_NAMES(family) \
+    }
 static const packed_tile packed_tiles[ROWS][VECS] = FAMILY(packed);
 static const turned_tile turned_tiles[ROWS][VECS] = FAMILY(turned);
 #endif

@@ -1,5 +1,6 @@
-/* Vectors of VEC_BYTES bytes with GNU C's vector extension: SSE2, AVX2, AVX-512 or NEON by the target of the file that includes
- * this one. Arithmetic is written as on numbers (a scalar operand is broadcast); memory need not be aligned. */
+/* Vectors of VEC_BYTES bytes with GNU C's vector extension: SSE2, AVX2, AVX-512 or NEON by the target of the
+ * file that includes this one. Arithmetic is written as on numbers (a scalar operand is broadcast); memory
+ * need not be aligned. */
 #ifndef DN_VEC_H
 #define DN_VEC_H
 #include "darknet.h"
@@ -34,7 +35,8 @@ INLINE vec where_positive(vec x, vec a, vec b)
     return (vec)((positive & (vec_bits)a) | (~positive & (vec_bits)b));
 }
 
-/* a0 b0 a1 b1 ... of the first and of the second halves, and a0 a2 a4 ... b0 b2 ...: every other lane of two vectors. */
+/* a0 b0 a1 b1 ... of the first and of the second halves, and a0 a2 a4 ... b0 b2 ...: every other lane of two
+ * vectors. */
 #ifdef __clang__
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
