@@ -29,9 +29,9 @@ def declarations(*defines):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def sources():
-    """Return the C files, relative to the project's root, in a fixed order."""
-    return [os.path.relpath(path, ROOT) for path in sorted(glob.glob(os.path.join(CSRC, "*.c")))]
+def sources(*endings):
+    """Return the files of csrc/ with these endings, relative to the project's root, in a fixed order."""
+    return sorted(os.path.relpath(path, ROOT) for ending in endings for path in glob.glob(os.path.join(CSRC, "*" + ending)))
 
 
 def builder():
@@ -39,7 +39,8 @@ def builder():
     ffi = cffi.FFI()
     ffi.cdef(declarations())
     extra = shlex.split(os.environ.get("DARKNETPY_CFLAGS", ""))   # the sanitizer and coverage builds of the Makefile
-    ffi.set_source("darknetpy._darknet", '#include "darknet.h"', sources=sources(), include_dirs=["csrc"],
+    ffi.set_source("darknetpy._darknet", '#include "darknet.h"', sources=sources(".c"), depends=sources(".h", ".def"),
+                   include_dirs=["csrc"],
                    extra_compile_args=COMPILE + extra, extra_link_args=LINK + extra, py_limited_api=True)
     return ffi
 

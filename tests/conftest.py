@@ -1,0 +1,66 @@
+"""What all tests share: a seeded generator, and the summary line of the gradient checks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# Threads that wait must not keep others from running: the tests use more of them than the machine may have. Read by libgomp as it loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+@pytest.fixture
+def rng(request):
+    """A generator of the test's own, the same on every run."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture
+def threads():
+    """A function that sets the number of threads; it is what it was when the test is over."""
+    import darknetpy as dn
+
+    before = dn.get_num_threads()
+    yield dn.set_num_threads
+    dn.set_num_threads(before)
+
+
+@pytest.fixture
+def pictures(tmp_path, rng, monkeypatch):
+    """A folder, made the working directory, with 24 small images of 3 classes, their list, labels and .data
+    file.
+    """
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "img").mkdir()
+    paths = [
+        f"img/{name}_{i}.{kind}"
+        for i, (name, kind) in enumerate(zip(["cat", "dog", "owl"] * 8, ["png", "jpg", "bmp", "ppm"] * 6))
+    ]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (rng.integers(9, 30), rng.integers(9, 30), 3), np.uint8)).save(
+            path
+        )
+    (tmp_path / "train.list").write_text("\n".join(paths[:18]) + "\n")
+    (tmp_path / "valid.list").write_text("\n".join(paths[18:]) + "\n")
+    (tmp_path / "labels").write_text("cat\ndog\nowl\n")
+    (tmp_path / "my.data").write_text(
+        "classes = 3\ntrain=train.list\nvalid = valid.list\n# comment\nlabels=labels\nbackup=weights\ntop=2\n"
+    )
+    return tmp_path
+
+
+def pytest_terminal_summary(terminalreporter):
+    gradcheck = sys.modules.get("gradcheck")
+    if gradcheck is None or not gradcheck.results:
+        return
+    case, scale, worst = max(gradcheck.results, key=lambda result: result[2])
+    above = sum(error > gradcheck.TARGET for _, _, error in gradcheck.results)
+    terminalreporter.write_line(
+        f"gradient check: {len(gradcheck.results)} cases, largest relative error {worst:.1e} ({case}, scale {scale:g}), "
+        f"{above} above {gradcheck.TARGET:.0e}"
+    )

@@ -1,0 +1,138 @@
+"""The convolution and matrix kernels against float64: shapes that hurt, every SIMD level, guard zones, 1, 2 and 3 threads."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+
+import kernel_calls
+import numpy as np
+import pytest
+
+from darknetpy.core import core
+
+# batch, c, h, w, n, groups, size, stride_x, stride_y, dilation, pad
+SHAPES = {
+    "1x1": (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0),
+    "1x1 many": (2, 33, 7, 9, 35, 1, 1, 1, 1, 1, 0),
+    "1x1 strided": (2, 5, 9, 8, 7, 1, 1, 2, 2, 1, 0),
+    "1x1 padded": (1, 3, 4, 4, 2, 1, 1, 1, 1, 1, 2),
+    "3x3": (2, 3, 13, 15, 17, 1, 3, 1, 1, 1, 1),
+    "3x3 bare": (1, 4, 5, 5, 3, 1, 3, 1, 1, 1, 0),
+    "3x3 strided": (2, 8, 15, 13, 9, 1, 3, 2, 2, 1, 1),
+    "3x3 stride 3": (1, 2, 11, 10, 5, 1, 3, 3, 3, 1, 1),
+    "5x5 on 2x2": (2, 3, 2, 2, 4, 1, 5, 1, 1, 1, 2),
+    "7x7 stem": (1, 3, 32, 31, 16, 1, 7, 2, 2, 1, 3),
+    "4x4": (2, 3, 9, 8, 4, 1, 4, 2, 2, 1, 1),
+    "beyond": (1, 2, 13, 11, 3, 1, 2, 5, 5, 1, 0),
+    "unequal": (2, 3, 9, 12, 5, 1, 3, 2, 1, 1, 1),
+    "groups": (2, 6, 8, 7, 9, 3, 3, 1, 1, 1, 1),
+    "groups strided": (1, 8, 9, 9, 4, 4, 3, 2, 2, 1, 1),
+    "depthwise": (2, 19, 9, 17, 19, 19, 3, 1, 1, 1, 1),
+    "depthwise strided": (1, 8, 10, 11, 8, 8, 3, 2, 2, 1, 1),
+    "doubled": (1, 4, 6, 6, 12, 4, 3, 1, 1, 1, 1),
+    "dilation": (1, 3, 11, 12, 5, 1, 3, 1, 1, 2, 2),
+    "dilation strided": (2, 3, 11, 12, 5, 1, 3, 2, 2, 3, 3),
+    "255": (1, 2, 3, 255, 3, 1, 3, 1, 1, 1, 1),
+    "256": (1, 2, 3, 256, 3, 1, 3, 1, 1, 1, 1),
+    "257": (1, 2, 3, 257, 3, 1, 3, 1, 1, 1, 1),
+    "deep": (1, 70, 6, 5, 65, 1, 3, 1, 1, 1, 1),
+    "one column": (3, 2, 40, 1, 3, 1, 3, 1, 1, 1, 1),
+    "many rows": (12, 3, 12, 12, 4, 1, 3, 1, 1, 1, 1),
+}
+NAMES = ("batch", "c", "h", "w", "n", "groups", "size", "stride_x", "stride_y", "dilation", "pad")
+ACTIVATIONS = ("linear", "relu", "leaky")
+
+
+@pytest.fixture(params=[0, 1, 2], ids=["baseline", "avx2", "avx512"])
+def simd(request):
+    """Each level that this processor has."""
+    if core.lib.dn_set_simd_level(request.param) != request.param:
+        core.lib.dn_set_simd_level(-1)
+        pytest.skip("not on this processor")
+    yield request.param
+    core.lib.dn_set_simd_level(-1)
+
+
+def _shape(label):
+    s = dict(zip(NAMES, SHAPES[label]))
+    s["out_h"] = (s["h"] + 2 * (s["pad"] // s["dilation"]) - s["size"]) // s["stride_y"] + 1
+    s["out_w"] = (s["w"] + 2 * (s["pad"] // s["dilation"]) - s["size"]) // s["stride_x"] + 1
+    return s
+
+
+def _arrays(label):
+    r = np.random.default_rng(zlib.crc32(label.encode()))
+    s = _shape(label)
+    depth = s["c"] // s["groups"] * s["size"] ** 2
+    x = r.standard_normal(s["batch"] * s["c"] * s["h"] * s["w"])
+    w = r.standard_normal(s["n"] * depth) / np.sqrt(depth)
+    dy = r.standard_normal(s["batch"] * s["n"] * s["out_h"] * s["out_w"]) / np.sqrt(
+        max(s["n"] // s["groups"] * s["size"] ** 2, 1)
+    )
+    workspace = np.full(core.lib.convolution_workspace(core.ffi.new("conv_shape *", s), 3), 0.5)
+    return s, r, x, w, dy, workspace
+
+
+@pytest.mark.parametrize("label", SHAPES)
+def test_forward(label, simd, threads):
+    s, r, x, w, dy, workspace = _arrays(label)
+    case = {"s": ("conv_shape *", s), "x": x, "w": w, "y": np.full(dy.size, np.nan), "workspace": workspace}
+    kernel_calls.compare_threads("convolution_forward_cpu", {**case, "ep": None}, threads)
+    scale, shift = r.uniform(0.5, 1.5, s["n"]), r.standard_normal(s["n"])
+    for a, (first, second) in itertools.product(ACTIVATIONS, ((scale, shift), (None, shift))):
+        ep = ("conv_epilogue *", {"scale": first, "shift": second, "activation": a})
+        kernel_calls.compare("convolution_forward_cpu", {**case, "ep": ep})
+
+
+@pytest.mark.parametrize("label", SHAPES)
+def test_backward_data(label, simd, threads):
+    s, r, x, w, dy, workspace = _arrays(label)
+    for add, dx in ((0, np.full(x.size, np.nan)), (1, r.standard_normal(x.size))):
+        case = {"s": ("conv_shape *", s), "dy": dy, "w": w, "add": add, "dx": dx, "workspace": workspace}
+        kernel_calls.compare_threads("convolution_backward_data_cpu", case, threads)
+
+
+@pytest.mark.parametrize("label", SHAPES)
+def test_backward_weights(label, simd, threads):
+    s, r, x, w, dy, workspace = _arrays(label)
+    case = {
+        "s": ("conv_shape *", s),
+        "x": x,
+        "dy": dy / np.sqrt(s["out_h"] * s["out_w"]),
+        "dw": r.standard_normal(w.size),
+        "workspace": workspace,
+    }
+    kernel_calls.compare_threads("convolution_backward_weights_cpu", case, threads)
+
+
+def test_workspace_beyond_counting():
+    """A shape whose workspace cannot be counted says so instead of wrapping round."""
+    huge = {**_shape("3x3"), "c": 2**30, "n": 2**30, "size": 255}
+    assert core.lib.convolution_workspace(core.ffi.new("conv_shape *", huge), 1) == 2**64 - 1
+
+
+@pytest.mark.parametrize(
+    "ksize, stride, pad, h, w",
+    [(3, 1, 1, 5, 6), (3, 2, 1, 7, 6), (2, 2, 0, 6, 6), (5, 1, 2, 6, 5), (1, 1, 0, 3, 4), (4, 3, 3, 5, 9)],
+)
+def test_columns(rng, ksize, stride, pad, h, w):
+    """im2col_cpu against windows of the padded image; col2im_cpu is its transpose, <im2col(a), b> = <a, col2im(b)>, and adds."""
+    import reference
+
+    import darknetpy as dn
+
+    out = ((h + 2 * pad - ksize) // stride + 1) * ((w + 2 * pad - ksize) // stride + 1)
+    image, col = (
+        rng.standard_normal((3, h, w)).astype(np.float32),
+        np.full((3 * ksize * ksize, out), np.nan, np.float32),
+    )
+    wanted = np.zeros(col.shape)
+    dn.kernels.im2col_cpu(image, 3, h, w, ksize, stride, pad, col)
+    reference.im2col_cpu(image, 3, h, w, ksize, stride, pad, wanted)
+    assert (col == wanted).all()
+    other, back = rng.standard_normal(col.shape).astype(np.float32), np.ones_like(image)
+    dn.kernels.col2im_cpu(other, 3, h, w, ksize, stride, pad, back)
+    assert np.sum(wanted * other) == pytest.approx(
+        np.sum(image.astype(float) * (back - 1)), rel=1e-4, abs=1e-4
+    )

@@ -1,0 +1,88 @@
+"""[convolutional]: forward against float64, every gradient.  Loss of the gradient checks: random weights times the output."""
+
+from __future__ import annotations
+
+import pytest
+from activations import ACTIVATIONS
+from gradcheck import SCALES, Case, check
+
+# What changes the arithmetic of the convolution itself.
+SHAPES = {
+    "1x1": ("filters=3", (4, 3, 3)),
+    "1x1 strided": ("filters=3 stride=2", (2, 5, 4)),
+    "1x1 padded": ("filters=2 padding=1", (2, 3, 2)),
+    "3x3": ("filters=3 size=3", (2, 5, 4)),
+    "3x3 pad": ("filters=3 size=3 pad=1", (2, 4, 5)),
+    "3x3 pad stride 2": ("filters=3 size=3 stride=2 pad=1", (2, 5, 5)),
+    "3x3 stride 3": ("filters=2 size=3 stride=3 pad=1", (2, 7, 5)),
+    "2x2": ("filters=3 size=2 stride=2", (2, 5, 5)),
+    "4x4 padding 3": ("filters=2 size=4 padding=3", (2, 2, 3)),
+    "5x5 on 2x2": ("filters=2 size=5 pad=1", (2, 2, 2)),
+    "stride beyond size": ("filters=2 size=2 stride=3", (2, 6, 5)),
+    "stride_x": ("filters=2 size=3 stride_x=2 stride_y=1 pad=1", (2, 4, 5)),
+    "stride_y": ("filters=2 size=3 stride_x=1 stride_y=3 pad=1", (2, 5, 4)),
+    "groups": ("filters=4 size=3 groups=2 pad=1", (4, 3, 4)),
+    "groups strided": ("filters=6 size=3 groups=3 stride=2 pad=1", (3, 5, 4)),
+    "depthwise": ("filters=4 size=3 groups=4 pad=1", (4, 4, 3)),
+    "depthwise strided": ("filters=4 size=3 groups=4 stride=2 pad=1", (4, 5, 5)),
+    "depthwise doubled": ("filters=4 size=3 groups=2 pad=1", (2, 4, 3)),
+    "dilation": ("filters=2 size=3 dilation=2 pad=1", (2, 5, 6)),
+    "dilation strided": ("filters=2 size=3 dilation=2 stride=2 pad=1", (2, 7, 6)),
+    "dilation 3 stride 2 groups": ("filters=4 size=3 dilation=3 stride=2 groups=2 pad=1", (2, 6, 7)),
+    "1x1 map": ("filters=3 size=3 pad=1", (2, 1, 1)),
+    "many filters": ("filters=33 size=1", (2, 2, 2)),
+    "many channels": ("filters=2 size=3 pad=1", (35, 2, 2)),
+    "wide": ("filters=2 size=3 pad=1", (1, 2, 37)),
+}
+NORMALIZATIONS = {"bias": "", "bn": " batch_normalize=1"}
+
+
+def _shape_cases():
+    for name, (options, shape) in SHAPES.items():
+        for norm, extra in NORMALIZATIONS.items():
+            yield Case(f"conv {name} {norm}", [f"convolutional {options} activation=linear{extra}"], shape)
+    yield Case("conv batch 1", ["convolutional filters=2 size=3 pad=1 activation=linear"], (2, 3, 4), batch=1)
+    yield Case(
+        "conv batch 1 bn",
+        ["convolutional filters=2 size=3 pad=1 activation=linear batch_normalize=1"],
+        (2, 3, 4),
+        batch=1,
+    )
+
+
+def _activation_cases():
+    for a in ACTIVATIONS:
+        layer, shape = f"convolutional filters=3 size=2 activation={a}", (2, 3, 3)
+        yield Case(f"conv {a}", [layer], shape)
+        for way, net in (("fused", ""), ("composed", "fused=0")):
+            yield Case(f"conv bn {a} {way}", [layer + " batch_normalize=1"], shape, net=net)
+            yield Case(
+                f"conv bn {a} {way} inference", [layer + " batch_normalize=1"], shape, net=net, train=False
+            )
+
+
+GRADIENT_CASES = [
+    *_shape_cases(),
+    *_activation_cases(),
+    Case(
+        "conv keeps the delta of others",
+        [
+            "convolutional filters=2 size=3 pad=1 activation=tanh",
+            "convolutional filters=2 size=3 pad=1 activation=tanh",
+            "route layers=0",
+            "convolutional filters=2 size=1 activation=tanh",
+            "route layers=0",
+            "convolutional filters=2 size=3 stride=2 pad=1 activation=tanh batch_normalize=1",
+            "route layers=0",
+            "convolutional filters=4 size=3 groups=2 pad=1 activation=tanh",
+            "route layers=1,3,0,-1",
+        ],
+        (2, 4, 5),
+    ),
+]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("case", GRADIENT_CASES, ids=str)
+def test_gradient(case, scale):
+    check(case, scale)
