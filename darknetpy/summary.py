@@ -1,7 +1,7 @@
 """The text table of a network: one line per layer, and totals."""
 from __future__ import annotations
 
-HEAD = ("layer", "type", "filters", "size/stride", "input", "output", "BFLOPs", "trainable", "fixed")
+HEAD = ("layer", "type", "filters", "size/stride", "input", "output", "BFLOPs", "trainable", "non-trainable")
 
 
 def summary_rows(net):

@@ -19,8 +19,9 @@ def add_parser(subparsers):
     parser = subparsers.add_parser(
         "check",
         help="find what is wrong with data before training",
-        description="Check a .data file and all that it names: lists, images, classes, names, tree, backup folder; with "
-        "CFG also that the network fits. Every problem is reported with its file and line; exit status 2 if any.",
+        description="Check a .data file and all that it names: lists, images, classes, names, tree, backup "
+        "folder; with CFG also that the network fits. Every problem is reported with its file and line; the "
+        "exit status is 2 if there is any.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,0 +1,100 @@
+"""What the commands share: options about the network, loading it, printing JSON."""
+from __future__ import annotations
+
+import json
+import sys
+
+from darknetpy.builder import build_network
+from darknetpy.cfg import Option, parse_cfg, parse_cfg_text
+from darknetpy.checkpoint import is_checkpoint, restore
+from darknetpy.checkpoint import read_header as read_checkpoint_header
+from darknetpy.cli.parser import positive
+from darknetpy.dialects import DIALECTS
+from darknetpy.paths import find_cfg
+from darknetpy.sections import resolve
+from darknetpy.threads import set_num_threads
+from darknetpy.weights import load_weights, read_header
+
+DATA_HELP = ".data file, packed arrays, a folder of them, fashion-mnist: or fashion-mnist:full"
+CFG_HELP = "network file; a bare name may be one of those that come with the package"
+WEIGHTS_HELP = ".weights file"
+
+
+def add_network_options(parser):
+    """Add the options that say how a .cfg is read."""
+    group = parser.add_argument_group("network")
+    group.add_argument("--dialect", choices=list(DIALECTS), help="fork whose conventions hold (default: what cfg and weights say)")
+    group.add_argument("--batchnorm", choices=["paper", "darknet"], help="formulas of batch normalization (default: what [net] says)")
+    group.add_argument("--lenient", action="store_true", help="unknown keys in CFG are warnings")
+
+
+def add_run_options(parser):
+    """Add the options of commands that pass images through a network."""
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads of the kernels (default: every CPU); changes no result")
+    parser.add_argument("--workers", type=positive, metavar="N", help="threads that load images; changes no result")
+    parser.add_argument("--on-bad-image", choices=["error", "skip"], default="error", help="stop (default), or leave it out and count it")
+    parser.add_argument("--json", action="store_true", help="print figures as JSON, nothing else on standard output")
+
+
+def use_threads(args):
+    """Obey --threads."""
+    if args.threads:
+        set_num_threads(args.threads)
+
+
+def read_plan(args, weights=None, **net_options):
+    """Read args.cfg; options given on the command line stand in its [net] from there on.
+
+    Parameters
+    ----------
+    args : Namespace
+        With cfg, dialect, batchnorm, lenient.
+    weights : str, optional
+        A .weights file, whose header helps to tell the dialect.
+    **net_options : int, str or None
+        Values for keys of [net]; None leaves the key alone.
+    """
+    sections = parse_cfg(find_cfg(args.cfg))
+    for key, value in net_options.items():
+        if value is not None and sections:
+            sections[0].options[key] = Option(key, str(value), sections[0].line)
+    revision = read_header(weights).revision if weights else None
+    return resolve(sections, dialect=args.dialect, batchnorm=args.batchnorm, lenient=args.lenient, weights_revision=revision)
+
+
+def load_for_inference(args, batch=None):
+    """Build the network of args.cfg and load args.weights, a .weights file or a checkpoint; None loads nothing.
+
+    Parameters
+    ----------
+    args : Namespace
+    batch : int, optional
+        Rows of one pass; None: a mini-batch of the .cfg.
+    """
+    if args.weights is not None and is_checkpoint(args.weights):
+        net = build_network(read_plan(args, seed=checkpoint_seed(args.weights)), train=True)    # the state of a training network
+        restore(net, args.weights)
+    else:
+        plan = read_plan(args, args.weights)
+        net = build_network(plan, batch=batch or max(plan.net["batch"] // plan.net["subdivisions"], 1) * plan.net["time_steps"])
+        if args.weights is not None:
+            load_weights(net, args.weights)
+    show_notes(net.notes)
+    return net
+
+
+def checkpoint_seed(path):
+    """Return the text of the seed that a checkpoint's network was built with; None: the default."""
+    option = parse_cfg_text(read_checkpoint_header(path)["cfg"])[0].options.get("seed")
+    return None if option is None else option.text
+
+
+def show_notes(notes):
+    """Print remarks, one line each, where they do not disturb figures."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def print_json(value):
+    """Print figures for programs."""
+    print(json.dumps(value, indent=1, allow_nan=False))

@@ -1,0 +1,63 @@
+"""``darknetpy info``: versions, BLAS, threads, SIMD level and devices."""
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+
+import darknetpy
+from darknetpy.cli.common import print_json
+from darknetpy.core import blas_version, core
+from darknetpy.paths import cfg_folder
+
+_PACKAGES = ("numpy", "cffi", "Pillow", "rich", "scipy-openblas32", "matplotlib", "pycuda")
+
+
+def add_parser(subparsers):
+    """Add the command to the command line's parser and return its own parser."""
+    parser = subparsers.add_parser(
+        "info", help="versions, BLAS, threads, SIMD level, devices",
+        description="Print what darknetpy runs on; please add it to reports of faults.", epilog="example: darknetpy info --json")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(args):
+    """Run the command; returns the exit status."""
+    facts = collect()
+    if args.json:
+        print_json(facts)
+        return 0
+    packages = facts.pop("packages")
+    facts["devices"] = ", ".join(facts["devices"])
+    lines = {**facts, **{name: version or "not installed" for name, version in packages.items()}}
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        print(f"{name.replace('_', ' '):{width}}  {value}")
+    return 0
+
+
+def collect():
+    """Return the facts as a dict."""
+    return {
+        "darknetpy": darknetpy.__version__, "python": platform.python_version(), "system": platform.platform(),
+        "processor": _processor(), "cpus": len(os.sched_getaffinity(0)), "threads": darknetpy.get_num_threads(),
+        "simd": core.ffi.string(core.lib.dn_simd_level()).decode(), "blas": blas_version or "own SGEMM (scipy-openblas32 is missing)",
+        "devices": ["cpu"], "cfgs": cfg_folder(), "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
