@@ -56,8 +56,8 @@ MULTIVERSION void gradient_input_row(const real *x, int n, ACTIVATION a, real *d
 enum { PIECE = 4096 };
 #define EACH_PIECE(call) \
     PARALLEL_FOR(n) \
-    for (int at = 0; at < n; at += PIECE) { \
-        const int count = n - at < PIECE ? n - at : PIECE; \
+    for (int64_t at = 0; at < n; at += PIECE) { \
+        const int count = n - at < PIECE ? (int)(n - at) : PIECE; \
         call; \
     }
 

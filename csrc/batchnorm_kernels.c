@@ -119,8 +119,8 @@ MULTIVERSION void normalize_delta_alexeyab_cpu(const real *x, const real *mean, 
 /* ---- fused: what a layer runs. Without a plane (spatial = 1) neighbours in memory are channels, so they go
  * in blocks of these. */
 enum { CHANNELS = 64, PIECE = 512 };
-#define EACH_BLOCK PARALLEL_FOR((size_t)batch *filters) for (int f0 = 0; f0 < filters; f0 += CHANNELS)
-#define BLOCK_SIZE (filters - f0 < CHANNELS ? filters - f0 : CHANNELS)
+#define EACH_BLOCK PARALLEL_FOR((size_t)batch *filters) for (int64_t f0 = 0; f0 < filters; f0 += CHANNELS)
+#define BLOCK_SIZE (filters - f0 < CHANNELS ? (int)(filters - f0) : CHANNELS)
 
 /* The two moments of each channel from sums of x - shift, shift being its first value: no digits are lost
  * where |mean| >> deviation. */

@@ -100,11 +100,6 @@ static dn_status check_options(const layer *l, const convolutional_layer *self)
             "[convolutional] groups=%d: wanted a divisor of the %d input channels and of filters=%d",
             self->groups, l->c, self->n);
     }
-    if (l->h + 2 * self->padding < self->size || l->w + 2 * self->padding < self->size) {
-        return dn_fail_option("size",
-                              "[convolutional] size=%d: wanted at most the image with its padding, %dx%d",
-                              self->size, l->h + 2 * self->padding, l->w + 2 * self->padding);
-    }
     return DN_OK;
 }
 static dn_status convolutional_shape(layer *l, network *net)
@@ -118,14 +113,20 @@ static dn_status convolutional_shape(layer *l, network *net)
     if (self->pad) self->padding = self->size / 2;
     const dn_status status = check_options(l, self);
     if (status != DN_OK) return status;
+    const int64_t h = (int64_t)l->h + 2 * self->padding, w = (int64_t)l->w + 2 * self->padding;
+    if (h < self->size || w < self->size) {
+        return dn_fail_option("size",
+                              "[convolutional] size=%d: wanted at most the image with its padding, %lldx%lld",
+                              self->size, (long long)h, (long long)w);
+    }
     const int64_t weights = (int64_t)self->n * (l->c / self->groups);
     if (weights > INT32_MAX / ((int64_t)self->size * self->size)) {
         return dn_fail_option("filters",
                               "[convolutional] filters=%d of %dx%dx%d: more than 2147483647 weights", self->n,
                               l->c / self->groups, self->size, self->size);
     }
-    return dn_set_output(l, (l->h + 2 * self->padding - self->size) / self->stride_y + 1,
-                         (l->w + 2 * self->padding - self->size) / self->stride_x + 1, self->n);
+    return dn_set_output(l, (h - self->size) / self->stride_y + 1, (w - self->size) / self->stride_x + 1,
+                         self->n);
 }
 static conv_shape shape_of(const layer *l)
 {

@@ -32,7 +32,6 @@ static dn_status cost_forward(layer *l, network *net)
     const cost_layer *self = (cost_layer *)l;
     const kernels *k = net->k;
     const int all = l->batch * l->inputs;
-    l->has_cost = 0;
     if (!net->truth || !l->delta) {
         k->fill(all, 0, l->output, 1);
         return DN_OK;

@@ -31,8 +31,8 @@ static dn_status crop_shape(layer *l, network *net)
         self->first_h = l->h;
         self->first_w = l->w;
     }
-    return dn_set_output(l, (int)((int64_t)self->crop_height * l->h / self->first_h),
-                         (int)((int64_t)self->crop_width * l->w / self->first_w), l->c);
+    return dn_set_output(l, (int64_t)self->crop_height * l->h / self->first_h,
+                         (int64_t)self->crop_width * l->w / self->first_w, l->c);
 }
 static void place_crop(const layer *l, crop_layer *self, const network *net)
 {

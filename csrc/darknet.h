@@ -56,6 +56,7 @@ typedef struct network network;
 /* ---- errors (thread-local) and threads */
 const char *dn_last_error(void);
 const char *dn_last_error_key(void);   /* the option at fault, "" if none */
+enum { DN_MOST_THREADS = 1024 };       /* OpenMP ends the process where it cannot start a thread */
 void dn_set_num_threads(int n);        /* threads of every kernel; results do not depend on it */
 int dn_num_threads(void);
 
@@ -174,8 +175,8 @@ void free_network(network *net);
 dn_status set_network_option(network *net, const char *name, double value);
 double get_network_option(const network *net, const char *name);
 dn_status set_network_steps(network *net, const double *steps, const double *scales, int n);
-dn_status add_layer(network *net, layer *l); /* shapes it; nothing is allocated */
-size_t network_bytes(const network *net, int train);                        /* SIZE_MAX: beyond counting */
+dn_status add_layer(network *net, layer *l); /* shapes it; nothing is allocated, and what is keeps its size */
+size_t network_bytes(const network *net);                                   /* SIZE_MAX: beyond counting */
 dn_status allocate_network(network *net);
 dn_status resize_network(network *net, int h, int w);
 

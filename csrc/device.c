@@ -41,9 +41,20 @@ int get_activation(const char *name)
 /* The one setting of the whole process: OpenMP's own belongs to the thread that sets it, and passes are
  * called from several. */
 static int threads;
-void dn_set_num_threads(int n) { __atomic_store_n(&threads, n < 1 ? 1 : n, __ATOMIC_RELAXED); }
+static _Thread_local int held;   /* the number during a pass of this thread; 0: none is under way */
+void dn_set_num_threads(int n)
+{
+    const int least = n < 1 ? 1 : n;
+    __atomic_store_n(&threads, least < DN_MOST_THREADS ? least : DN_MOST_THREADS, __ATOMIC_RELAXED);
+}
+void dn_hold_threads(int hold)
+{
+    held = 0;
+    if (hold) held = dn_num_threads();
+}
 int dn_num_threads(void)
 {
+    if (held) return held;
     const int n = __atomic_load_n(&threads, __ATOMIC_RELAXED);
     return n > 0 ? n : omp_get_max_threads();
 }

@@ -22,7 +22,7 @@ static void blas_product(sgemm_function f, int TA, int TB, int M, int N, int K, 
     #pragma omp parallel for num_threads(dn_num_threads()) schedule(dynamic, 1)
     for (int i = 0; i < slices; ++i) {
         const ptrdiff_t from = part_of(units, i, slices) * 16, upto = part_of(units, i + 1, slices) * 16;
-        const int size = at_most((int)upto, wide ? N : M) - (int)from;
+        const int side = wide ? N : M, size = (int)((upto < side ? upto : side) - from);
         const float *a = wide ? A : A + from * (TA ? 1 : lda), *b = wide ? B + from * (TB ? ldb : 1) : B;
         float *c = C + (wide ? from : from * ldc);
         f(ROW_MAJOR, TA ? TRANSPOSED : PLAIN, TB ? TRANSPOSED : PLAIN, wide ? M : size, wide ? size : N, K,

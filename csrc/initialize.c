@@ -16,7 +16,7 @@ void dn_fill_random(real *x, int n, real scale, int uniform, uint64_t seed, int 
 {
     const uint32_t purpose = DN_RANDOM_LAYER(DN_RANDOM_WEIGHTS, layer_index);
 #pragma omp parallel for num_threads(dn_num_threads())
-    for (int block = 0; block < (n + 3) / 4; ++block) {
+    for (int block = 0; block < n / 4 + (n % 4 > 0); ++block) {
         const dn_random4 bits = dn_random(seed, purpose, (uint64_t)block, 0);
         double values[4];
         if (uniform) {

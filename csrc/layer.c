@@ -67,47 +67,57 @@ static int array_wanted(const layer *l, const array_spec *row, int train)
 }
 
 /* ---- options */
-dn_status dn_take_options(const option_spec *options, void *to, const char *name, double value)
+const option_spec *dn_find_option(const option_spec *options, const char *name)
 {
     for (const option_spec *o = options; o && o->name; ++o) {
-        if (strcmp(o->name, name)) continue;
-        char *field = (char *)to + o->offset;
-        if (o->kind == OPTION_REAL) *(real *)field = (real)value;
-        else if (o->kind == OPTION_INT && value >= INT_MIN && value <= INT_MAX && value == floor(value))
-            *(int *)field = (int)value;
-        else return dn_fail_option(o->name, "%s=%g: wanted a whole number within +-2147483647", name, value);
-        return DN_OK;
-    }
-    return DN_ERR_ARGUMENT;
-}
-dn_status set_layer_option(layer *l, const char *name, double value)
-{
-    dn_status status = dn_take_options(common_options, l, name, value);
-    if (status == DN_ERR_ARGUMENT) status = dn_take_options(l->ops->options, l, name, value);
-    return status == DN_ERR_ARGUMENT ? dn_fail(status, "[%s] has no option %s", l->ops->name, name) : status;
-}
-static const option_spec *find_option(const layer *l, const char *name)
-{
-    for (const option_spec *o = common_options; o->name; ++o) {
-        if (!strcmp(o->name, name)) return o;
-    }
-    for (const option_spec *o = l->ops->options; o && o->name; ++o) {
         if (!strcmp(o->name, name)) return o;
     }
     return NULL;
 }
-double get_layer_option(const layer *l, const char *name)
+static int is_int(double value) { return value >= INT_MIN && value <= INT_MAX && value == floor(value); }
+dn_status dn_take_option(const option_spec *option, void *to, double value)
+{
+    void *field = (char *)to + option->offset;
+    if (option->kind == OPTION_REAL) {
+        *(real *)field = (real)value;
+        return DN_OK;
+    }
+    if (option->kind != OPTION_INT || !is_int(value)) {
+        return dn_fail_option(option->name, "%s=%g: wanted a whole number within +-2147483647", option->name,
+                              value);
+    }
+    *(int *)field = (int)value;
+    return DN_OK;
+}
+double dn_option_value(const option_spec *option, const void *from)
+{
+    if (!option || option->kind == OPTION_LIST) return NAN;
+    const void *field = (const char *)from + option->offset;
+    return option->kind == OPTION_REAL ? (double)*(const real *)field : *(const int *)field;
+}
+static const option_spec *find_option(const layer *l, const char *name)
+{
+    const option_spec *common = dn_find_option(common_options, name);
+    return common ? common : dn_find_option(l->ops->options, name);
+}
+dn_status set_layer_option(layer *l, const char *name, double value)
 {
     const option_spec *o = find_option(l, name);
-    if (!o || o->kind == OPTION_LIST) return NAN;
-    const char *field = (const char *)l + o->offset;
-    return o->kind == OPTION_REAL ? (double)*(const real *)field : *(const int *)field;
+    if (!o) return dn_fail(DN_ERR_ARGUMENT, "[%s] has no option %s", l->ops->name, name);
+    return dn_take_option(o, l, value);
 }
+double get_layer_option(const layer *l, const char *name) { return dn_option_value(find_option(l, name), l); }
 dn_status set_layer_list(layer *l, const char *name, const double *values, int n)
 {
     const option_spec *o = find_option(l, name);
     if (!o || o->kind != OPTION_LIST) {
         return dn_fail(DN_ERR_ARGUMENT, "[%s] has no list %s", l->ops->name, name);
+    }
+    for (int i = 0; i < n; ++i) {
+        if (!is_int(values[i])) {
+            return dn_fail_option(o->name, "[%s] %s: %g: wanted whole numbers within +-2147483647",
+                                  l->ops->name, name, values[i]);
+        }
     }
     int_list *list = (int_list *)((char *)l + o->offset);
     int *copy = dn_allocate((size_t)(n > 0 ? n : 1) * sizeof(int));
@@ -143,24 +153,25 @@ layer *new_layer(LAYER_TYPE type)
     return l;
 }
 
-dn_status dn_set_output(layer *l, int h, int w, int c)
+dn_status dn_set_output(layer *l, int64_t h, int64_t w, int64_t c)
 {
-    size_t outputs, all;
+    int outputs, all;
     if (h < 1 || w < 1 || c < 1) {
-        return dn_fail(
-            DN_ERR_OPTION,
-            "[%s] would have an output of %dx%dx%d from an input of %dx%dx%d (height x width x channels)",
-            l->ops->name, h, w, c, l->h, l->w, l->c);
-    }
-    if (dn_overflows((size_t)h * w, c, &outputs) || dn_overflows(outputs, l->batch, &all) || all > INT_MAX) {
         return dn_fail(DN_ERR_OPTION,
-                       "[%s] would have a batch of %d outputs of %dx%dx%d: more than 2147483647 values",
-                       l->ops->name, l->batch, h, w, c);
+                       "[%s] would have an output of %lldx%lldx%lld from an input of %dx%dx%d "
+                       "(height x width x channels)",
+                       l->ops->name, (long long)h, (long long)w, (long long)c, l->h, l->w, l->c);
     }
-    l->out_h = h;
-    l->out_w = w;
-    l->out_c = c;
-    l->outputs = (int)outputs;
+    if (__builtin_mul_overflow(h, w, &outputs) || __builtin_mul_overflow(outputs, c, &outputs) ||
+        __builtin_mul_overflow(outputs, l->batch, &all)) {
+        return dn_fail(DN_ERR_OPTION,
+                       "[%s] would have a batch of %d outputs of %lldx%lldx%lld: more than 2147483647 values",
+                       l->ops->name, l->batch, (long long)h, (long long)w, (long long)c);
+    }
+    l->out_h = (int)h;
+    l->out_w = (int)w;
+    l->out_c = (int)c;
+    l->outputs = outputs;
     return DN_OK;
 }
 dn_status dn_require_image(const layer *l)
@@ -225,7 +236,9 @@ static void drop_arrays(layer *l, array_role from_role)
 dn_status allocate_layer(layer *l, int train)
 {
     l->train = train;
-    return make_arrays(l, train);
+    const dn_status status = make_arrays(l, train);
+    l->complete = status == DN_OK;
+    return status;
 }
 void initialize_layer(layer *l, uint64_t seed)
 {
@@ -242,36 +255,42 @@ void free_layer(layer *l)
     dn_release(l);
 }
 
-/* Gives the layer an input of h x w; refused, without a change, where a parameter's size would change. */
-dn_status resize_layer(layer *l, network *net, int h, int w)
+dn_status dn_reshape_layer(layer *l, network *net, int batch, int h, int w, int c, array_role kept)
 {
     size_t before[64];
     array_spec row;
+    const layer old = *l;
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) before[i] = dn_array_count(l, &row);
-    const int old_h = l->h, old_w = l->w;
-    dn_status status = shape_layer(l, net, l->batch, h, w, l->c);
+    dn_status status = shape_layer(l, net, batch, h, w, c);
     for (int i = 0; status == DN_OK && (row = dn_array_row(l, i)).name; ++i) {
-        if (row.role <= ARRAY_STATISTIC && dn_array_count(l, &row) != before[i]) {
-            status =
-                dn_fail(DN_ERR_OPTION, "[%s] cannot be resized: its %s would change from %zu to %zu values",
-                        l->ops->name, row.name, before[i], dn_array_count(l, &row));
+        const int held = *array_field(l, &row) && !(row.flags & BORROWED);
+        if (held && row.role <= kept && dn_array_count(l, &row) != before[i]) {
+            status = dn_fail(DN_ERR_OPTION,
+                             "[%s] cannot get another input: its %s would change from %zu to %zu values",
+                             l->ops->name, row.name, before[i], dn_array_count(l, &row));
         }
     }
-    if (status != DN_OK) {
-        shape_layer(l, net, l->batch, old_h, old_w, l->c);
-        return status;
-    }
-    drop_arrays(l, ARRAY_ACTIVATION);
-    return make_arrays(l, l->train);
+    if (status != DN_OK) *l = old;
+    return status;
 }
+dn_status dn_resize_layer(layer *l, network *net, int h, int w, int c)
+{
+    const dn_status status = dn_reshape_layer(l, net, l->batch, h, w, c, ARRAY_STATISTIC);
+    if (status != DN_OK) return status;
+    drop_arrays(l, ARRAY_ACTIVATION);
+    l->x = NULL;
+    l->has_cost = l->delta_live = 0;
+    return allocate_layer(l, l->train);
+}
+dn_status resize_layer(layer *l, network *net, int h, int w) { return dn_resize_layer(l, net, h, w, l->c); }
 
 /* ---- what others may know */
-static size_t layer_bytes(const layer *l, int train)
+static size_t layer_bytes(const layer *l)
 {
     size_t total = 0;
     array_spec row;
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
-        const size_t bytes = array_wanted(l, &row, train) ? array_bytes(l, &row) : 0;
+        const size_t bytes = array_wanted(l, &row, l->train) ? array_bytes(l, &row) : 0;
         if (bytes == SIZE_MAX || __builtin_add_overflow(total, bytes, &total)) return SIZE_MAX;
     }
     return total;
@@ -294,8 +313,8 @@ layer_info get_layer_info(const layer *l)
         .has_cost = l->has_cost,
         .is_loss = l->ops->is_loss,
         .cost = l->cost,
-        .flops = l->ops->flops ? l->ops->flops(l) : 0,
-        .bytes = layer_bytes(l, l->train),
+        .flops = l->outputs && l->ops->flops ? l->ops->flops(l) : 0,
+        .bytes = l->outputs ? layer_bytes(l) : 0,
     };
 }
 int count_layer_arrays(const layer *l)
@@ -315,12 +334,37 @@ layer_array get_layer_array(const layer *l, int i)
 }
 
 /* ---- the passes by name: forward_batchnorm_layer and so on are the same two functions */
+static dn_status require_arrays(const layer *l)
+{
+    if (l->complete) return DN_OK;
+    return dn_fail(DN_ERR_MEMORY, "[%s] has no memory for its arrays", l->ops->name);
+}
 dn_status forward_layer(layer *l, network *net)
 {
+    dn_status status = require_arrays(l);
+    if (status != DN_OK) return status;
     l->x = net->input;
-    return l->ops->forward(l, net);
+    l->has_cost = l->delta_live = 0;
+    dn_hold_threads(1);   /* a workspace is made for so many */
+    status = l->ops->forward(l, net);
+    dn_hold_threads(0);
+    return status;
 }
-dn_status backward_layer(layer *l, network *net) { return l->ops->backward(l, net); }
+/* The input is that of the last forward pass, to which the output and the statistics belong. */
+dn_status backward_layer(layer *l, network *net)
+{
+    dn_status status = require_arrays(l);
+    if (status != DN_OK) return status;
+    if (!l->train) {
+        return dn_fail(DN_ERR_ARGUMENT, "[%s] was made for inference: it has no delta", l->ops->name);
+    }
+    if (!l->x) return dn_fail(DN_ERR_ARGUMENT, "[%s] has not run forward yet", l->ops->name);
+    net->input = l->x;
+    dn_hold_threads(1);
+    status = l->ops->backward(l, net);
+    dn_hold_threads(0);
+    return status;
+}
 #define LAYER(name, ID) \
     dn_status forward_##name##_layer(layer *l, network *net) { return forward_layer(l, net); } \
     dn_status backward_##name##_layer(layer *l, network *net) { return backward_layer(l, net); }

@@ -79,11 +79,12 @@ struct layer {
         truth_source;                /* truth_source: its output is the truth of the layers after it */
     int adam, velocity;              /* optimizer of the network: which moments to keep */
     int fused, train;
+    int complete;                    /* all arrays that it needs are allocated */
     int has_cost;                    /* the last forward pass had a truth: delta holds the loss's own */
     int delta_live;                  /* delta holds what the output's consumers sent in this backward pass */
     double cost;
     real *output, *delta;
-    const real *x;                   /* its input in the last forward pass */
+    const real *x;                   /* its input in the last forward pass; NULL before, and after a resize */
 };
 extern const layer_ops *const layer_table[LAYER_TYPES];
 
@@ -122,10 +123,18 @@ void *dn_allocate(size_t bytes);                      /* 64-byte aligned and zer
 void dn_release(void *memory);
 real *dn_workspace(network *net,
                    size_t reals); /* at least so many; NULL without memory (dn_last_error says so) */
-dn_status dn_set_output(layer *l, int h, int w, int c); /* sets out_* and outputs; refuses sizes beyond int */
+/* Sets out_* and outputs; refuses sizes below 1 and beyond int. */
+dn_status dn_set_output(layer *l, int64_t h, int64_t w, int64_t c);
+/* Gives the layer another input; refused, without a change, where an array that it holds, of a role up to
+ * `kept`, would change its size. */
+dn_status dn_reshape_layer(layer *l, network *net, int batch, int h, int w, int c, array_role kept);
+dn_status dn_resize_layer(layer *l, network *net, int h, int w, int c);   /* arrays but parameters made anew */
 dn_status dn_require_image(const layer *l);
 dn_status dn_option_in(const layer *l, const char *key, double value, double low, double high);
-dn_status dn_take_options(const option_spec *options, void *to, const char *name, double value);
+const option_spec *dn_find_option(const option_spec *options, const char *name);   /* NULL: no such option */
+dn_status dn_take_option(const option_spec *option, void *to, double value);
+double dn_option_value(const option_spec *option, const void *from);   /* NaN: no number */
+void dn_hold_threads(int hold);   /* on this thread, while on, dn_num_threads() does not change */
 int dn_overflows(size_t a, size_t b, size_t *product);
 array_spec dn_array_row(const layer *l, int i);       /* rows common to all types first; name NULL: no more */
 real *dn_array_data(const layer *l, const array_spec *row);

@@ -25,7 +25,6 @@ static dn_status logistic_forward(layer *l, network *net)
     net->k->copy(all, net->input, 1, l->output, 1);
     net->k->activate_array(l->output, all, LOGISTIC);
     self->truth = net->truth;
-    l->has_cost = 0;
     if (!self->truth || !l->delta) return DN_OK;
     net->k->logistic_x_ent(all, l->output, self->truth, l->delta, self->loss);
     net->k->logistic_loss(all, net->input, self->truth, self->loss);

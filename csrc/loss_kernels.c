@@ -56,10 +56,10 @@ void dropout_cpu(const real *x, int batch, int inputs, real probability, uint64_
     }
     PARALLEL_FOR2((size_t)batch *inputs)
     for (int b = 0; b < batch; ++b) {
-        for (int i = 0; i < inputs; i += 4 * PIECES) {
+        for (int64_t i = 0; i < inputs; i += 4 * PIECES) {
             uint32_t bits[4][PIECES];
             real scale[4 * PIECES];
-            const int n = inputs - i < 4 * PIECES ? inputs - i : 4 * PIECES;
+            const int n = inputs - i < 4 * PIECES ? (int)(inputs - i) : 4 * PIECES;
             const size_t at = (size_t)b * inputs + i;
             random_pieces(seed, purpose, first_row + (uint64_t)b, (uint32_t)(i / 4), bits);
             dropout_scales(bits, n, probability, 1 / (1 - probability), scale);

@@ -76,8 +76,8 @@ static void matrix_task(const matrix_product *p, ptrdiff_t m0, ptrdiff_t n0)
     int row[MATRIX_DEPTH];
     for (int k = 0; k < MATRIX_DEPTH; ++k) row[k] = k * PITCH;
     scale_c(c, p->ldc, rows, columns, p->beta);
-    for (int k = 0; k < p->k; k += MATRIX_DEPTH) {
-        const int depth = at_most(MATRIX_DEPTH, p->k - k);
+    for (ptrdiff_t k = 0; k < p->k; k += MATRIX_DEPTH) {
+        const int depth = at_most(MATRIX_DEPTH, (int)(p->k - k));
         pack_a(p, m0, rows, k, depth, a);
         pack_b(p, k, depth, n0, columns, b);
         multiply_packed(a, b, row, depth, rows, columns, c, p->ldc);

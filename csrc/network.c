@@ -2,7 +2,6 @@
 #include "layer.h"
 #include <limits.h>
 #include <math.h>
-#include <stddef.h>
 
 static const option_spec network_options[] = {
     OPTION(network, "batch", batch, INT),
@@ -69,19 +68,12 @@ void free_network(network *net)
 
 dn_status set_network_option(network *net, const char *name, double value)
 {
-    const dn_status status = dn_take_options(network_options, net, name, value);
-    return status == DN_ERR_ARGUMENT ? dn_fail(status, "[net] has no option %s", name) : status;
+    const option_spec *o = dn_find_option(network_options, name);
+    return o ? dn_take_option(o, net, value) : dn_fail(DN_ERR_ARGUMENT, "[net] has no option %s", name);
 }
 double get_network_option(const network *net, const char *name)
 {
-    for (const option_spec *o = network_options; o->name; ++o) {
-        const char *a = o->name, *b = name;
-        while (*a && *a == *b) ++a, ++b;
-        if (*a != *b) continue;
-        const char *field = (const char *)net + o->offset;
-        return o->kind == OPTION_REAL ? (double)*(const real *)field : *(const int *)field;
-    }
-    return NAN;
+    return dn_option_value(dn_find_option(network_options, name), net);
 }
 dn_status set_network_steps(network *net, const double *steps, const double *scales, int n)
 {
@@ -102,16 +94,16 @@ dn_status set_network_steps(network *net, const double *steps, const double *sca
 }
 
 /* ---- building */
-static dn_status shape_after(network *net, layer *l, const layer *previous)
+typedef struct {
+    int h, w, c;                     /* h = w = 0: c plain values */
+} input_size;
+static input_size input_of(const network *net, int index)
 {
-    if (!previous) {
-        const int image = net->h > 0;
-        return shape_layer(l, net, net->batch, image ? net->h : 0, image ? net->w : 0,
-                           image ? net->c : net->inputs);
-    }
-    const int image = previous->out_h > 0;
-    return shape_layer(l, net, net->batch, previous->out_h, previous->out_w,
-                       image ? previous->out_c : previous->outputs);
+    if (!index && net->h > 0) return (input_size){net->h, net->w, net->c};
+    if (!index) return (input_size){0, 0, net->inputs};
+    const layer *previous = net->layers[index - 1];
+    return (input_size){previous->out_h, previous->out_w,
+                        previous->out_h > 0 ? previous->out_c : previous->outputs};
 }
 dn_status add_layer(network *net, layer *l)
 {
@@ -124,8 +116,12 @@ dn_status add_layer(network *net, layer *l)
         net->layers = more;
         net->capacity = capacity;
     }
-    const dn_status status = shape_after(net, l, net->n ? net->layers[net->n - 1] : NULL);
+    const input_size in = input_of(net, net->n);
+    const dn_status status =
+        l->output ? dn_reshape_layer(l, net, net->batch, in.h, in.w, in.c, ARRAY_ACTIVATION)
+                  : shape_layer(l, net, net->batch, in.h, in.w, in.c);
     if (status != DN_OK) return status;
+    if (!l->output) l->train = net->train;
     l->index = net->n;
     net->layers[net->n++] = l;
     return DN_OK;
@@ -141,16 +137,12 @@ static size_t largest_workspace(const network *net)
     }
     return most;
 }
-size_t network_bytes(const network *net, int train)
+size_t network_bytes(const network *net)
 {
     size_t total;
     if (dn_overflows(largest_workspace(net), sizeof(real), &total)) return SIZE_MAX;
     for (int i = 0; i < net->n; ++i) {
-        layer *l = net->layers[i];
-        const int before = l->train;
-        l->train = train;
-        const size_t bytes = get_layer_info(l).bytes;
-        l->train = before;
+        const size_t bytes = get_layer_info(net->layers[i]).bytes;
         if (bytes == SIZE_MAX || __builtin_add_overflow(total, bytes, &total)) return SIZE_MAX;
     }
     return total;
@@ -163,26 +155,28 @@ dn_status allocate_network(network *net)
     }
     return dn_workspace(net, largest_workspace(net)) ? DN_OK : DN_ERR_MEMORY;
 }
+/* Layers 0 .. *n get the input that follows from the layers before; *n becomes the first that failed. */
+static dn_status resize_layers(network *net, int h, int w, int *n)
+{
+    dn_status status = DN_OK;
+    net->h = h;
+    net->w = w;
+    for (int i = 0; i < *n && status == DN_OK; ++i) {
+        const input_size in = input_of(net, i);
+        status = dn_resize_layer(net->layers[i], net, in.h, in.w, in.c);
+        if (status != DN_OK) *n = i;
+    }
+    return status;
+}
 dn_status resize_network(network *net, int h, int w)
 {
     const int old_h = net->h, old_w = net->w;
-    net->h = h;
-    net->w = w;
-    for (int i = 0; i < net->n; ++i) {
-        const layer *previous = i ? net->layers[i - 1] : NULL;
-        const dn_status status =
-            resize_layer(net->layers[i], net, previous ? previous->out_h : h, previous ? previous->out_w : w);
-        if (status == DN_OK) continue;
-        net->h = old_h;
-        net->w = old_w;
-        for (int j = 0; j < i; ++j) {   /* back to what fitted */
-            previous = j ? net->layers[j - 1] : NULL;
-            resize_layer(net->layers[j], net, previous ? previous->out_h : old_h,
-                         previous ? previous->out_w : old_w);
-        }
-        return status;
-    }
-    return dn_workspace(net, largest_workspace(net)) ? DN_OK : DN_ERR_MEMORY;
+    int n = net->n;
+    const dn_status status = resize_layers(net, h, w, &n);
+    if (status == DN_OK) return dn_workspace(net, largest_workspace(net)) ? DN_OK : DN_ERR_MEMORY;
+    ++n;   /* the layer that failed may have changed too */
+    resize_layers(net, old_h, old_w, &n);
+    return status;
 }
 real *dn_workspace(network *net, size_t reals)
 {
@@ -235,13 +229,21 @@ dn_status forward_network(network *net)
 {
     net->input = net->net_input;
     net->truth = net->net_truth;
+    int truths = 0;   /* values per row of the truth in force; 0: not known yet */
+    for (int i = 0; i < net->n; ++i) net->layers[i]->x = NULL;   /* no backward pass after one that failed */
     for (int i = 0; i < net->n; ++i) {
         layer *l = net->layers[i];
-        l->delta_live = l->has_cost = 0;
+        if (net->truth && l->truths && truths && l->truths != truths) {
+            return dn_fail(DN_ERR_ARGUMENT, "layer %d [%s] wants a truth of %d values per row and gets %d", i,
+                           l->ops->name, l->truths, truths);
+        }
+        if (l->truths) truths = l->truths;
         const dn_status status = forward_layer(l, net);
         if (status != DN_OK) return status;
         net->input = l->output;
-        if (l->truth_source) net->truth = l->output;
+        if (!l->truth_source) continue;
+        net->truth = l->output;
+        truths = l->outputs;
     }
     return DN_OK;
 }
@@ -256,7 +258,6 @@ dn_status backward_network(network *net)
         if (l->stopbackward) break;
         if (!reached && l->delta) net->k->fill(l->batch * l->outputs, 0, l->delta, 1);
         if (l->onlyforward || !reached) continue;
-        net->input = previous ? previous->output : net->net_input;
         net->delta = !previous ? net->net_delta : previous->ops->ends ? NULL : previous->delta;
         net->delta_live = previous ? &previous->delta_live : &net->net_delta_live;
         const dn_status status = backward_layer(l, net);
@@ -271,7 +272,7 @@ dn_status backward_network(network *net)
 dn_status update_network(network *net)
 {
     const dn_status status = dn_update_network_layers(net, get_current_rate(net));
-    ++net->updates;
+    if (status == DN_OK) ++net->updates;
     return status;
 }
 

@@ -1,11 +1,11 @@
 /* The update of every parameter by its gradient. delta is the negative gradient, so updates are added. One
  * step, with B images and rate r (the network's, times the layer's own factor):
  *
- *   SGD         u += -decay B w        w += (r / B) u        u *= momentum       (u: updates, gradient and
- * momentum in one) clipped     g = updates * min(1, max_gradient / |updates / B|)   v = momentum v + g -
- * decay B w   w += (r / B) v Adam        g = updates / B - decay w      m, v: moments of g    w += r m_hat /
- * (sqrt(v_hat) + eps) decay_l1    then w moves towards zero by r * decay_l1 and stops there (proximal step of
- * lambda |w|)
+ *   SGD       u += -decay B w   w += (r / B) u   u *= momentum     (u: updates, gradient and momentum in one)
+ *   clipped   g = updates * min(1, max_gradient / |updates / B|)   v = momentum v + g - decay B w
+ *             w += (r / B) v
+ *   Adam      g = updates / B - decay w   m, v: moments of g       w += r m_hat / (sqrt(v_hat) + eps)
+ *   decay_l1  then w moves towards zero by r * decay_l1 and stops there (proximal step of lambda |w|)
  *
  * decay and decay_l1 concern weights, never biases or scales. Darknet's update_*_layer, and adam_update_gpu
  * with the gradient divided by B, as SGD has it. */
@@ -82,8 +82,28 @@ static double gradient_norm(const network *net, int batch)
     return sqrt(total) / batch;
 }
 
+/* Makes the moments that a layer lacks: it was made for another optimizer, or max_gradient was set since. */
+static dn_status require_moments(const network *net)
+{
+    for (int i = 0; i < net->n; ++i) {
+        layer *l = net->layers[i];
+        if (!l->train) {
+            return dn_fail(DN_ERR_ARGUMENT, "layer %d [%s] was made for inference: it has no updates", i,
+                           l->ops->name);
+        }
+        if (net->adam) l->adam = 1;
+        else if (net->max_gradient > 0) l->velocity = 1;
+        const dn_status status = allocate_layer(l, 1);
+        if (status != DN_OK) return status;
+    }
+    return DN_OK;
+}
+
+/* All layers or, where memory is lacking, none. */
 dn_status dn_update_network_layers(network *net, real rate)
 {
+    const dn_status status = require_moments(net);
+    if (status != DN_OK) return status;
     optimizer_step s = {.batch = net->batch * net->subdivisions,
                         .adam = net->adam,
                         .clipped = net->max_gradient > 0,
@@ -100,16 +120,7 @@ dn_status dn_update_network_layers(network *net, real rate)
         if (norm > net->max_gradient) s.clip = (real)(net->max_gradient / norm);
     }
     for (int i = 0; i < net->n; ++i) {
-        layer *l = net->layers[i];
-        if (!l->train) {
-            return dn_fail(DN_ERR_ARGUMENT, "layer %d [%s] was made for inference: it has no updates", i,
-                           l->ops->name);
-        }
-        if (s.clipped && !s.adam && !l->velocity) {   /* max_gradient was set after the layer was made */
-            l->velocity = 1;
-            const dn_status status = allocate_layer(l, 1);
-            if (status != DN_OK) return status;
-        }
+        const layer *l = net->layers[i];
         s.rate = rate * l->learning_rate;
         update_parameters(net->k, l, &s);
     }

@@ -1,6 +1,5 @@
 /* Windows of [maxpool] and [local_avgpool]. Output side: (in + padding - size) / stride + 1, and the first
- * window starts at
- * -(padding / 2): Darknet's rule, whose padding counts both sides together and is size - 1 unless given. */
+ * window starts at -(padding / 2): Darknet's rule, whose padding counts both sides together and is size - 1 unless given. */
 #include "pool.h"
 #include <math.h>
 
@@ -28,12 +27,12 @@ dn_status pool_shape_layer(layer *l, network *net)
             "[%s] padding=%d: wanted less than 2 * size = %d, or a window would lie outside the image",
             l->ops->name, self->padding, 2 * self->size - 1);
     }
-    if (l->h + self->padding < self->size || l->w + self->padding < self->size) {
-        return dn_fail_option("size", "[%s] size=%d: wanted at most the image with its padding, %dx%d",
-                              l->ops->name, self->size, l->h + self->padding, l->w + self->padding);
+    const int64_t h = (int64_t)l->h + self->padding, w = (int64_t)l->w + self->padding;
+    if (h < self->size || w < self->size) {
+        return dn_fail_option("size", "[%s] size=%d: wanted at most the image with its padding, %lldx%lld",
+                              l->ops->name, self->size, (long long)h, (long long)w);
     }
-    return dn_set_output(l, (l->h + self->padding - self->size) / self->stride_y + 1,
-                         (l->w + self->padding - self->size) / self->stride_x + 1, l->c);
+    return dn_set_output(l, (h - self->size) / self->stride_y + 1, (w - self->size) / self->stride_x + 1, l->c);
 }
 pool_shape pool_shape_of(const layer *l)
 {

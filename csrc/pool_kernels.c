@@ -2,7 +2,6 @@
  * one channel of one image. */
 #include "parallel.h"
 #include <assert.h>
-#include <float.h>
 #include <string.h>
 
 static int larger(int a, int b) { return a > b ? a : b; }
@@ -11,28 +10,30 @@ static void zero(real *x, size_t n) { memset(x, 0, n * sizeof(real)); }
 
 /* ---- max pooling */
 
+/* NaN is larger than everything, so that it is not lost on the way. */
+static inline int exceeds(real a, real b) { return a > b || a != a; }
+static inline real maximum(real a, real b) { return exceeds(a, b) ? a : b; }
+
 /* The common window of 2x2 with stride 2 and no offset; rows of the output have both input rows, the last
  * column may have one. */
 MULTIVERSION static void maxpool_pairs(const real *above, const real *below, int pairs, real *y)
 {
     for (int i = 0; i < pairs; ++i) {
-        const real a = above[2 * i] > above[2 * i + 1] ? above[2 * i] : above[2 * i + 1];
-        const real b = below[2 * i] > below[2 * i + 1] ? below[2 * i] : below[2 * i + 1];
-        y[i] = a > b ? a : b;
+        y[i] = maximum(maximum(above[2 * i], above[2 * i + 1]), maximum(below[2 * i], below[2 * i + 1]));
     }
 }
-MULTIVERSION static void maxpool_pairs_indexed(const real *above, const real *below, int pairs, int first,
-                                               int w, real *y, int *indexes)
+MULTIVERSION static void maxpool_pairs_indexed(const real *above, const real *below, int pairs, int first, int w,
+                                               real *y, int *indexes)
 {
     for (int i = 0; i < pairs; ++i) {
         real best = above[2 * i];
         int at = 0;
-        at = above[2 * i + 1] > best ? 1 : at;
-        best = above[2 * i + 1] > best ? above[2 * i + 1] : best;
-        at = below[2 * i] > best ? w : at;
-        best = below[2 * i] > best ? below[2 * i] : best;
-        at = below[2 * i + 1] > best ? w + 1 : at;
-        best = below[2 * i + 1] > best ? below[2 * i + 1] : best;
+        at = exceeds(above[2 * i + 1], best) ? 1 : at;
+        best = maximum(above[2 * i + 1], best);
+        at = exceeds(below[2 * i], best) ? w : at;
+        best = maximum(below[2 * i], best);
+        at = exceeds(below[2 * i + 1], best) ? w + 1 : at;
+        best = maximum(below[2 * i + 1], best);
         y[i] = best;
         indexes[i] = first + 2 * i + at;
     }
@@ -42,12 +43,12 @@ static void maxpool_window(const real *plane, const pool_shape *s, int oy, int o
 {
     const int y0 = oy * s->stride_y - s->offset, x0 = ox * s->stride_x - s->offset;
     const int y1 = smaller(y0 + s->size, s->h), x1 = smaller(x0 + s->size, s->w);
-    *best = -FLT_MAX;
     *at = larger(y0, 0) * s->w + larger(x0, 0);
+    *best = plane[*at];
     for (int y = larger(y0, 0); y < y1; ++y) {
         for (int x = larger(x0, 0); x < x1; ++x) {
             const real v = plane[(size_t)y * s->w + x];
-            if (v > *best) *best = v, *at = y * s->w + x;
+            if (exceeds(v, *best)) *best = v, *at = y * s->w + x;
         }
     }
 }

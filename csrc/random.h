@@ -63,8 +63,8 @@ static inline dn_random4 dn_philox(dn_random4 counter, uint32_t key0, uint32_t k
         x[1] = (uint32_t)b;
         x[2] = (uint32_t)(a >> 32) ^ x3 ^ key1;
         x[3] = (uint32_t)a;
-        key0 += 0x9E3779B9u; /* the golden ratio */
-        key1 += 0xBB67AE85u; /* the square root of 3, less 1 */
+        key0 += DN_PHILOX_WEYL0;
+        key1 += DN_PHILOX_WEYL1;
     }
     return counter;
 }

@@ -14,7 +14,7 @@ static const option_spec route_options[] = {
     OPTION(route_layer, "group_id", group_id, INT), END_OF_OPTIONS,
 };
 
-static dn_status check_part(const layer *l, const route_layer *self, const layer *from, const layer *first)
+static dn_status check_part(const route_layer *self, const layer *from, const layer *first)
 {
     if (from->out_h != first->out_h || from->out_w != first->out_w) {
         return dn_fail_option(
@@ -26,7 +26,6 @@ static dn_status check_part(const layer *l, const route_layer *self, const layer
         return dn_fail_option("groups", "[route] groups=%d: wanted a divisor of the %d channels of layer %d",
                               self->groups, channels, from->index);
     }
-    (void)l;
     return DN_OK;
 }
 static dn_status route_shape(layer *l, network *net)
@@ -45,16 +44,12 @@ static dn_status route_shape(layer *l, network *net)
             return dn_fail_option("layers", "[route] layer %d: wanted 0 to %d", index, above - 1);
         }
         const layer *from = net->layers[index];
-        status = check_part(l, self, from, net->layers[self->layers.values[0]]);
+        status = check_part(self, from, net->layers[self->layers.values[0]]);
         if (status != DN_OK) return status;
         channels += (from->out_h > 0 ? from->out_c : from->outputs) / self->groups;
     }
     const layer *first = net->layers[self->layers.values[0]];
-    if (channels > INT32_MAX) {
-        return dn_fail_option("layers", "[route] would have %lld channels", (long long)channels);
-    }
-    return dn_set_output(l, first->out_h > 0 ? first->out_h : 1, first->out_h > 0 ? first->out_w : 1,
-                         (int)channels);
+    return dn_set_output(l, first->out_h > 0 ? first->out_h : 1, first->out_h > 0 ? first->out_w : 1, channels);
 }
 static dn_status route_forward(layer *l, network *net)
 {

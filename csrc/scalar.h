@@ -24,8 +24,8 @@ SCALAR real bn_normalize(real x, real mean, real inverse_std) { return (x - mean
 /* ---- activations: y = f(x) */
 SCALAR real logistic_activate(real x) { return 1 / (1 + exp(-x)); }
 SCALAR real loggy_activate(real x) { return 2 / (1 + exp(-x)) - 1; }
-SCALAR real relu_activate(real x) { return x > 0 ? x : 0; }
-SCALAR real relu6_activate(real x) { return x > 6 ? 6 : x > 0 ? x : 0; }
+SCALAR real relu_activate(real x) { return x < 0 ? 0 : x; }   /* NaN stays NaN, so that it is noticed */
+SCALAR real relu6_activate(real x) { return x > 6 ? 6 : x < 0 ? 0 : x; }
 SCALAR real elu_activate(real x) { return x >= 0 ? x : expm1(x); }
 #define SELU_SCALE ((real)1.0507)           /* Darknet's digits */
 #define SELU_ALPHA ((real)1.6732)

@@ -1,8 +1,9 @@
-/* [shortcut]: adds earlier outputs to the layer's input, then the activation. Where shapes differ the forks
- * do: overlap (pjreddie)   one source; out = alpha input + beta source where both have an element, sources of
- * other map sizes being sampled or spread by the whole-number ratio of the sides; elsewhere the input as it
- * is prefix (AlexeyAB)    one or several sources; the first values of each row, as many as both have, are
- * added: alpha input + beta (sum of the sources) */
+/* [shortcut]: adds earlier outputs to the layer's input, then the activation. Where shapes differ the forks do:
+ *   overlap (pjreddie)   one source; out = alpha input + beta source where both have an element, sources of
+ *                        other map sizes being sampled or spread by the whole-number ratio of the sides;
+ *                        elsewhere the input as it is
+ *   prefix (AlexeyAB)    one or several sources; the first values of each row, as many as both have, are
+ *                        added: alpha input + beta (sum of the sources) */
 #include "layer.h"
 #include "scalar.h"
 

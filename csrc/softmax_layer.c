@@ -34,7 +34,12 @@ static dn_status softmax_shape(layer *l, network *net)
                               self->groups, l->inputs);
     }
     int64_t members = 0;
-    for (int g = 0; g < self->tree.n; ++g) members += self->tree.values[g];
+    for (int g = 0; g < self->tree.n; ++g) {
+        if (self->tree.values[g] < 1) {
+            return dn_fail_option("tree", "[softmax] tree: a group of %d nodes", self->tree.values[g]);
+        }
+        members += self->tree.values[g];
+    }
     if (self->tree.n && members != l->inputs) {
         return dn_fail_option("tree", "[softmax] tree: its %lld nodes are not the %d inputs",
                               (long long)members, l->inputs);
@@ -44,7 +49,7 @@ static dn_status softmax_shape(layer *l, network *net)
     return DN_OK;
 }
 
-/* Calls `each(first, size, groups)` for the sets of outputs that sum to one. */
+/* Loops over the sets of outputs that sum to one: `count` sets of `size` values from `first` on. */
 #define EACH_GROUP(self, l, first, size, count) \
     for (int g_ = 0, first = 0, trees_ = (self)->tree.n, count = trees_ ? 1 : (self)->groups, size; \
          g_ < (trees_ ? trees_ : 1) && \
@@ -64,7 +69,6 @@ static dn_status softmax_forward(layer *l, network *net)
                         l->output + first);
     }
     self->truth = self->noloss ? NULL : net->truth;
-    l->has_cost = 0;
     if (!self->truth || !l->delta) return DN_OK;
     softmax_loss(l, net->k, self, l->delta, self->loss);
     dn_loss(l, net, self->loss);

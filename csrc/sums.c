@@ -6,7 +6,7 @@ enum { LANES = 16 };
 #define SUM(term) \
     double lanes[LANES] = {0}, sum = 0; \
     int i = 0; \
-    for (; i + LANES <= n; i += LANES) { \
+    for (; n - i >= LANES; i += LANES) { \
         for (int j = 0; j < LANES; ++j) lanes[j] += term(i + j); \
     } \
     for (; i < n; ++i) sum += term(i); \
@@ -35,7 +35,7 @@ MULTIVERSION void moments_row(const real *x, real shift, int n, double *sum, dou
 {
     double ones[LANES] = {0}, twos[LANES] = {0}, a = 0, b = 0;
     int i = 0;
-    for (; i + LANES <= n; i += LANES) {
+    for (; n - i >= LANES; i += LANES) {
         for (int j = 0; j < LANES; ++j) {
             const double d = (double)x[i + j] - shift;
             ones[j] += d;

@@ -23,7 +23,7 @@ INLINE void finish(int rows, int vecs, const conv_epilogue *ep, int filter, vec 
 {
     if (ep->scale) EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] *= ep->scale[filter + i]; }
     if (ep->shift) EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] += ep->shift[filter + i]; }
-    if (ep->activation == RELU) EACH(i, rows * vecs) sum[i] = where_positive(sum[i], sum[i], (vec){0});
+    if (ep->activation == RELU) EACH(i, rows * vecs) sum[i] = where_positive(-sum[i], (vec){0}, sum[i]);
     if (ep->activation == LEAKY)
         EACH(i, rows * vecs) sum[i] = where_positive(sum[i], sum[i], (real).1 * sum[i]);
 }

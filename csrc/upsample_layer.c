@@ -23,15 +23,12 @@ static dn_status upsample_shape(layer *l, network *net)
         return dn_fail_option("stride", "[upsample] stride=%d: wanted 1 to 32767, or its negative",
                               self->stride);
     }
-    if (s > 0 && (l->h * s > INT32_MAX || l->w * s > INT32_MAX)) {
-        return dn_fail_option("stride", "[upsample] stride=%d: the map would be too large", self->stride);
-    }
-    if (s > 0) return dn_set_output(l, (int)(l->h * s), (int)(l->w * s), l->c);
+    if (s > 0) return dn_set_output(l, l->h * s, l->w * s, l->c);
     if (l->h % down || l->w % down) {
         return dn_fail_option("stride", "[upsample] stride=%d: wanted a divisor of the map's sides %dx%d",
                               self->stride, l->w, l->h);
     }
-    return dn_set_output(l, (int)(l->h / down), (int)(l->w / down), l->c);
+    return dn_set_output(l, l->h / down, l->w / down, l->c);
 }
 static dn_status upsample_forward(layer *l, network *net)
 {

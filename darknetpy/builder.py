@@ -80,6 +80,8 @@ def build_network(plan, batch=None, device="cpu", train=False, core=default_core
         batch = max(values["batch"] // values["subdivisions"], 1) * steps if train else steps
     if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1 or batch % steps:
         raise ArgumentError(f"batch={batch!r}: wanted a positive multiple of time_steps={steps}")
+    if batch > 2**31 - 1:
+        raise plan.error(f"{batch} rows per forward pass (batch / subdivisions * time_steps): wanted at most {2**31 - 1}")
     image = (values["width"], values["height"]) if values["width"] and values["height"] else (None, None)
     net = Network(int(batch), *image, values["channels"] if image[0] else values["inputs"], train=train, device=device,
                   fused=values["fused"], core=core)
@@ -87,7 +89,7 @@ def build_network(plan, batch=None, device="cpu", train=False, core=default_core
     _set_training(net, values)
     for spec in plan.layers:
         _add(net, spec, values)
-    _refuse_too_large(net, train)
+    _refuse_too_large(net)
     core.check(core.lib.allocate_network(net._handle))
     for layer in net.layers:
         core.lib.initialize_layer(layer._handle, values["seed"])
@@ -115,7 +117,7 @@ def _add(net, spec, net_values):
         core.check(core.lib.add_layer(net._handle, layer._handle))
     except OptionError as error:
         raise spec.error(_without_section(str(error), spec.type), error.key or None) from None
-    net.layers.append(layer)
+    net._append(layer)
 
 
 def _without_section(message, name):
@@ -162,8 +164,14 @@ def dialect_options(kind, dialect, batchnorm):
     return options
 
 
+_known = {}   # (layer type, key) -> whether the core has such a number option
+
+
 def _knows(layer, key):
-    return not np.isnan(layer._core.lib.get_layer_option(layer._handle, key.encode()))
+    place = layer.type, key
+    if place not in _known:
+        _known[place] = not np.isnan(layer._core.lib.get_layer_option(layer._handle, key.encode()))
+    return _known[place]
 
 
 def _tree_groups(spec, path):
@@ -177,10 +185,10 @@ def _tree_groups(spec, path):
         raise spec.error(f"tree={path}: {error.strerror}", "tree") from None
 
 
-def _refuse_too_large(net, train):
+def _refuse_too_large(net):
     """Refuse before anything is allocated, naming the layer that needs most."""
     lib = net._core.lib
-    needed = lib.network_bytes(net._handle, train)
+    needed = lib.network_bytes(net._handle)
     free = available_bytes()
     if needed <= free:
         return

@@ -75,8 +75,7 @@ def write_atomically(path, chunks):
         finally:
             _close_quietly(folder)
     except OSError as error:
-        error.filename, error.filename2 = path, None
-        raise
+        raise OSError(error.errno, error.strerror, path) from error     # the temporary's name would tell nobody anything
 
 
 def _check_target(path):

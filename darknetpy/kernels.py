@@ -5,6 +5,8 @@ Every array is float32 and C-contiguous and its size is checked; results are wri
 """
 from __future__ import annotations
 
+import numpy as np
+
 from darknetpy.core import core
 from darknetpy.errors import ArgumentError
 from darknetpy.layer import activation_number
@@ -18,7 +20,7 @@ def _floats(name, array, count, out=False):
 
 def _sizes(**sizes):
     for name, value in sizes.items():
-        if isinstance(value, bool) or value != int(value) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ArgumentError(f"{name}={value!r}: wanted a positive integer")
     total = 1
     for value in sizes.values():
@@ -206,7 +208,7 @@ def _columns(channels, height, width, ksize, stride, pad):
     image = _sizes(channels=channels, height=height, width=width)
     _sizes(ksize=ksize, stride=stride)
     out = [(side + 2 * pad - ksize) // stride + 1 for side in (height, width)]
-    if pad < 0 or min(out) < 1:
+    if pad < 0 or max(height, width) + 2 * pad >= 2**31 or min(out) < 1:
         raise ArgumentError(f"ksize={ksize} stride={stride} pad={pad}: no window fits {height}x{width}")
     return image, _sizes(channels=channels, ksize=ksize, ksize_=ksize, out_h=out[0], out_w=out[1])
 

@@ -13,10 +13,10 @@ _seeds = itertools.count()   # layers made by hand get weights of their own, the
 
 
 class _Memory:
-    """C memory as numpy's array interface; it keeps the layer alive, and the array keeps it."""
+    """C memory as numpy's array interface; it keeps its owner alive, and the array keeps it."""
 
-    def __init__(self, layer, address, shape, dtype):
-        self.layer = layer
+    def __init__(self, owner, address, shape, dtype):
+        self.owner = owner
         self.__array_interface__ = {"data": (address, False), "shape": shape, "typestr": dtype.str, "version": 3}
 
 
@@ -40,8 +40,9 @@ class Layer:
     flops : float
         Multiplications and additions of a forward pass, per row.
     output, delta, weights, biases, ... : ndarray
-        The arrays of the layer type, views without a copy: what is written to them, the layer sees.  An array keeps its
-        layer alive.  ``delta`` and the ``*_updates`` follow Darknet: delta = -dLoss/dOutput, updates are added to.
+        The arrays of the layer type, views without a copy: what is written to them, the layer sees.  Assigning an array to
+        such a name copies its values; they must be as many.  An array keeps its layer alive.  ``delta`` and the
+        ``*_updates`` follow Darknet: delta = -dLoss/dOutput, updates are added to.
     """
 
     def __init__(self, type_name, *, core=default_core):
@@ -51,7 +52,8 @@ class Layer:
             core.check(core.lib.DN_ERR_MEMORY)
         self._memory = weakref.WeakValueDictionary()
         self._rows = {}
-        self._referenced = None
+        self._referenced = None     # what owns the input and the truth of the last forward pass
+        self.links = None       # of a route or shortcut made by hand: (batch, [(index or None: its input, shape made for)])
 
     # ---- making
     def _set_options(self, options):
@@ -145,9 +147,11 @@ class Layer:
             return None
         address = int(self._core.ffi.cast("uintptr_t", row.data))
         memory = self._memory.get(name)
-        if memory is None or memory.__array_interface__["data"][0] != address:
-            shape = tuple(row.dim[i] for i in range(row.dims))
-            memory = _Memory(self, address, shape, np.dtype(np.int32) if row.is_int else self._core.dtype)
+        shape = tuple(row.dim[i] for i in range(row.dims))
+        known = memory is not None and memory.__array_interface__
+        if not known or known["data"][0] != address or known["shape"] != shape:
+            owner = (self, self._referenced)    # the input's values, which l.x may show, are another's
+            memory = _Memory(owner if name == "x" else self, address, shape, np.dtype(np.int32) if row.is_int else self._core.dtype)
             self._memory[name] = memory
         return np.asarray(memory)
 
@@ -166,14 +170,30 @@ class Layer:
         return {name: array for name in names if (array := self._array(name)) is not None}
 
     def __getattr__(self, name):
-        if name.startswith("_") or name not in self._rows:
-            raise AttributeError(f"[{self.type}] layer has no {name!r}; its arrays are {', '.join(vars(self).get('_rows', ()))}")
+        rows = vars(self).get("_rows", ())      # absent while the object is being made
+        if name.startswith("_") or name not in rows:
+            raise AttributeError(f"[{vars(self).get('type')}] layer has no {name!r}; its arrays are {', '.join(rows)}")
         array = self._array(name)
         if array is None and name == "x_norm" and self._row("mean").dims:
             return self._compute_x_norm()
         if array is None:
             raise AttributeError(f"[{self.type}] layer keeps no {name!r} now (made for inference, or not run yet)")
         return array
+
+    def __setattr__(self, name, value):
+        """Copy values into an array of the layer; an attribute of that name would hide the array from its reader."""
+        if name not in vars(self).get("_rows", ()):
+            super().__setattr__(name, value)
+            return
+        array = getattr(self, name)
+        if value is array or np.may_share_memory(value, array) and np.shape(value) == array.shape:
+            return                              # l.scales += 1 has been done in place already
+        self._core.array(name, value, array.size, shape=array.shape)
+        array[...] = value.reshape(array.shape)
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError(f"a {self.type} layer lives in C memory and cannot be copied or pickled; net.save_checkpoint(path) keeps "
+                        f"a whole network")
 
     def _compute_x_norm(self):
         """The normalized values of the last training pass, worked out anew: (x - mean) / sqrt(variance + 1e-5)."""
@@ -193,8 +213,8 @@ class Layer:
 
     def __repr__(self):
         info = self._info
-        return (f"<{self.type} layer: batch {info.batch}, {_shape(info.c, info.h, info.w, info.inputs)} -> "
-                f"{_shape(info.out_c, info.out_h, info.out_w, info.outputs)}>")
+        return (f"<{self.type} layer: batch {info.batch}, {shape_text(info.c, info.h, info.w, info.inputs)} -> "
+                f"{shape_text(info.out_c, info.out_h, info.out_w, info.outputs)}>")
 
     def _refuse_while_viewed(self):
         """A resize frees arrays, so nobody may hold one."""
@@ -203,7 +223,8 @@ class Layer:
                                 f"{', '.join(self._memory)}; delete them first (or copy)")
 
 
-def _shape(c, h, w, flat):
+def shape_text(c, h, w, flat):
+    """A shape for people: width x height x channels, or the number of plain values."""
     return f"{w}x{h}x{c}" if h > 0 else str(flat)
 
 

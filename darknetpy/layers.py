@@ -10,7 +10,7 @@ import numpy as np
 
 from darknetpy.builder import _COST_TYPES, dialect_options
 from darknetpy.errors import ArgumentError
-from darknetpy.layer import Layer, activation_number
+from darknetpy.layer import Layer, activation_number, shape_text
 from darknetpy.network import Network
 
 LAYER_TYPES = ("convolutional", "connected", "batchnorm", "maxpool", "avgpool", "local_avgpool", "dropout", "activation", "softmax",
@@ -29,8 +29,15 @@ def _make(kind, batch, h, w, c, cfg_values, options=None, dialect="pjreddie", bu
 
 def _integers(**values):
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise ArgumentError(f"{name}={value!r}: wanted an integer")
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not -2**31 <= value < 2**31:
+            raise ArgumentError(f"{name}={value!r}: wanted an integer of 32 bits")
+
+
+def _number(name, value):
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(f"{name}={value!r}: wanted a number") from None
 
 
 def make_convolutional_layer(batch, h, w, c, n, groups=1, size=1, stride=1, padding=0, activation="logistic", batch_normalize=0,
@@ -167,7 +174,17 @@ def _make_pool(kind, batch, h, w, c, size, stride, padding, stride_x, stride_y):
 
 
 def make_avgpool_layer(batch, w, h, c):
-    """The mean of each channel over the whole image; output (batch, c, 1, 1)."""
+    """The mean of each channel over the whole image.
+
+    Parameters
+    ----------
+    batch, w, h, c : int
+
+    Returns
+    -------
+    Layer
+        output (batch, c, 1, 1).
+    """
     _integers(batch=batch, w=w, h=h, c=c)
     return _make("avgpool", batch, h, w, c, {})
 
@@ -188,11 +205,20 @@ def make_dropout_layer(batch, inputs, probability=.5, *, w=0, h=0, c=0):
     N. Srivastava et al., "Dropout", JMLR 15, 2014.
     """
     _integers(batch=batch, inputs=inputs)
-    return _make("dropout", batch, *_image(inputs, w, h, c), {"probability": float(probability)})
+    return _make("dropout", batch, *_image(inputs, w, h, c), {"probability": _number("probability", probability)})
 
 
 def make_activation_layer(batch, inputs, activation="linear", *, w=0, h=0, c=0):
-    """One function of every value; `w`, `h`, `c` as in :func:`make_dropout_layer`."""
+    """One function of every value.
+
+    Parameters
+    ----------
+    batch, inputs : int
+    activation : str
+        Name, such as ``"leaky"``.
+    w, h, c : int
+        As in :func:`make_dropout_layer`.
+    """
     _integers(batch=batch, inputs=inputs)
     return _make("activation", batch, *_image(inputs, w, h, c), {"activation": activation})
 
@@ -200,44 +226,67 @@ def make_activation_layer(batch, inputs, activation="linear", *, w=0, h=0, c=0):
 def make_softmax_layer(batch, inputs, groups=1, *, temperature=1., noloss=0):
     """exp(x / temperature), normalized to a sum of 1 in each of `groups` equal parts; with a truth the cross-entropy.
 
+    Parameters
+    ----------
+    batch, inputs : int
+    groups : int
+        Equal parts of each row; divides `inputs`.
+    temperature : float
+        More than 0.
+    noloss : bool
+        Leave the truth aside.
+
     Returns
     -------
     Layer
         output, loss (batch, inputs); after a forward pass with a truth t, delta = (t - output) / temperature.
     """
     _integers(batch=batch, inputs=inputs, groups=groups)
-    return _make("softmax", batch, 0, 0, inputs, {"groups": groups, "temperature": float(temperature), "noloss": int(noloss)})
+    values = {"groups": groups, "temperature": _number("temperature", temperature), "noloss": int(noloss)}
+    return _make("softmax", batch, 0, 0, inputs, values)
 
 
 def make_logistic_layer(batch, inputs):
-    """1 / (1 + exp(-x)); with a truth the binary cross-entropy, whose delta is t - output."""
+    """1 / (1 + exp(-x)); with a truth the binary cross-entropy, whose delta is t - output.
+
+    Parameters
+    ----------
+    batch, inputs : int
+    """
     _integers(batch=batch, inputs=inputs)
     return _make("logistic", batch, 0, 0, inputs, {})
 
 
-def make_cost_layer(batch, inputs, type="sse", scale=1., *, noobj=1.):
+def make_cost_layer(batch, inputs, cost_type="sse", scale=1., *, noobj=1.):
     """The loss between input and truth, value by value.
 
     Parameters
     ----------
     batch, inputs : int
-    type : {"sse", "masked", "L1", "smooth", "seg", "wgan"}
+    cost_type : {"sse", "masked", "L1", "smooth", "seg", "wgan"}
     scale : float
         Factor of the delta that the layer before gets.
     noobj : float
         ``seg``: weight of values whose truth is 0.
     """
     _integers(batch=batch, inputs=inputs)
-    if type not in _COST_TYPES:
-        raise ArgumentError(f"type={type!r}: wanted one of {', '.join(_COST_TYPES)}")
-    return _make("cost", batch, 0, 0, inputs, {"type": type, "scale": float(scale), "noobj": float(noobj)})
+    if cost_type not in _COST_TYPES:
+        raise ArgumentError(f"cost_type={cost_type!r}: wanted one of {', '.join(_COST_TYPES)}")
+    return _make("cost", batch, 0, 0, inputs, {"type": cost_type, "scale": _number("scale", scale), "noobj": _number("noobj", noobj)})
 
 
 def make_crop_layer(batch, h, w, c, crop_height, crop_width, flip=0, angle=0., saturation=1., exposure=1., *, noadjust=0):
     """A part of the image: at a random place, mirrored at random, in training; the middle in inference.
 
-    `angle`, `saturation` and `exposure` act in Darknet on a GPU only and must be 0, 1 and 1.  Values become 2 x - 1 unless
-    `noadjust`.
+    Parameters
+    ----------
+    batch, h, w, c, crop_height, crop_width : int
+    flip : bool
+        In training mirror half of the images.
+    angle, saturation, exposure : 0, 1, 1
+        They act in Darknet on a GPU only.
+    noadjust : bool
+        Keep the values x; otherwise they become 2 x - 1.
     """
     _integers(batch=batch, h=h, w=w, c=c, crop_height=crop_height, crop_width=crop_width)
     if (angle, saturation, exposure) != (0, 1, 1):
@@ -261,23 +310,47 @@ def make_route_layer(batch, n, input_layers, input_sizes, *, groups=1, group_id=
         Take part `group_id` of `groups` of each (AlexeyAB).
     """
     _integers(batch=batch, n=n, groups=groups, group_id=group_id)
+    input_layers, input_sizes = list(np.atleast_1d(input_layers)), list(np.atleast_1d(input_sizes))
     if len(input_layers) != n or len(input_sizes) != n:
         raise ArgumentError(f"n={n}: got {len(input_layers)} layers and {len(input_sizes)} sizes")
-    values = {"layers": list(input_layers), "groups": groups, "group_id": group_id}
-    return _make("route", batch, 0, 0, sum(input_sizes), values, build=False)
+    for index, size in zip(input_layers, input_sizes):
+        _integers(input_layers=index, input_sizes=size)
+    values = {"layers": [int(index) for index in input_layers], "groups": groups, "group_id": group_id}
+    layer = _make("route", batch, 0, 0, 0, values, build=False)
+    layer.links = batch, [(int(index), str(size)) for index, size in zip(input_layers, input_sizes)]
+    return layer
 
 
 def make_shortcut_layer(batch, index, w, h, c, w2, h2, c2, *, activation="linear", alpha=1., beta=1.):
-    """Add the output (w2, h2, c2) of layer `index` to the input (w, h, c); shaped and allocated when added to a network."""
+    """Add the output (w2, h2, c2) of layer `index` to the input (w, h, c); shaped and allocated when added to a network.
+
+    Parameters
+    ----------
+    batch, index : int
+        Rows of a pass; place of the other layer in the network.
+    w, h, c, w2, h2, c2 : int
+        Shapes of the input and of the other layer's output; checked when the layer is added.
+    activation : str
+    alpha, beta : float
+        Factors of the input and of the other layer's output (pjreddie).
+    """
     _integers(batch=batch, index=index, w=w, h=h, c=c, w2=w2, h2=h2, c2=c2)
-    values = {"from": [index], "activation": activation, "alpha": float(alpha), "beta": float(beta)}
-    return _make("shortcut", batch, h, w, c, values, build=False)
+    values = {"from": [index], "activation": activation, "alpha": _number("alpha", alpha), "beta": _number("beta", beta)}
+    layer = _make("shortcut", batch, h, w, c, values, build=False)
+    layer.links = batch, [(index, shape_text(c2, h2, w2, c2)), (None, shape_text(c, h, w, c))]
+    return layer
 
 
 def make_upsample_layer(batch, w, h, c, stride=2, *, scale=1.):
-    """Every value fills a square of `stride` x `stride`, times `scale`; a negative stride sums squares up instead."""
+    """Every value fills a square of `stride` x `stride`, times `scale`; a negative stride sums squares up instead.
+
+    Parameters
+    ----------
+    batch, w, h, c, stride : int
+    scale : float
+    """
     _integers(batch=batch, w=w, h=h, c=c, stride=stride)
-    return _make("upsample", batch, h, w, c, {"stride": stride, "scale": float(scale)})
+    return _make("upsample", batch, h, w, c, {"stride": stride, "scale": _number("scale", scale)})
 
 
 def _image(inputs, w, h, c):
@@ -306,6 +379,8 @@ def forward_layer(l, net):
     core.array("net.input", net.input, l.batch * l.inputs, shape=l.input_shape)
     if net.truth is not None and l.truths:
         core.array("net.truth", net.truth, l.batch * l.truths)
+    if l.fused and not net.option("fused"):
+        l.fused = False
     l._referenced = (net.input, net.truth)
     core.lib.set_network_input(net._handle, core.address(net.input))
     core.lib.set_network_truth(net._handle, core.address(net.truth))
@@ -319,9 +394,6 @@ def backward_layer(l, net):
     """
     _check_pass(l, net)
     core = net._core
-    if l._referenced is None:
-        raise ArgumentError(f"the {l.type} layer has not run forward yet")
-    core.array("net.input", net.input, l.batch * l.inputs, shape=l.input_shape)
     net._point_delta_at(l.input_shape)
     core.check(core.lib.backward_layer(l._handle, net._handle))
 

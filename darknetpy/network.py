@@ -5,7 +5,7 @@ import numpy as np
 
 from darknetpy.core import core as default_core
 from darknetpy.errors import ArgumentError, DarknetError, DeviceError
-from darknetpy.layer import Layer
+from darknetpy.layer import Layer, shape_text
 from darknetpy.summary import summary_text
 
 
@@ -52,7 +52,7 @@ class Network:
         self._handle = core.ffi.gc(core.lib.make_network(), core.lib.free_network)
         if self._handle == core.ffi.NULL:
             core.check(core.lib.DN_ERR_MEMORY)
-        self.layers = []
+        self.layers, self._kept = [], []
         self.dialect, self.batchnorm, self.sections, self.notes = "pjreddie", "paper", None, []
         self._input = self._truth = self._delta = self._own_delta = None
         self._built_for_training = bool(train)
@@ -61,6 +61,8 @@ class Network:
         self._set_options({"fused": int(bool(fused))})
         if batch is not None:
             self._set_options({"batch": _positive("batch", batch)})
+        if c is None and (w, h) != (None, None):
+            raise ArgumentError(f"w={w} h={h}: wanted c, the channels, too")
         if c is not None:
             image = {"width": _positive("w", w), "height": _positive("h", h)} if w is not None or h is not None else {"inputs": c}
             self._set_options({**image, "channels": _positive("c", c)})
@@ -68,7 +70,7 @@ class Network:
     # ---- options
     def _set_options(self, options):
         for name, value in options.items():
-            self._core.check(self._core.lib.set_network_option(self._handle, name.encode(), float(value)))
+            self._core.check(self._core.lib.set_network_option(self._handle, name.encode(), _finite(name, value)))
 
     def option(self, name):
         """Return the value of a number of [net], such as ``"momentum"``."""
@@ -123,7 +125,7 @@ class Network:
 
     @seen.setter
     def seen(self, rows):
-        self._core.lib.set_seen(self._handle, rows)
+        self._core.lib.set_seen(self._handle, _count("seen", rows))
 
     @property
     def updates(self):
@@ -132,7 +134,7 @@ class Network:
 
     @updates.setter
     def updates(self, steps):
-        self._core.lib.set_updates(self._handle, steps)
+        self._core.lib.set_updates(self._handle, _count("updates", steps))
 
     @property
     def seed(self):
@@ -141,7 +143,7 @@ class Network:
 
     @seed.setter
     def seed(self, number):
-        self._core.lib.set_seed(self._handle, number)
+        self._core.lib.set_seed(self._handle, _count("seed", number))
 
     @property
     def iteration(self):
@@ -215,28 +217,52 @@ class Network:
             raise ArgumentError(f"wanted a layer, got {type(layer).__name__}")
         if layer.index >= 0:
             raise ArgumentError(f"the {layer.type} layer is layer {layer.index} of a network already")
-        info = self.layers[-1]._info if self.layers else None
-        made, made_for = bool(layer._rows), layer.inputs
-        here = info.outputs if info else self.inputs
-        rows = self.batch
-        if made and (layer.batch != rows or made_for != here):
-            raise ArgumentError(f"layer {len(self.layers)} [{layer.type}] was made for batch {layer.batch} and {made_for} inputs; "
-                                f"here it gets batch {rows} and {here} inputs")
+        made = bool(layer._rows)
+        self._refuse_other_shape(layer)
         core.check(core.lib.add_layer(self._handle, layer._handle))
         if not made:
             core.check(core.lib.allocate_layer(layer._handle, True))
         layer._list_arrays()
-        self.layers.append(layer)
+        if not self.option("fused"):
+            layer.fused = False
+        self._append(layer)
         return layer
+
+    def _refuse_other_shape(self, layer):
+        """Refuse a layer whose arrays are made for another shape than the one that it would get here."""
+        info = self.layers[-1]._info if self.layers else None
+        h, w, c, inputs = (info.out_h, info.out_w, info.out_c, info.outputs) if info else (self.h, self.w, self.c, self.inputs)
+        here = f"batch {self.batch} and {shape_text(c, h, w, inputs)}"
+        where = f"layer {len(self.layers)} [{layer.type}]"
+        if layer.links is not None:
+            batch, links = layer.links
+            sources = [(self.layers[i], made_for) for i, made_for in links if i is not None and 0 <= i < len(self.layers)]
+            wrong = [f"layer {l.index} has {shape_text(l.out_c, l.out_h, l.out_w, l.outputs)}, not {made_for}"
+                     for l, made_for in sources
+                     if made_for not in (str(l.outputs), shape_text(l.out_c, l.out_h, l.out_w, l.outputs))]
+            wrong += [f"its input is {here}, not {made_for}" for i, made_for in links
+                      if i is None and made_for != shape_text(c, h, w, inputs)]
+            if batch != self.batch:
+                wrong.append(f"it was made for batch {batch}, not {self.batch}")
+            if wrong:
+                raise ArgumentError(f"{where}: {'; '.join(wrong)}")
+        elif (layer.batch, layer.inputs) != (self.batch, inputs) or layer.h > 0 and (layer.h, layer.w) != (
+                h or 1, w or 1):        # plain inputs are an image of one pixel
+            raise ArgumentError(f"{where} was made for batch {layer.batch} and "
+                                f"{shape_text(layer.c, layer.h, layer.w, layer.inputs)} inputs; here it gets {here} inputs")
+
+    def _append(self, layer):
+        self.layers.append(layer)
+        self._kept.append(layer)                # the core points to it whatever becomes of the public list
 
     def __getitem__(self, key):
         """Return a layer by its index or by its name, ``type_index``, such as ``net["convolutional_3"]``."""
         if isinstance(key, (int, np.integer)):
             return self.layers[key]
-        kind, _, number = str(key).rpartition("_")
-        if number.isdigit() and int(number) < len(self.layers) and self.layers[int(number)].type == kind:
-            return self.layers[int(number)]
-        raise KeyError(f"{key!r}: this network has {', '.join(f'{l.type}_{i}' for i, l in enumerate(self.layers))}")
+        names = [f"{layer.type}_{i}" for i, layer in enumerate(self.layers)]
+        if key in names:
+            return self.layers[names.index(key)]
+        raise KeyError(f"{key!r}: this network has {', '.join(names)}")
 
     def __len__(self):
         return len(self.layers)
@@ -269,6 +295,9 @@ class Network:
         if not self.layers:
             raise ArgumentError("the network has no layers")
         self.truth = self._as_truth(truth)
+        owner = self._input
+        for layer in self.layers:
+            layer._referenced, owner = (owner, self._truth), layer
         self._core.check(self._core.lib.forward_network(self._handle))
         return self._loss_per_row()
 
@@ -323,12 +352,15 @@ class Network:
         self._require_training("train_batch")
         if not self.truths:
             raise ArgumentError("the network has no loss layer ([cost], [softmax], [logistic]): it cannot train")
-        if truth is None:
-            raise ArgumentError("train_batch needs a truth")
-        self.seen += self.batch
-        loss = self.forward(x, truth, train=True)
+        if x is None or truth is None:
+            raise ArgumentError("train_batch needs an input" if x is None else "train_batch needs a truth")
+        self.input, truth = x, self._as_truth(truth)
+        self.truth = truth
+        self.seen += self.batch                 # nothing is counted that was refused
+        loss = self.forward(truth=truth, train=True)
         if not np.isfinite(loss):
-            raise DarknetError(f"loss is {loss} at iteration {self.iteration}{self._first_not_finite()}; nothing was updated")
+            iteration, self.seen = self.iteration, self.seen - self.batch
+            raise DarknetError(f"loss is {loss} at iteration {iteration}{self._first_not_finite()}; nothing was updated")
         self._core.lib.set_network_delta(self._handle, self._core.ffi.NULL, 0)
         self._core.check(self._core.lib.backward_network(self._handle))
         self._pending += 1
@@ -350,7 +382,7 @@ class Network:
             raise ArgumentError(f"{what}: the network has no layers")
 
     def predict(self, x):
-        """Return the network's output for any number of rows; the network's training state is left alone.
+        """Return the network's output for any number of rows; input, truth and training state are left alone.
 
         Parameters
         ----------
@@ -365,8 +397,8 @@ class Network:
         x = self._core.array("x", x)
         if self.inputs == 0 or x.size % self.inputs or not x.size:
             raise ArgumentError(f"x: wanted rows of {self.inputs} values, got {x.size} values {x.shape}")
-        flat, results, train = x.reshape(-1, self.inputs), [], self.train
-        layer = self._output_layer()
+        flat, results, layer = x.reshape(-1, self.inputs), [], self._output_layer()
+        before = self.train, self._input, self._truth
         try:
             for at in range(0, len(flat), self.batch):
                 rows = flat[at:at + self.batch]
@@ -375,7 +407,7 @@ class Network:
                 self.forward(rows, train=False)
                 results.append(layer._array("output")[:len(flat) - at].copy())
         finally:
-            self.train = train
+            self.train, self.input, self.truth = before
         return results[0] if len(results) == 1 else np.concatenate(results)
 
     # ---- the rest of its life
@@ -391,6 +423,8 @@ class Network:
             layer._refuse_while_viewed()
         self._core.check(self._core.lib.resize_network(self._handle, _positive("h", h), _positive("w", w)))
         self._input = self._truth = self._delta = self._own_delta = None
+        for layer in self.layers:
+            layer._referenced = None
 
     def summary(self):
         """Return a text table: layer, filters, size, input, output, BFLOPs, trainable and non-trainable parameters."""
@@ -420,11 +454,31 @@ class Network:
 
         save_checkpoint(self, path, extra)
 
+    def __reduce_ex__(self, protocol):
+        raise TypeError("a network lives in C memory and cannot be copied or pickled; net.save_checkpoint(path) keeps all of it")
+
     def __repr__(self):
         return f"<network of {len(self.layers)} layers, batch {self.batch}, {self.dialect}>"
 
 
+def _finite(name, value):
+    """Return an option's value as a float."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = np.nan
+    if not np.isfinite(number):
+        raise ArgumentError(f"{name}={value!r}: wanted a finite number")
+    return number
+
+
+def _count(name, value):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**64:
+        raise ArgumentError(f"{name}={value!r}: wanted an integer from 0 to {2**64 - 1}")
+    return int(value)
+
+
 def _positive(name, value):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ArgumentError(f"{name}={value!r}: wanted a positive integer")
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value < 2**31:
+        raise ArgumentError(f"{name}={value!r}: wanted a positive integer of 32 bits")
     return int(value)

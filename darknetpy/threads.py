@@ -3,8 +3,12 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
 from darknetpy.core import core
 from darknetpy.errors import ArgumentError
+
+_MOST = core.lib.DN_MOST_THREADS
 
 
 def set_num_threads(n):
@@ -13,16 +17,16 @@ def set_num_threads(n):
     Parameters
     ----------
     n : int
-        At least 1.
+        1 to 1024; more threads than processors only cost time.
 
     Raises
     ------
     ArgumentError
-        `n` is not a positive integer.
+        `n` is not such an integer.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ArgumentError(f"n={n!r}: wanted a positive integer")
-    core.lib.dn_set_num_threads(n)
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= _MOST:
+        raise ArgumentError(f"n={n!r}: wanted a positive integer, at most {_MOST}")
+    core.lib.dn_set_num_threads(int(n))
 
 
 def get_num_threads():
@@ -32,7 +36,8 @@ def get_num_threads():
 
 def _default():
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdigit() and int(first) > 0 else len(os.sched_getaffinity(0))
+    given = int(first) if first.isdecimal() else 0
+    return min(given or len(os.sched_getaffinity(0)), _MOST)
 
 
 set_num_threads(_default())

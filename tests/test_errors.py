@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
+from gradcheck import build
 
 import darknetpy as dn
+from darknetpy.core import core
+from darknetpy.layer import Layer
 
 
 def _f(*shape):
@@ -140,9 +146,96 @@ def test_networks():
 
 
 def test_threads():
-    for n in (0, -1, 1.5, True, "2"):
+    for n in (0, -1, 1.5, True, "2", 1025, 2**40):
         with pytest.raises(dn.ArgumentError, match="positive integer"):
             dn.set_num_threads(n)
+
+
+def test_threads_take_numpy_integers(threads):
+    threads(np.int64(2))
+    assert dn.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    "wrong, what",
+    [
+        (lambda: dn.make_batchnorm_layer(2**31, 3, 3, 3), "batch=2147483648: wanted an integer of 32 bits"),
+        (lambda: dn.make_dropout_layer(2, 10, "half"), "probability='half': wanted a number"),
+        (lambda: dn.make_route_layer(2, 1, ["a"], [4]), "input_layers=.*a.*: wanted an integer"),
+        (lambda: dn.Network(2, 8, 8), "wanted c"),
+        (lambda: dn.kernels.mean_cpu(_f(2, 3), 2.0, 3, 1, _f(3)), "batch=2.0: wanted a positive integer"),
+        (lambda: setattr(_network(True), "seen", -1), "seen=-1: wanted an integer from 0"),
+        (lambda: setattr(_network(True), "seed", 2**64), "seed=18446744073709551616: wanted"),
+        (lambda: _network(True).set_option("learning_rate", np.nan), "learning_rate=nan: wanted a finite number"),
+        (lambda: _network(True).train_batch(None, np.array([0, 1])), "needs an input"),
+    ],
+)
+def test_numbers_out_of_place(wrong, what):
+    with pytest.raises(dn.ArgumentError, match=what):
+        wrong()
+
+
+def test_a_refused_batch_is_not_counted():
+    net = _network(True)
+    for x, truth in ((_f(3, 4), np.array([0, 1])), (_f(2, 4), np.array([0, 3])), (_f(2, 4), _f(2, 4))):
+        with pytest.raises(dn.ArgumentError):
+            net.train_batch(x, truth)
+    assert net.seen == 0
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: dn.make_maxpool_layer(2, 6, 8, 3, 2, 2),                        # height and width changed places
+        lambda: dn.make_maxpool_layer(2, 16, 9, 1, 2, 2),                       # as many values in another shape
+        lambda: dn.make_route_layer(2, 1, [0], [143]),
+        lambda: dn.make_route_layer(3, 1, [0], [144]),
+        lambda: dn.make_shortcut_layer(2, 0, 8, 6, 3, 6, 8, 3),                 # its input
+        lambda: dn.make_shortcut_layer(2, 0, 6, 8, 3, 6, 8, 4),                 # the other layer
+    ],
+)
+def test_layers_made_for_another_shape_are_refused(layer):
+    """Their arrays would have the wrong size for the maps that they get."""
+    net = dn.Network(2, 6, 8, 3)                                                # width 6, height 8
+    net.add(dn.make_maxpool_layer(2, 8, 6, 3, 1, 1))
+    wrong = layer()
+    with pytest.raises(dn.ArgumentError, match=r"layer 1 \["):
+        net.add(wrong)
+    assert len(net) == 1 and wrong.index == -1
+
+
+def test_names_of_layers_are_exact():
+    net = _network(True)
+    assert net["connected_0"] is net.layers[0]
+    for key in ("connected_00", "connected_\u00b2", "_0", "connected", None):
+        with pytest.raises(KeyError, match="connected_0, softmax_1"):
+            net[key]
+
+
+def test_copies_are_refused():
+    for thing in (_network(True), dn.make_batchnorm_layer(2, 3, 3, 3)):
+        for function in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="C memory"):
+                function(thing)
+
+
+def test_assigning_to_an_array_copies_into_the_layer():
+    l = dn.make_batchnorm_layer(2, 1, 1, 3)
+    scales = l.scales
+    l.scales = np.float32([1, 2, 3])
+    l.scales += 1
+    assert scales.tolist() == [2, 3, 4] and l.scales.ctypes.data == scales.ctypes.data
+    with pytest.raises(dn.ArgumentError, match=r"scales: wanted.*3 values.*got 2 values"):
+        l.scales = _f(2)
+    del scales
+    dn.resize_layer(l, 4, 4)                    # the assignments hold no array
+
+
+def test_too_many_rows_name_the_cfg(tmp_path):
+    path = tmp_path / "rows.cfg"
+    path.write_text("[net]\nbatch=4\ntime_steps=2000000000\nwidth=8\nheight=8\nchannels=3\n[avgpool]\n")
+    with pytest.raises(dn.CfgError, match=r"rows.cfg:1: .*8000000000 rows per forward pass"):
+        dn.load_network(path, train=True)
 
 
 def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path):
@@ -153,3 +246,56 @@ def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path):
     )
     with pytest.raises(dn.OutOfMemory, match=r"huge.cfg.*needs .*layer \d+ \[convolutional\] at line"):
         dn.load_network(path, train=True)
+
+
+# ---- the core guards itself
+def test_layer_before_it_has_a_shape():
+    assert Layer("convolutional").flops == 0 and "batch 0" in repr(Layer("convolutional"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: dn.make_convolutional_layer(1, 2**31 - 1, 1, 1, 1, size=3, padding=32767),
+        lambda: dn.make_maxpool_layer(1, 2**31 - 1, 2**15, 1, 32767, 1, padding=65532),
+        lambda: dn.make_upsample_layer(1, 2**15, 2**15, 1, 32767),
+    ],
+)
+def test_outputs_beyond_int(make):
+    with pytest.raises(dn.ArgumentError, match="more than 2147483647 values"):
+        make()
+
+
+@pytest.mark.parametrize("value", [0.5, 1e20, float("nan")])
+def test_lists_of_layers_are_whole_numbers(value):
+    with pytest.raises(dn.ArgumentError, match="layers: .*whole numbers"):
+        Layer("route")._set_options({"layers": [0, value]})
+
+
+def test_tree_groups_are_positive():
+    layer = Layer("softmax")
+    layer._set_options({"tree": [-3, 7], "temperature": 1, "groups": 1})
+    with pytest.raises(dn.ArgumentError, match="group of -3"):
+        layer._build(2, 0, 0, 4)
+
+
+def test_padding_beyond_int():
+    with pytest.raises(dn.ArgumentError, match="pad=1073741824"):
+        dn.kernels.im2col_cpu(_f(1, 2, 2), 1, 2, 2, 1, 2**30, 2**30, _f(9))
+
+
+def test_added_layer_keeps_its_arrays(rng):
+    """The core itself refuses a layer whose arrays would have to grow."""
+    net, l = dn.Network(2, 1, 1, 48), dn.make_batchnorm_layer(2, 4, 4, 3)
+    with pytest.raises(dn.ArgumentError, match="biases would change from 3 to 48"):
+        net._core.check(net._core.lib.add_layer(net._handle, l._handle))
+    assert (l.c, l.h, l.w) == (3, 4, 4)
+
+
+def test_layer_made_for_inference_has_no_backward_pass(rng):
+    layer = build(["batchnorm"], (3, 4, 4), train=False, core=core).layers[0]
+    net = dn.Network(train=True)
+    net.input = _f(2, 3, 4, 4)
+    dn.forward_layer(layer, net)
+    with pytest.raises(dn.ArgumentError, match="made for inference"):
+        dn.backward_layer(layer, net)

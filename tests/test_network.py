@@ -383,6 +383,92 @@ def test_resize_refuses_while_arrays_are_held():
     assert net.layers[0].output.shape == (2, 2, 8, 8)
 
 
+# ---- odd orders of calls
+def test_backward_needs_a_forward_pass(rng):
+    net = network(["convolutional filters=2 size=3 pad=1", "activation activation=mish"], (1, 6, 6))
+    with pytest.raises(dn.ArgumentError, match="has not run forward"):
+        net.backward()
+    net.forward(rng.standard_normal((2, 36)).astype(np.float32))
+    net.resize(8, 8)
+    with pytest.raises(dn.ArgumentError, match="has not run forward"):
+        net.backward()
+
+
+def test_backward_uses_the_input_and_truth_of_the_forward_pass(rng):
+    x, t, deltas = rng.standard_normal((2, 5)).astype(np.float32), np.eye(4, dtype=np.float32)[:2], []
+    for replace in (False, True):
+        net = network(["connected output=4 activation=tanh", "softmax", "connected output=3"], (5,))
+        net.forward(x.copy(), t.copy(), train=True)
+        net.layers[2].delta[:] = 1
+        if replace:
+            net.input, net.truth = np.zeros_like(x), None
+            gc.collect()
+        net.backward()
+        deltas.append([net.delta, net.layers[0].weight_updates.copy()])
+    for one, two in zip(*deltas):
+        assert (one == two).all() and one.any()
+
+
+def test_input_outlives_its_network(rng):
+    net = network(["convolutional filters=4 size=3 pad=1", "batchnorm"], (3, 40, 40))
+    net.forward(rng.standard_normal((2, 4800)).astype(np.float32), train=True)
+    x = net.layers[1].x
+    before = x.copy()
+    del net
+    gc.collect()
+    junk = [np.full(x.shape, 9, np.float32) for _ in range(20)]
+    assert (x == before).all() and junk
+
+
+def test_layer_by_hand_after_its_network(rng):
+    """What the network noted about its backward pass concerns nobody else."""
+    net = network(["connected output=3", "softmax", "connected output=3", "cost"], (4,))
+    net.forward(rng.standard_normal((2, 4)).astype(np.float32), np.eye(3, dtype=np.float32)[:2], train=True)
+    net.backward()
+    alone, softmax = dn.Network(train=True), net.layers[1]
+    alone.input, alone.truth = rng.standard_normal((2, 3)).astype(np.float32), np.eye(3, dtype=np.float32)[1:]
+    dn.forward_layer(softmax, alone)
+    dn.backward_layer(softmax, alone)
+    np.testing.assert_allclose(alone.delta.ravel(), (alone.truth - softmax.output).ravel(), rtol=1e-6)
+
+
+def test_resize_reaches_layers_without_an_image(rng):
+    """Behind a loss there are plain values, whose number follows the image."""
+    net = network(["convolutional filters=4 size=3 pad=1", "softmax", "dropout", "cost"], (3, 8, 8))
+    for side in (16, 4):
+        net.resize(side, side)
+        assert [layer.inputs for layer in net.layers[1:]] == [4 * side**2] * 3
+        x, t = (rng.standard_normal((2, c * side**2)).astype(np.float32) for c in (3, 4))
+        assert np.isfinite(net.forward(x, t, train=True))
+
+
+@pytest.mark.parametrize("source", ["connected output=2 truth=1", "softmax"])
+def test_truths_of_different_sizes(rng, source):
+    net = network(["connected output=2", source, "connected output=50", "cost"], (4,))
+    x = rng.standard_normal((2, 4)).astype(np.float32)
+    with pytest.raises(dn.ArgumentError, match="layer 3 .cost. wants a truth of 50 values per row and gets 2"):
+        net.forward(x, np.zeros((2, 50), np.float32))
+
+
+def test_added_layer_gets_the_networks_optimizer(rng):
+    net = network(["connected output=4"], (4,), net="adam=1 learning_rate=.1")
+    l = net.add(dn.make_connected_layer(2, 4, 3))
+    net.add(dn.make_cost_layer(2, 3))
+    before = l.weights.copy()
+    net.train_batch(*(rng.standard_normal((2, n)).astype(np.float32) for n in (4, 3)))
+    assert l.weights_m.any() and l.weights_v.any() and (l.weights != before).any()
+
+
+def test_network_of_named_kernels(rng):
+    l, net = dn.make_batchnorm_layer(2, 4, 4, 3), dn.Network(2, 4, 4, 3, train=True, fused=False)
+    alone = dn.Network(train=True, fused=False)
+    alone.input = rng.standard_normal((2, 3, 4, 4)).astype(np.float32)
+    assert l.fused
+    dn.forward_batchnorm_layer(l, alone)
+    assert not l.fused and l.arrays()["x_norm"].any()
+    assert not net.add(dn.make_batchnorm_layer(2, 4, 4, 3)).fused
+
+
 # ---- arrays
 def test_arrays_keep_their_layer_alive():
     l = dn.make_batchnorm_layer(2, 3, 4, 5)

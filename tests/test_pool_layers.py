@@ -100,3 +100,18 @@ def test_inference_keeps_no_indexes(rng):
     padded = np.pad(x, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=-np.inf)
     wanted = padded.reshape(2, 3, 2, 2, 3, 2).max(axis=(3, 5))
     assert (net.predict(x) == wanted).all()
+
+
+@pytest.mark.parametrize("size, stride", [(2, 2), (3, 1)])
+@pytest.mark.parametrize("place", range(4))
+def test_maxpool_and_relu_keep_nan(rng, size, stride, place):
+    """What is not a number must reach the loss, where it is noticed."""
+    x = rng.standard_normal((1, 1, 6, 6)).astype(np.float32)
+    x[0, 0, place // 2, place % 2] = np.nan
+    pool, relu = dn.make_maxpool_layer(1, 6, 6, 1, size, stride), dn.make_activation_layer(1, 36, "relu")
+    for layer, forward in ((pool, dn.forward_maxpool_layer), (relu, dn.forward_activation_layer)):
+        for train in (True, False):
+            net = dn.Network(train=train)
+            net.input = x
+            forward(layer, net)
+            assert np.isnan(layer.output).any()
