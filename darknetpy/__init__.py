@@ -9,18 +9,19 @@ Layers by hand: :mod:`darknetpy.layers`; single kernels: :mod:`darknetpy.kernels
 from __future__ import annotations
 
 from darknetpy import kernels
+from darknetpy._types import Path
 from darknetpy.builder import load_network
 from darknetpy.errors import ArgumentError, CfgError, DarknetError, DataError, DeviceError, OutOfMemory, WeightsError
 from darknetpy.layer import Layer
 from darknetpy.layers import *  # noqa: F403  make_, forward_, backward_, update_ and resize_ of every layer type
-from darknetpy.layers import __all__ as _layer_functions
+from darknetpy.layers import __all__ as _layer_functions  # type: ignore[attr-defined]
 from darknetpy.network import Network
 from darknetpy.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
 
-def load_checkpoint(path):
+def load_checkpoint(path: Path) -> Network:
     """Load what :meth:`Network.save_checkpoint` wrote: a network ready to go on training, bit for bit.
 
     Parameters

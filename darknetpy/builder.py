@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any, Optional
 
 import numpy as np
 
+from darknetpy._types import Path
 from darknetpy.cfg import Option, Section, format_cfg, parse_cfg
-from darknetpy.core import OptionError
+from darknetpy.core import Core, OptionError
 from darknetpy.core import core as default_core
 from darknetpy.dialects import dialect_value
 from darknetpy.errors import ArgumentError, OutOfMemory
@@ -14,14 +16,15 @@ from darknetpy.layer import Layer, activation_number
 from darknetpy.memory import available_bytes, human_bytes
 from darknetpy.network import Network
 from darknetpy.paths import find_beside, find_cfg
-from darknetpy.sections import SECTIONS, format_value, resolve
+from darknetpy.sections import SECTIONS, Resolved, format_value, resolve
 
 _NET_NUMBERS = ("learning_rate", "learning_rate_min", "momentum", "decay", "decay_l1", "max_gradient", "gamma", "scale", "power", "step",
                 "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult", "adam", "B1", "B2", "eps")
 
 
-def load_network(cfg, weights=None, batch=None, device="cpu", train=False, batchnorm=None, dialect=None, lenient=False, *,
-                 core=default_core):
+def load_network(cfg: Path, weights: Optional[Path] = None, batch: Optional[int] = None, device: str = "cpu",
+                 train: bool = False, batchnorm: Optional[str] = None, dialect: Optional[str] = None,
+                 lenient: bool = False, *, core: Core = default_core) -> Network:
     """Build a network from a Darknet .cfg file.
 
     Parameters
@@ -72,7 +75,8 @@ def load_network(cfg, weights=None, batch=None, device="cpu", train=False, batch
     return net
 
 
-def build_network(plan, batch=None, device="cpu", train=False, core=default_core):
+def build_network(plan: Resolved, batch: Optional[int] = None, device: str = "cpu", train: bool = False,
+                  core: Core = default_core) -> Network:
     """Build the network of a resolved .cfg; see :func:`load_network`."""
     values = plan.net
     steps = values["time_steps"]
@@ -149,7 +153,7 @@ def _core_options(layer, spec, net, net_values):
     return options
 
 
-def dialect_options(kind, dialect, batchnorm):
+def dialect_options(kind: str, dialect: str, batchnorm: str) -> dict[str, Any]:
     """Return the options of a layer type that follow from the dialect and from ``batchnorm``; dialects.py has the reasons."""
     options = {}
     if kind == "convolutional":
@@ -164,7 +168,7 @@ def dialect_options(kind, dialect, batchnorm):
     return options
 
 
-_known = {}   # (layer type, key) -> whether the core has such a number option
+_known: dict[tuple[str, str], bool] = {}   # (layer type, key) -> whether the core has such a number option
 
 
 def _knows(layer, key):
@@ -199,7 +203,7 @@ def _refuse_too_large(net):
 
 
 # ---- back to a .cfg
-def network_to_cfg(net):
+def network_to_cfg(net: Network) -> str:
     """Return the .cfg text of a network; see :meth:`Network.to_cfg`."""
     sections = [_net_section(net)]
     for i, layer in enumerate(net.layers):

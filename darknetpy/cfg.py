@@ -6,8 +6,11 @@ count, wherever they stand; a line that begins with ``#`` or ``;`` is a comment,
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Optional, Union
 
+from ._types import Path
 from .errors import ArgumentError, CfgError
 from .files import read_regular_file
 
@@ -57,20 +60,20 @@ class Section:
     file: str = field(default="<string>", compare=False)
     repeated: list[Option] = field(default_factory=list, compare=False)
 
-    def error(self, message, key=None):
+    def error(self, message: str, key: Optional[str] = None) -> CfgError:
         """Return a CfgError at the line of `key`, or at the header where the key is None or not written."""
         line = self.options[key].line if key in self.options else self.line
         return CfgError(message, self.file, line, show(self.name), key)
 
 
-def show(text, limit=60):
+def show(text: str, limit: int = 60) -> str:
     """Return `text` made fit for one line of a message: shortened, and quoted if it would not print."""
     if len(text) > limit:
         text = text[:limit - 3] + "..."
     return text if text.isprintable() else repr(text)
 
 
-def parse_cfg(path):
+def parse_cfg(path: Union[Path, bytes]) -> list[Section]:
     """Read a .cfg file.
 
     Parameters
@@ -94,12 +97,12 @@ def parse_cfg(path):
     return parse_cfg_text(text, os.fsdecode(path))
 
 
-def parse_cfg_text(text, file="<string>"):
+def parse_cfg_text(text: str, file: str = "<string>") -> list[Section]:
     """Read the text of a .cfg; `file` is what messages call it.  See `parse_cfg`."""
     text = text[1:] if text.startswith("\ufeff") else text
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     _refuse_foreign(text, file)
-    sections = []
+    sections: list[Section] = []
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.translate(_BLANKS)
         if line.startswith(";"):
@@ -114,7 +117,7 @@ def parse_cfg_text(text, file="<string>"):
     return sections
 
 
-def format_cfg(sections):
+def format_cfg(sections: Iterable[Section]) -> str:
     """Return the text of a .cfg; reading it again gives equal sections.
 
     Raises

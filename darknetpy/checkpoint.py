@@ -16,12 +16,17 @@ import hashlib
 import json
 import os
 import struct
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darknetpy._types import Path
 from darknetpy.cfg import parse_cfg_text
 from darknetpy.errors import ArgumentError, DarknetError, WeightsError
 from darknetpy.files import open_regular, write_atomically
+
+if TYPE_CHECKING:
+    from darknetpy.network import Network
 
 _MAGIC = b"\x89DNCKPT1"
 _HEAD = struct.Struct("<8sQ32s")
@@ -33,7 +38,7 @@ _OPTIONS = ("learning_rate", "learning_rate_min", "momentum", "decay", "decay_l1
 
 
 # ---- save
-def save_checkpoint(net, path, extra=None):
+def save_checkpoint(net: Network, path: Path, extra: Any = None) -> None:
     """Write a checkpoint, whole or not at all; see :func:`darknetpy.files.write_atomically`.
 
     Parameters
@@ -88,7 +93,7 @@ def _little_endian(array):
 
 
 # ---- read
-def is_checkpoint(path):
+def is_checkpoint(path: Path) -> bool:
     """Return whether a file begins as a checkpoint does.
 
     Raises
@@ -100,7 +105,7 @@ def is_checkpoint(path):
         return file.read(len(_MAGIC) - 1) == _MAGIC[:-1]
 
 
-def read_header(path):
+def read_header(path: Path) -> dict[str, Any]:
     """Return the header of a checkpoint as a dict: counters, options, cfg and ``extra``; the arrays are not read.
 
     Raises
@@ -192,7 +197,7 @@ def _read_arrays(file, path, net, header, offset):
 
 
 # ---- load
-def load_checkpoint(path):
+def load_checkpoint(path: Path) -> Network:
     """Build the network of a checkpoint, in the state it was saved in.
 
     Parameters
@@ -257,7 +262,7 @@ def _parse_cfg(path, header):
         raise WeightsError(f"{path}: its network cannot be read: {error}") from None
 
 
-def restore(net, path):
+def restore(net: Network, path: Path) -> Any:
     """Put a network that was built from the same .cfg into the state of a checkpoint: all of it, or on any error nothing.
 
     ``max_batches``, where training ends, stays the network's own; all other options become the checkpoint's.

@@ -36,7 +36,7 @@ class Difference:
     hankai: Any
     here: Any = None
 
-    def value(self, dialect):
+    def value(self, dialect: str) -> Any:
         """Return what holds under `dialect`."""
         return getattr(self, dialect) if self.here is None else self.here
 
@@ -88,7 +88,7 @@ _ROWS = (
 DIFFERENCES = {row.name: row for row in _ROWS}
 
 
-def dialect_value(name, dialect):
+def dialect_value(name: str, dialect: str) -> Any:
     """Return what the row `name` says under `dialect`.
 
     Raises
@@ -106,7 +106,7 @@ def dialect_value(name, dialect):
     return DIFFERENCES[name].value(check_dialect(dialect))
 
 
-def check_dialect(dialect):
+def check_dialect(dialect: str) -> str:
     """Return `dialect`, or raise ArgumentError if it is none."""
     if dialect not in DIALECTS:
         raise ArgumentError(f"dialect={dialect!r}: wanted one of {', '.join(DIALECTS)}")

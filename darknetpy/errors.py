@@ -5,6 +5,8 @@ for a device, MemoryError for memory).  Errors of the operating system keep thei
 """
 from __future__ import annotations
 
+from typing import Optional
+
 
 class DarknetError(Exception):
     """Base of every error that darknetpy raises on purpose."""
@@ -29,7 +31,8 @@ class CfgError(DarknetError, ValueError):
         The option concerned.
     """
 
-    def __init__(self, message, file=None, line=None, section=None, key=None):
+    def __init__(self, message: str, file: Optional[str] = None, line: Optional[int] = None,
+                 section: Optional[str] = None, key: Optional[str] = None) -> None:
         self.file, self.line, self.section, self.key = file, line, section, key
         place = "" if file is None else f"{file}: " if line is None else f"{file}:{line}: "
         where = "" if section is None else f"[{section}] "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from darknetpy._types import Floats
 from darknetpy.core import core
 from darknetpy.errors import ArgumentError
 from darknetpy.layer import activation_number
@@ -31,7 +32,7 @@ def _sizes(**sizes):
 
 
 # ---- batch normalization
-def mean_cpu(x, batch, filters, spatial, mean):
+def mean_cpu(x: Floats, batch: int, filters: int, spatial: int, mean: Floats) -> None:
     """Mean of every filter over the batch and the image, written into `mean`.
 
     Parameters
@@ -54,7 +55,7 @@ def mean_cpu(x, batch, filters, spatial, mean):
     _lib.mean_cpu(_floats("x", x, n), batch, filters, spatial, _floats("mean", mean, filters, out=True))
 
 
-def variance_cpu(x, mean, batch, filters, spatial, variance):
+def variance_cpu(x: Floats, mean: Floats, batch: int, filters: int, spatial: int, variance: Floats) -> None:
     """Unbiased variance of every filter, sum of (x - mean)^2 / (m - 1) with m = batch * spatial, written into `variance`.
 
     This is the value that the moving average takes; normalization uses it times (m - 1) / m.
@@ -75,7 +76,7 @@ def variance_cpu(x, mean, batch, filters, spatial, variance):
                       _floats("variance", variance, filters, out=True))
 
 
-def normalize_cpu(x, mean, variance, batch, filters, spatial):
+def normalize_cpu(x: Floats, mean: Floats, variance: Floats, batch: int, filters: int, spatial: int) -> None:
     """In place: x -> (x - mean) / sqrt(variance + 1e-5).
 
     References
@@ -87,7 +88,8 @@ def normalize_cpu(x, mean, variance, batch, filters, spatial):
                        filters, spatial)
 
 
-def mean_delta_cpu(delta, variance, batch, filters, spatial, mean_delta):
+def mean_delta_cpu(delta: Floats, variance: Floats, batch: int, filters: int, spatial: int,
+                   mean_delta: Floats) -> None:
     """Gradient at the mean, -sum(delta) / sqrt(variance + 1e-5), written into `mean_delta` (filters,).
 
     References
@@ -99,7 +101,8 @@ def mean_delta_cpu(delta, variance, batch, filters, spatial, mean_delta):
                         _floats("mean_delta", mean_delta, filters, out=True))
 
 
-def variance_delta_cpu(x, delta, mean, variance, batch, filters, spatial, variance_delta):
+def variance_delta_cpu(x: Floats, delta: Floats, mean: Floats, variance: Floats, batch: int, filters: int,
+                       spatial: int, variance_delta: Floats) -> None:
     """Gradient at the variance, -1/2 sum(delta (x - mean)) (variance + 1e-5)^(-3/2), written into `variance_delta` (filters,).
 
     References
@@ -112,7 +115,9 @@ def variance_delta_cpu(x, delta, mean, variance, batch, filters, spatial, varian
                             _floats("variance_delta", variance_delta, filters, out=True))
 
 
-def normalize_delta_cpu(x, mean, variance, mean_delta, variance_delta, batch, filters, spatial, delta):
+def normalize_delta_cpu(x: Floats, mean: Floats, variance: Floats, mean_delta: Floats,
+                        variance_delta: Floats, batch: int, filters: int, spatial: int,
+                        delta: Floats) -> None:
     """In place: delta at the normalized value -> delta at x.
 
     delta / sqrt(variance + 1e-5) + variance_delta * 2 (x - mean) / m + mean_delta / m, with m = batch * spatial.
@@ -128,23 +133,24 @@ def normalize_delta_cpu(x, mean, variance, mean_delta, variance_delta, batch, fi
 
 
 # ---- biases and scales
-def add_bias(output, biases, batch, n, size):
+def add_bias(output: Floats, biases: Floats, batch: int, n: int, size: int) -> None:
     """In place: output[b, f, i] += biases[f].  Darknet: ``add_bias``."""
     _lib.add_bias(_floats("output", output, _sizes(batch=batch, n=n, size=size), out=True), _floats("biases", biases, n), batch, n, size)
 
 
-def scale_bias(output, scales, batch, n, size):
+def scale_bias(output: Floats, scales: Floats, batch: int, n: int, size: int) -> None:
     """In place: output[b, f, i] *= scales[f].  Darknet: ``scale_bias``."""
     _lib.scale_bias(_floats("output", output, _sizes(batch=batch, n=n, size=size), out=True), _floats("scales", scales, n), batch, n, size)
 
 
-def backward_bias(bias_updates, delta, batch, n, size):
+def backward_bias(bias_updates: Floats, delta: Floats, batch: int, n: int, size: int) -> None:
     """bias_updates[f] += sum of delta[b, f, i].  Darknet: ``backward_bias``."""
     count = _sizes(batch=batch, n=n, size=size)
     _lib.backward_bias(_floats("bias_updates", bias_updates, n, out=True), _floats("delta", delta, count), batch, n, size)
 
 
-def backward_scale_cpu(x_norm, delta, batch, n, size, scale_updates):
+def backward_scale_cpu(x_norm: Floats, delta: Floats, batch: int, n: int, size: int,
+                       scale_updates: Floats) -> None:
     """scale_updates[f] += sum of delta[b, f, i] * x_norm[b, f, i].  Darknet: ``backward_scale_cpu``."""
     count = _sizes(batch=batch, n=n, size=size)
     _lib.backward_scale_cpu(_floats("x_norm", x_norm, count), _floats("delta", delta, count), batch, n, size,
@@ -161,32 +167,33 @@ def _strided(name, array, n, inc, out=False):
     return core.address(array)
 
 
-def axpy_cpu(N, ALPHA, X, INCX, Y, INCY):
+def axpy_cpu(N: int, ALPHA: float, X: Floats, INCX: int, Y: Floats, INCY: int) -> None:
     """Y += ALPHA * X over N elements, INCX and INCY apart.  Darknet: ``axpy_cpu``."""
     _sizes(N=N)
     _lib.axpy_cpu(N, ALPHA, _strided("X", X, N, INCX), INCX, _strided("Y", Y, N, INCY, out=True), INCY)
 
 
-def copy_cpu(N, X, INCX, Y, INCY):
+def copy_cpu(N: int, X: Floats, INCX: int, Y: Floats, INCY: int) -> None:
     """Y = X over N elements.  Darknet: ``copy_cpu``."""
     _sizes(N=N)
     _lib.copy_cpu(N, _strided("X", X, N, INCX), INCX, _strided("Y", Y, N, INCY, out=True), INCY)
 
 
-def fill_cpu(N, ALPHA, X, INCX):
+def fill_cpu(N: int, ALPHA: float, X: Floats, INCX: int) -> None:
     """X = ALPHA over N elements.  Darknet: ``fill_cpu``."""
     _sizes(N=N)
     _lib.fill_cpu(N, ALPHA, _strided("X", X, N, INCX, out=True), INCX)
 
 
-def scal_cpu(N, ALPHA, X, INCX):
+def scal_cpu(N: int, ALPHA: float, X: Floats, INCX: int) -> None:
     """X *= ALPHA over N elements.  Darknet: ``scal_cpu``."""
     _sizes(N=N)
     _lib.scal_cpu(N, ALPHA, _strided("X", X, N, INCX, out=True), INCX)
 
 
 # ---- matrices and columns
-def gemm(TA, TB, M, N, K, ALPHA, A, lda, B, ldb, BETA, C, ldc):
+def gemm(TA: int, TB: int, M: int, N: int, K: int, ALPHA: float, A: Floats, lda: int, B: Floats, ldb: int,
+         BETA: float, C: Floats, ldc: int) -> None:
     """C = ALPHA * A B + BETA * C, with A (M, K) or its transpose if TA, B (K, N) or its transpose if TB.
 
     `lda`, `ldb`, `ldc` are the row lengths of the arrays in memory.  Darknet: ``gemm``.
@@ -213,7 +220,8 @@ def _columns(channels, height, width, ksize, stride, pad):
     return image, _sizes(channels=channels, ksize=ksize, ksize_=ksize, out_h=out[0], out_w=out[1])
 
 
-def im2col_cpu(im, channels, height, width, ksize, stride, pad, col):
+def im2col_cpu(im: Floats, channels: int, height: int, width: int, ksize: int, stride: int, pad: int,
+               col: Floats) -> None:
     """Lay out the windows of an image (channels, height, width) as columns (channels * ksize^2, out_h * out_w).
 
     Darknet: ``im2col_cpu``.
@@ -222,14 +230,15 @@ def im2col_cpu(im, channels, height, width, ksize, stride, pad, col):
     _lib.im2col_cpu(_floats("im", im, image), channels, height, width, ksize, stride, pad, _floats("col", col, columns, out=True))
 
 
-def col2im_cpu(col, channels, height, width, ksize, stride, pad, im):
+def col2im_cpu(col: Floats, channels: int, height: int, width: int, ksize: int, stride: int, pad: int,
+               im: Floats) -> None:
     """Add columns back to the pixels they came from: im += ...; the transpose of :func:`im2col_cpu`.  Darknet: ``col2im_cpu``."""
     image, columns = _columns(channels, height, width, ksize, stride, pad)
     _lib.col2im_cpu(_floats("col", col, columns), channels, height, width, ksize, stride, pad, _floats("im", im, image, out=True))
 
 
 # ---- activations, softmax, losses
-def activate_array(x, n, a):
+def activate_array(x: Floats, n: int, a: str) -> None:
     """In place: x -> f(x) for n values; `a` is a name such as ``"leaky"``.  Darknet: ``activate_array``."""
     number = activation_number(a)
     if number >= _lib.NORM_CHAN:
@@ -237,7 +246,7 @@ def activate_array(x, n, a):
     _lib.activate_array(_floats("x", x, _sizes(n=n), out=True), n, number)
 
 
-def gradient_array(x, n, a, delta):
+def gradient_array(x: Floats, n: int, a: str, delta: Floats) -> None:
     """In place: delta *= f'.  `x` is the activation's OUTPUT, as in Darknet; for gelu, swish, mish and hard_mish, whose output does
     not tell the slope, it is the INPUT.  Darknet: ``gradient_array``, ``gradient_array_swish``, ``gradient_array_mish``."""
     number = activation_number(a)
@@ -248,7 +257,8 @@ def gradient_array(x, n, a, delta):
     function(_floats("x", x, count), n, number, _floats("delta", delta, count, out=True))
 
 
-def softmax_cpu(input, n, batch, batch_offset, groups, group_offset, stride, temp, output):
+def softmax_cpu(input: Floats, n: int, batch: int, batch_offset: int, groups: int, group_offset: int,
+                stride: int, temp: float, output: Floats) -> None:
     """Softmax of input / temp over sets of n values `stride` apart, `groups` sets per image.  Darknet: ``softmax_cpu``."""
     _sizes(n=n, batch=batch, groups=groups, stride=stride)
     if not temp > 0:
@@ -267,12 +277,12 @@ def _loss(name, n, pred, truth, delta, error):
                         _floats("error", error, count, out=True))
 
 
-def softmax_x_ent_cpu(n, pred, truth, delta, error):
+def softmax_x_ent_cpu(n: int, pred: Floats, truth: Floats, delta: Floats, error: Floats) -> None:
     """Cross-entropy of probabilities: delta = truth - pred, error = -truth log(pred).  Darknet: ``softmax_x_ent_cpu``."""
     _loss("softmax_x_ent_cpu", n, pred, truth, delta, error)
 
 
-def logistic_x_ent_cpu(n, pred, truth, delta, error):
+def logistic_x_ent_cpu(n: int, pred: Floats, truth: Floats, delta: Floats, error: Floats) -> None:
     """Binary cross-entropy: delta = truth - pred, error = -truth log(pred) - (1 - truth) log(1 - pred).
 
     Darknet: ``logistic_x_ent_cpu``.
@@ -280,23 +290,24 @@ def logistic_x_ent_cpu(n, pred, truth, delta, error):
     _loss("logistic_x_ent_cpu", n, pred, truth, delta, error)
 
 
-def l2_cpu(n, pred, truth, delta, error):
+def l2_cpu(n: int, pred: Floats, truth: Floats, delta: Floats, error: Floats) -> None:
     """delta = truth - pred, error = delta^2.  Darknet: ``l2_cpu``."""
     _loss("l2_cpu", n, pred, truth, delta, error)
 
 
-def l1_cpu(n, pred, truth, delta, error):
+def l1_cpu(n: int, pred: Floats, truth: Floats, delta: Floats, error: Floats) -> None:
     """delta = sign(truth - pred), error = |truth - pred|.  Darknet: ``l1_cpu``."""
     _loss("l1_cpu", n, pred, truth, delta, error)
 
 
-def smooth_l1_cpu(n, pred, truth, delta, error):
+def smooth_l1_cpu(n: int, pred: Floats, truth: Floats, delta: Floats, error: Floats) -> None:
     """With d = truth - pred: d and d^2 where |d| < 1, else sign(d) and 2 |d| - 1.  Darknet: ``smooth_l1_cpu`` with its sign mended."""
     _loss("smooth_l1_cpu", n, pred, truth, delta, error)
 
 
 # ---- maps
-def upsample_cpu(x, w, h, c, batch, stride, forward, scale, out):
+def upsample_cpu(x: Floats, w: int, h: int, c: int, batch: int, stride: int, forward: int, scale: float,
+                 out: Floats) -> None:
     """forward=1: out (stride times as large) = scale * x, nearest; forward=0: x += scale * the sums of out's squares.
 
     Darknet: ``upsample_cpu``.
@@ -310,7 +321,8 @@ def upsample_cpu(x, w, h, c, batch, stride, forward, scale, out):
         _lib.upsample_backward_cpu(large_address, batch * c, h, w, stride, scale, True, small_address)
 
 
-def shortcut_cpu(batch, w1, h1, c1, add, w2, h2, c2, s1, s2, out):
+def shortcut_cpu(batch: int, w1: int, h1: int, c1: int, add: Floats, w2: int, h2: int, c2: int, s1: float,
+                 s2: float, out: Floats) -> None:
     """out = s1 * out + s2 * add where both have an element; pjreddie's rule for unlike shapes.  Darknet: ``shortcut_cpu``."""
     addresses = (_floats("add", add, _sizes(batch=batch, c1=c1, h1=h1, w1=w1)),
                  _floats("out", out, _sizes(batch=batch, c2=c2, h2=h2, w2=w2), out=True))

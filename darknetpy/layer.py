@@ -3,11 +3,17 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darknetpy._types import Array
+from darknetpy.core import Core
 from darknetpy.core import core as default_core
 from darknetpy.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from darknetpy.sections import LayerSpec
 
 _seeds = itertools.count()   # layers made by hand get weights of their own, the same in every run
 
@@ -45,13 +51,18 @@ class Layer:
         ``*_updates`` follow Darknet: delta = -dLoss/dOutput, updates are added to.
     """
 
-    def __init__(self, type_name, *, core=default_core):
+    type: str
+    spec: LayerSpec                     # of a layer that was read from a .cfg
+    cfg_values: dict[str, Any]          # of one made by hand: its options as a .cfg has them
+    _referenced: Any
+
+    def __init__(self, type_name: str, *, core: Core = default_core) -> None:
         self._core, self.type = core, type_name
         self._handle = core.ffi.gc(core.lib.new_layer(_type_number(core, type_name)), core.lib.free_layer)
         if self._handle == core.ffi.NULL:
             core.check(core.lib.DN_ERR_MEMORY)
-        self._memory = weakref.WeakValueDictionary()
-        self._rows = {}
+        self._memory: weakref.WeakValueDictionary[str, _Memory] = weakref.WeakValueDictionary()
+        self._rows: dict[str, int] = {}
         self._referenced = None     # what owns the input and the truth of the last forward pass
         self.links = None       # of a route or shortcut made by hand: (batch, [(index or None: its input, shape made for)])
 
@@ -81,31 +92,72 @@ class Layer:
 
     # ---- shape
     @property
-    def _info(self):
+    def _info(self) -> Any:
         return self._core.lib.get_layer_info(self._handle)
 
-    index = property(lambda self: self._info.index)
-    batch = property(lambda self: self._info.batch)
-    h = property(lambda self: self._info.h)
-    w = property(lambda self: self._info.w)
-    c = property(lambda self: self._info.c)
-    inputs = property(lambda self: self._info.inputs)
-    out_h = property(lambda self: self._info.out_h)
-    out_w = property(lambda self: self._info.out_w)
-    out_c = property(lambda self: self._info.out_c)
-    outputs = property(lambda self: self._info.outputs)
-    truths = property(lambda self: self._info.truths)
-    cost = property(lambda self: self._info.cost if self._info.has_cost else 0.0)
-    flops = property(lambda self: self._info.flops)
-    is_loss = property(lambda self: bool(self._info.is_loss))
+    @property
+    def index(self) -> int:
+        return self._info.index
 
     @property
-    def input_shape(self):
+    def batch(self) -> int:
+        return self._info.batch
+
+    @property
+    def h(self) -> int:
+        return self._info.h
+
+    @property
+    def w(self) -> int:
+        return self._info.w
+
+    @property
+    def c(self) -> int:
+        return self._info.c
+
+    @property
+    def inputs(self) -> int:
+        return self._info.inputs
+
+    @property
+    def out_h(self) -> int:
+        return self._info.out_h
+
+    @property
+    def out_w(self) -> int:
+        return self._info.out_w
+
+    @property
+    def out_c(self) -> int:
+        return self._info.out_c
+
+    @property
+    def outputs(self) -> int:
+        return self._info.outputs
+
+    @property
+    def truths(self) -> int:
+        return self._info.truths
+
+    @property
+    def cost(self) -> float:
+        return self._info.cost if self._info.has_cost else 0.0
+
+    @property
+    def flops(self) -> float:
+        return self._info.flops
+
+    @property
+    def is_loss(self) -> bool:
+        return bool(self._info.is_loss)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
         """Shape of the input, (batch, c, h, w), or (batch, inputs) without an image."""
         info = self._info
         return (info.batch, info.c, info.h, info.w) if info.h > 0 else (info.batch, info.inputs)
 
-    def option(self, name):
+    def option(self, name: str) -> float:
         """Return the value in effect of a number option."""
         value = self._core.lib.get_layer_option(self._handle, name.encode())
         if np.isnan(value):
@@ -113,21 +165,21 @@ class Layer:
         return value
 
     @property
-    def fused(self):
+    def fused(self) -> bool:
         """Whether normalization runs in fused kernels; set to False to run it composed of the named kernels."""
         return bool(self.option("fused"))
 
     @fused.setter
-    def fused(self, value):
+    def fused(self, value: bool) -> None:
         self._set_and_allocate("fused", value)
 
     @property
-    def keep_x_norm(self):
+    def keep_x_norm(self) -> bool:
         """Whether a normalization stores its normalized values (it always does when not fused)."""
         return bool(self.option("keep_x_norm"))
 
     @keep_x_norm.setter
-    def keep_x_norm(self, value):
+    def keep_x_norm(self, value: bool) -> None:
         self._set_and_allocate("keep_x_norm", value)
 
     def _set_and_allocate(self, name, value):
@@ -155,7 +207,7 @@ class Layer:
             self._memory[name] = memory
         return np.asarray(memory)
 
-    def arrays(self, *roles):
+    def arrays(self, *roles: str) -> dict[str, Array]:
         """Return a dict of name -> array of the given roles; parameters and statistics come in .weights order.
 
         Parameters
@@ -169,7 +221,7 @@ class Layer:
                  if not roles or lib.get_layer_array(self._handle, i).role in wanted]
         return {name: array for name in names if (array := self._array(name)) is not None}
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Array:
         rows = vars(self).get("_rows", ())      # absent while the object is being made
         if name.startswith("_") or name not in rows:
             raise AttributeError(f"[{vars(self).get('type')}] layer has no {name!r}; its arrays are {', '.join(rows)}")
@@ -180,7 +232,7 @@ class Layer:
             raise AttributeError(f"[{self.type}] layer keeps no {name!r} now (made for inference, or not run yet)")
         return array
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         """Copy values into an array of the layer; an attribute of that name would hide the array from its reader."""
         if name not in vars(self).get("_rows", ()):
             super().__setattr__(name, value)
@@ -208,10 +260,10 @@ class Layer:
         values.flags.writeable = False
         return values
 
-    def __dir__(self):
+    def __dir__(self) -> list[str]:
         return sorted([*super().__dir__(), *self._rows])
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         info = self._info
         return (f"<{self.type} layer: batch {info.batch}, {shape_text(info.c, info.h, info.w, info.inputs)} -> "
                 f"{shape_text(info.out_c, info.out_h, info.out_w, info.outputs)}>")
@@ -223,7 +275,7 @@ class Layer:
                                 f"{', '.join(self._memory)}; delete them first (or copy)")
 
 
-def shape_text(c, h, w, flat):
+def shape_text(c: int, h: int, w: int, flat: int) -> str:
     """A shape for people: width x height x channels, or the number of plain values."""
     return f"{w}x{h}x{c}" if h > 0 else str(flat)
 
@@ -235,7 +287,7 @@ def _type_number(core, name):
     raise ArgumentError(f"no layer type {name!r}")
 
 
-def activation_number(name, core=default_core):
+def activation_number(name: str, core: Core = default_core) -> int:
     """Return the number of an activation's name; ArgumentError lists the names."""
     number = core.lib.get_activation(str(name).encode())
     if number < 0:

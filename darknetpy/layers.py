@@ -6,15 +6,15 @@ everything, gradients included.  ``forward_<type>_layer(l, net)`` and ``backward
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Optional, Protocol
+
 import numpy as np
 
 from darknetpy.builder import _COST_TYPES, dialect_options
 from darknetpy.errors import ArgumentError
 from darknetpy.layer import Layer, activation_number, shape_text
 from darknetpy.network import Network
-
-LAYER_TYPES = ("convolutional", "connected", "batchnorm", "maxpool", "avgpool", "local_avgpool", "dropout", "activation", "softmax",
-               "logistic", "cost", "crop", "route", "shortcut", "upsample")
 
 
 def _make(kind, batch, h, w, c, cfg_values, options=None, dialect="pjreddie", build=True):
@@ -40,8 +40,11 @@ def _number(name, value):
         raise ArgumentError(f"{name}={value!r}: wanted a number") from None
 
 
-def make_convolutional_layer(batch, h, w, c, n, groups=1, size=1, stride=1, padding=0, activation="logistic", batch_normalize=0,
-                             binary=0, xnor=0, adam=0, *, stride_x=None, stride_y=None, dilation=1):
+def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups: int = 1, size: int = 1,
+                             stride: int = 1, padding: int = 0, activation: str = "logistic",
+                             batch_normalize: int = 0, binary: int = 0, xnor: int = 0, adam: int = 0, *,
+                             stride_x: Optional[int] = None, stride_y: Optional[int] = None,
+                             dilation: int = 1) -> Layer:
     """Convolution with `n` filters of `size` x `size`, then batch normalization or a bias, then the activation.
 
     Parameters
@@ -80,16 +83,18 @@ def make_convolutional_layer(batch, h, w, c, n, groups=1, size=1, stride=1, padd
     _integers(batch=batch, h=h, w=w, c=c, n=n, groups=groups, size=size, stride=stride, padding=padding, dilation=dilation)
     if binary or xnor:
         raise ArgumentError("binary and xnor convolutions are not built yet")
-    values = {"filters": n, "groups": groups, "size": size, "stride": stride, "stride_x": stride if stride_x is None else stride_x,
-              "stride_y": stride if stride_y is None else stride_y, "dilation": dilation, "padding": padding, "activation": activation,
-              "batch_normalize": int(batch_normalize)}
+    values: dict[str, Any] = {
+        "filters": n, "groups": groups, "size": size, "stride": stride, "dilation": dilation, "padding": padding,
+        "stride_x": stride if stride_x is None else stride_x, "stride_y": stride if stride_y is None else stride_y,
+        "activation": activation, "batch_normalize": int(batch_normalize)}
     for key in ("stride_x", "stride_y", "dilation"):
         if values[key] < 1:
             raise ArgumentError(f"{key}={values[key]}: wanted at least 1")
     return _make("convolutional", batch, h, w, c, values, {"adam": bool(adam)})
 
 
-def make_connected_layer(batch, inputs, outputs, activation="logistic", batch_normalize=0, adam=0):
+def make_connected_layer(batch: int, inputs: int, outputs: int, activation: str = "logistic",
+                         batch_normalize: int = 0, adam: int = 0) -> Layer:
     """Every output a weighted sum of all inputs, then batch normalization or a bias, then the activation.
 
     Parameters
@@ -108,7 +113,7 @@ def make_connected_layer(batch, inputs, outputs, activation="logistic", batch_no
     return _make("connected", batch, 0, 0, inputs, values, {"adam": bool(adam)})
 
 
-def make_batchnorm_layer(batch, w, h, c):
+def make_batchnorm_layer(batch: int, w: int, h: int, c: int) -> Layer:
     """Batch normalization: every channel gets zero mean and unit variance over the mini-batch, then a scale and a bias.
 
     Parameters
@@ -140,7 +145,9 @@ def make_batchnorm_layer(batch, w, h, c):
     return _make("batchnorm", batch, h, w, c, {})
 
 
-def make_maxpool_layer(batch, h, w, c, size, stride, padding=None, *, stride_x=None, stride_y=None):
+def make_maxpool_layer(batch: int, h: int, w: int, c: int, size: int, stride: int,
+                       padding: Optional[int] = None, *, stride_x: Optional[int] = None,
+                       stride_y: Optional[int] = None) -> Layer:
     """The largest value of each window of `size` x `size`, every `stride` pixels.
 
     Parameters
@@ -160,7 +167,9 @@ def make_maxpool_layer(batch, h, w, c, size, stride, padding=None, *, stride_x=N
     return _make_pool("maxpool", batch, h, w, c, size, stride, padding, stride_x, stride_y)
 
 
-def make_local_avgpool_layer(batch, h, w, c, size, stride, padding=None, *, stride_x=None, stride_y=None):
+def make_local_avgpool_layer(batch: int, h: int, w: int, c: int, size: int, stride: int,
+                             padding: Optional[int] = None, *, stride_x: Optional[int] = None,
+                             stride_y: Optional[int] = None) -> Layer:
     """The mean of each window, over those of its values that lie in the image; arguments as in :func:`make_maxpool_layer`."""
     return _make_pool("local_avgpool", batch, h, w, c, size, stride, padding, stride_x, stride_y)
 
@@ -173,7 +182,7 @@ def _make_pool(kind, batch, h, w, c, size, stride, padding, stride_x, stride_y):
     return _make(kind, batch, h, w, c, values)
 
 
-def make_avgpool_layer(batch, w, h, c):
+def make_avgpool_layer(batch: int, w: int, h: int, c: int) -> Layer:
     """The mean of each channel over the whole image.
 
     Parameters
@@ -189,7 +198,8 @@ def make_avgpool_layer(batch, w, h, c):
     return _make("avgpool", batch, h, w, c, {})
 
 
-def make_dropout_layer(batch, inputs, probability=.5, *, w=0, h=0, c=0):
+def make_dropout_layer(batch: int, inputs: int, probability: float = .5, *, w: int = 0, h: int = 0,
+                       c: int = 0) -> Layer:
     """In training drop each value with `probability` and scale the others by 1 / (1 - probability); in inference do nothing.
 
     Parameters
@@ -208,7 +218,8 @@ def make_dropout_layer(batch, inputs, probability=.5, *, w=0, h=0, c=0):
     return _make("dropout", batch, *_image(inputs, w, h, c), {"probability": _number("probability", probability)})
 
 
-def make_activation_layer(batch, inputs, activation="linear", *, w=0, h=0, c=0):
+def make_activation_layer(batch: int, inputs: int, activation: str = "linear", *, w: int = 0, h: int = 0,
+                          c: int = 0) -> Layer:
     """One function of every value.
 
     Parameters
@@ -223,7 +234,8 @@ def make_activation_layer(batch, inputs, activation="linear", *, w=0, h=0, c=0):
     return _make("activation", batch, *_image(inputs, w, h, c), {"activation": activation})
 
 
-def make_softmax_layer(batch, inputs, groups=1, *, temperature=1., noloss=0):
+def make_softmax_layer(batch: int, inputs: int, groups: int = 1, *, temperature: float = 1.,
+                       noloss: int = 0) -> Layer:
     """exp(x / temperature), normalized to a sum of 1 in each of `groups` equal parts; with a truth the cross-entropy.
 
     Parameters
@@ -246,7 +258,7 @@ def make_softmax_layer(batch, inputs, groups=1, *, temperature=1., noloss=0):
     return _make("softmax", batch, 0, 0, inputs, values)
 
 
-def make_logistic_layer(batch, inputs):
+def make_logistic_layer(batch: int, inputs: int) -> Layer:
     """1 / (1 + exp(-x)); with a truth the binary cross-entropy, whose delta is t - output.
 
     Parameters
@@ -257,7 +269,8 @@ def make_logistic_layer(batch, inputs):
     return _make("logistic", batch, 0, 0, inputs, {})
 
 
-def make_cost_layer(batch, inputs, cost_type="sse", scale=1., *, noobj=1.):
+def make_cost_layer(batch: int, inputs: int, cost_type: str = "sse", scale: float = 1., *,
+                    noobj: float = 1.) -> Layer:
     """The loss between input and truth, value by value.
 
     Parameters
@@ -275,7 +288,9 @@ def make_cost_layer(batch, inputs, cost_type="sse", scale=1., *, noobj=1.):
     return _make("cost", batch, 0, 0, inputs, {"type": cost_type, "scale": _number("scale", scale), "noobj": _number("noobj", noobj)})
 
 
-def make_crop_layer(batch, h, w, c, crop_height, crop_width, flip=0, angle=0., saturation=1., exposure=1., *, noadjust=0):
+def make_crop_layer(batch: int, h: int, w: int, c: int, crop_height: int, crop_width: int, flip: int = 0,
+                    angle: float = 0., saturation: float = 1., exposure: float = 1., *,
+                    noadjust: int = 0) -> Layer:
     """A part of the image: at a random place, mirrored at random, in training; the middle in inference.
 
     Parameters
@@ -295,7 +310,8 @@ def make_crop_layer(batch, h, w, c, crop_height, crop_width, flip=0, angle=0., s
     return _make("crop", batch, h, w, c, values)
 
 
-def make_route_layer(batch, n, input_layers, input_sizes, *, groups=1, group_id=0):
+def make_route_layer(batch: int, n: int, input_layers: Sequence[int], input_sizes: Sequence[int], *,
+                     groups: int = 1, group_id: int = 0) -> Layer:
     """The outputs of earlier layers one after another; shaped and allocated when it is added to a network.
 
     Parameters
@@ -321,7 +337,8 @@ def make_route_layer(batch, n, input_layers, input_sizes, *, groups=1, group_id=
     return layer
 
 
-def make_shortcut_layer(batch, index, w, h, c, w2, h2, c2, *, activation="linear", alpha=1., beta=1.):
+def make_shortcut_layer(batch: int, index: int, w: int, h: int, c: int, w2: int, h2: int, c2: int, *,
+                        activation: str = "linear", alpha: float = 1., beta: float = 1.) -> Layer:
     """Add the output (w2, h2, c2) of layer `index` to the input (w, h, c); shaped and allocated when added to a network.
 
     Parameters
@@ -341,7 +358,7 @@ def make_shortcut_layer(batch, index, w, h, c, w2, h2, c2, *, activation="linear
     return layer
 
 
-def make_upsample_layer(batch, w, h, c, stride=2, *, scale=1.):
+def make_upsample_layer(batch: int, w: int, h: int, c: int, stride: int = 2, *, scale: float = 1.) -> Layer:
     """Every value fills a square of `stride` x `stride`, times `scale`; a negative stride sums squares up instead.
 
     Parameters
@@ -363,7 +380,7 @@ def _image(inputs, w, h, c):
 
 
 # ---- the passes of single layers
-def forward_layer(l, net):
+def forward_layer(l: Layer, net: Network) -> None:
     """Run one layer forward on ``net.input`` (and ``net.truth``), as training or inference as ``net.train`` says.
 
     Raises
@@ -387,7 +404,7 @@ def forward_layer(l, net):
     core.check(core.lib.forward_layer(l._handle, net._handle))
 
 
-def backward_layer(l, net):
+def backward_layer(l: Layer, net: Network) -> None:
     """Run one layer backward from ``l.delta``: its updates grow, and ``net.delta`` gets the delta at the layer's input.
 
     ``net.delta`` is written into a buffer of the network's own, or added to the array that the user assigned.
@@ -398,7 +415,7 @@ def backward_layer(l, net):
     core.check(core.lib.backward_layer(l._handle, net._handle))
 
 
-def update_layer(l, batch, learning_rate, momentum, decay):
+def update_layer(l: Layer, batch: int, learning_rate: float, momentum: float, decay: float) -> None:
     """One step of stochastic gradient descent with momentum, Darknet's rule.
 
     For every parameter: updates -= decay * batch * weights (weights only), parameter += learning_rate / batch * updates,
@@ -417,7 +434,7 @@ def update_layer(l, batch, learning_rate, momentum, decay):
     l._core.check(l._core.lib.update_layer(l._handle, batch, learning_rate, momentum, decay))
 
 
-def resize_layer(l, w, h):
+def resize_layer(l: Layer, w: int, h: int) -> None:
     """Give a layer made by hand an input of w x h; parameters keep their values."""
     if l.index >= 0:
         raise ArgumentError("the layer belongs to a network: use net.resize")
@@ -436,35 +453,78 @@ def _check_pass(l, net):
         raise ArgumentError(f"a {l.type} layer works inside a network: net.add it first")
 
 
-def _named(kind):
+class _Pass(Protocol):
+    def __call__(self, l: Layer, net: Network) -> None: ...
+
+
+class _Update(Protocol):
+    def __call__(self, l: Layer, batch: int, learning_rate: float, momentum: float, decay: float) -> None: ...
+
+
+class _Resize(Protocol):
+    def __call__(self, l: Layer, w: int, h: int) -> None: ...
+
+
+def _named(kind: str) -> tuple[_Pass, _Pass, _Update, _Resize]:
     """The functions that bear a type's name; they refuse layers of another."""
     def check(l):
         if isinstance(l, Layer) and l.type != kind:
             raise ArgumentError(f"wanted a {kind} layer, got a {l.type} layer")
 
-    def forward(l, net):
+    def forward(l: Layer, net: Network) -> None:
         check(l)
         forward_layer(l, net)
 
-    def backward(l, net):
+    def backward(l: Layer, net: Network) -> None:
         check(l)
         backward_layer(l, net)
 
-    def update(l, batch, learning_rate, momentum, decay):
+    def update(l: Layer, batch: int, learning_rate: float, momentum: float, decay: float) -> None:
         check(l)
         update_layer(l, batch, learning_rate, momentum, decay)
 
-    def resize(l, w, h):
+    def resize(l: Layer, w: int, h: int) -> None:
         check(l)
         resize_layer(l, w, h)
 
     for verb, function, like in (("forward", forward, forward_layer), ("backward", backward, backward_layer),
                                  ("update", update, update_layer), ("resize", resize, resize_layer)):
         function.__name__ = function.__qualname__ = f"{verb}_{kind}_layer"
-        function.__doc__ = f"{like.__doc__.splitlines()[0]} For {kind} layers; see :func:`{verb}_layer`."
-        globals()[function.__name__] = function
+        summary = (like.__doc__ or "").partition("\n")[0]
+        function.__doc__ = f"{summary} For {kind} layers; see :func:`{verb}_layer`."
+    return forward, backward, update, resize
 
 
-for _kind in LAYER_TYPES:
-    _named(_kind)
-__all__ = [name for name in dir() if name.endswith("_layer") and not name.startswith("_")]
+(forward_convolutional_layer, backward_convolutional_layer, update_convolutional_layer,
+ resize_convolutional_layer) = _named("convolutional")
+(forward_connected_layer, backward_connected_layer, update_connected_layer,
+ resize_connected_layer) = _named("connected")
+(forward_batchnorm_layer, backward_batchnorm_layer, update_batchnorm_layer,
+ resize_batchnorm_layer) = _named("batchnorm")
+(forward_maxpool_layer, backward_maxpool_layer, update_maxpool_layer,
+ resize_maxpool_layer) = _named("maxpool")
+(forward_avgpool_layer, backward_avgpool_layer, update_avgpool_layer,
+ resize_avgpool_layer) = _named("avgpool")
+(forward_local_avgpool_layer, backward_local_avgpool_layer, update_local_avgpool_layer,
+ resize_local_avgpool_layer) = _named("local_avgpool")
+(forward_dropout_layer, backward_dropout_layer, update_dropout_layer,
+ resize_dropout_layer) = _named("dropout")
+(forward_activation_layer, backward_activation_layer, update_activation_layer,
+ resize_activation_layer) = _named("activation")
+(forward_softmax_layer, backward_softmax_layer, update_softmax_layer,
+ resize_softmax_layer) = _named("softmax")
+(forward_logistic_layer, backward_logistic_layer, update_logistic_layer,
+ resize_logistic_layer) = _named("logistic")
+(forward_cost_layer, backward_cost_layer, update_cost_layer,
+ resize_cost_layer) = _named("cost")
+(forward_crop_layer, backward_crop_layer, update_crop_layer,
+ resize_crop_layer) = _named("crop")
+(forward_route_layer, backward_route_layer, update_route_layer,
+ resize_route_layer) = _named("route")
+(forward_shortcut_layer, backward_shortcut_layer, update_shortcut_layer,
+ resize_shortcut_layer) = _named("shortcut")
+(forward_upsample_layer, backward_upsample_layer, update_upsample_layer,
+ resize_upsample_layer) = _named("upsample")
+
+if not TYPE_CHECKING:       # to a type checker every name above is public that begins without an underscore
+    __all__ = [name for name in dir() if name.endswith("_layer") and not name.startswith("_")]

@@ -1,12 +1,19 @@
 """A network as an object: layers in order, passes, training steps, prediction."""
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Optional, Union
+
 import numpy as np
 
+from darknetpy._types import Floats, Integers, Path
+from darknetpy.core import Core
 from darknetpy.core import core as default_core
 from darknetpy.errors import ArgumentError, DarknetError, DeviceError
 from darknetpy.layer import Layer, shape_text
 from darknetpy.summary import summary_text
+
+if TYPE_CHECKING:
+    from darknetpy.sections import Resolved
 
 
 class Network:
@@ -45,7 +52,15 @@ class Network:
         Rows passed forward in training so far.
     """
 
-    def __init__(self, batch=None, w=None, h=None, c=None, *, train=False, device="cpu", fused=True, core=default_core):
+    layers: list[Layer]
+    dialect: str
+    batchnorm: str
+    sections: Optional[Resolved]
+    notes: list[str]
+
+    def __init__(self, batch: Optional[int] = None, w: Optional[int] = None, h: Optional[int] = None,
+                 c: Optional[int] = None, *, train: bool = False, device: str = "cpu", fused: bool = True,
+                 core: Core = default_core) -> None:
         if device != "cpu":
             raise DeviceError(f"device={device!r}: this version runs on 'cpu' only")
         self._core = core
@@ -72,14 +87,14 @@ class Network:
         for name, value in options.items():
             self._core.check(self._core.lib.set_network_option(self._handle, name.encode(), _finite(name, value)))
 
-    def option(self, name):
+    def option(self, name: str) -> float:
         """Return the value of a number of [net], such as ``"momentum"``."""
         value = self._core.lib.get_network_option(self._handle, name.encode())
         if np.isnan(value):
             raise ArgumentError(f"[net] has no number option {name}")
         return value
 
-    def set_option(self, name, value):
+    def set_option(self, name: str, value: float) -> None:
         """Set a number of [net] that concerns training: learning_rate, momentum, decay, decay_l1, max_gradient, ...
 
         Raises
@@ -91,103 +106,117 @@ class Network:
             raise ArgumentError(f"{name} is fixed once the network is made")
         self._set_options({name: value})
 
-    batch = property(lambda self: int(self.option("batch")))
-    w = property(lambda self: int(self.option("width")))
-    h = property(lambda self: int(self.option("height")))
-    c = property(lambda self: int(self.option("channels")))
-    subdivisions = property(lambda self: int(self.option("subdivisions")))
+    @property
+    def batch(self) -> int:
+        return int(self.option("batch"))
 
     @property
-    def inputs(self):
+    def w(self) -> int:
+        return int(self.option("width"))
+
+    @property
+    def h(self) -> int:
+        return int(self.option("height"))
+
+    @property
+    def c(self) -> int:
+        return int(self.option("channels"))
+
+    @property
+    def subdivisions(self) -> int:
+        return int(self.option("subdivisions"))
+
+    @property
+    def inputs(self) -> int:
         """Values per row of the input."""
         return self.layers[0].inputs if self.layers and self.layers[0].type not in ("route", "shortcut") else max(
             self.w * self.h * self.c, int(self.option("inputs")))
 
     @property
-    def outputs(self):
+    def outputs(self) -> int:
         """Values per row of what :meth:`predict` returns."""
         return self._output_layer().outputs
 
     @property
-    def truths(self):
+    def truths(self) -> int:
         """Values per row of the truth that the loss layers expect; 0 without one."""
         return max((layer.truths for layer in self.layers), default=0)
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> float:
         """The learning rate of the next update, as the policy has it now."""
         return self._core.lib.get_current_rate(self._handle)
 
     @property
-    def seen(self):
+    def seen(self) -> int:
         """Rows passed forward in training so far."""
         return int(self._core.lib.get_seen(self._handle))
 
     @seen.setter
-    def seen(self, rows):
+    def seen(self, rows: int) -> None:
         self._core.lib.set_seen(self._handle, _count("seen", rows))
 
     @property
-    def updates(self):
+    def updates(self) -> int:
         """Steps of the optimizer so far; Adam's bias correction counts them."""
         return int(self._core.lib.get_updates(self._handle))
 
     @updates.setter
-    def updates(self, steps):
+    def updates(self, steps: int) -> None:
         self._core.lib.set_updates(self._handle, _count("updates", steps))
 
     @property
-    def seed(self):
+    def seed(self) -> int:
         """Seed of every random number of the network: dropout, crops, the policy ``random``."""
         return int(self._core.lib.get_seed(self._handle))
 
     @seed.setter
-    def seed(self, number):
+    def seed(self, number: int) -> None:
         self._core.lib.set_seed(self._handle, _count("seed", number))
 
     @property
-    def iteration(self):
+    def iteration(self) -> int:
         """Updates made so far, as the learning-rate policy counts them: seen // (batch * subdivisions)."""
         return self.seen // (self.batch * self.subdivisions)
 
     @property
-    def train(self):
+    def train(self) -> bool:
         """Whether forward passes train."""
         return self._train
 
     @train.setter
-    def train(self, value):
+    def train(self, value: bool) -> None:
         self._train = bool(value)
         self._core.lib.set_network_train(self._handle, self._train)
 
     # ---- the arrays of a pass
     @property
-    def input(self):
+    def input(self) -> Optional[Floats]:
         """The input; referenced, not copied."""
         return self._input
 
     @input.setter
-    def input(self, array):
+    def input(self, array: Optional[Floats]) -> None:
         self._input = self._checked("input", array, self.batch * self.inputs if self.layers else None)
         self._core.lib.set_network_input(self._handle, self._core.address(self._input))
 
     @property
-    def truth(self):
+    def truth(self) -> Optional[Floats]:
         """What the loss layers compare with; referenced, not copied."""
         return self._truth
 
     @truth.setter
-    def truth(self, array):
+    def truth(self, array: Optional[Floats]) -> None:
         self._truth = self._checked("truth", array, self.batch * self.truths if self.layers and self.truths else None)
         self._core.lib.set_network_truth(self._handle, self._core.address(self._truth))
 
     @property
-    def delta(self):
+    def delta(self) -> Optional[Floats]:
         """The gradient at the input, -dLoss/dInput; see the class."""
         return self._delta if self._delta is not None else self._own_delta
 
     @delta.setter
-    def delta(self, array):
+    def delta(self, array: Optional[Floats]) -> None:
         self._delta = self._checked("delta", array, self.batch * self.inputs if self.layers else None, writable=True)
         self._own_delta = None
 
@@ -204,7 +233,7 @@ class Network:
         self._core.lib.set_network_delta(self._handle, self._core.address(self.delta), self._delta is not None)
 
     # ---- layers
-    def add(self, layer):
+    def add(self, layer: Layer) -> Layer:
         """Append a layer made for the shape that the network has there; return it.
 
         Raises
@@ -255,7 +284,7 @@ class Network:
         self.layers.append(layer)
         self._kept.append(layer)                # the core points to it whatever becomes of the public list
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Union[int, str]) -> Layer:
         """Return a layer by its index or by its name, ``type_index``, such as ``net["convolutional_3"]``."""
         if isinstance(key, (int, np.integer)):
             return self.layers[key]
@@ -264,7 +293,7 @@ class Network:
             return self.layers[names.index(key)]
         raise KeyError(f"{key!r}: this network has {', '.join(names)}")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.layers)
 
     def _output_layer(self):
@@ -274,7 +303,8 @@ class Network:
         raise ArgumentError("the network has no layer with an output")
 
     # ---- passes
-    def forward(self, x=None, truth=None, train=None):
+    def forward(self, x: Optional[Floats] = None, truth: Optional[Union[Floats, Integers]] = None,
+                train: Optional[bool] = None) -> Optional[float]:
         """One forward pass over a whole mini-batch; return the loss per row, or None without a truth.
 
         Parameters
@@ -318,18 +348,18 @@ class Network:
         rows[np.arange(self.batch), truth] = 1
         return rows
 
-    def backward(self):
+    def backward(self) -> None:
         """One backward pass after :meth:`forward`: every layer's delta and updates, and :attr:`delta`."""
         self._require_training("backward")
         self._point_delta_at(self.layers[0].input_shape)
         self._core.check(self._core.lib.backward_network(self._handle))
 
-    def update(self):
+    def update(self) -> None:
         """One step of the optimizer over all layers with what the backward passes have gathered."""
         self._require_training("update")
         self._core.check(self._core.lib.update_network(self._handle))
 
-    def train_batch(self, x, truth):
+    def train_batch(self, x: Floats, truth: Union[Floats, Integers]) -> float:
         """Train on one mini-batch: forward, backward, and an update when `subdivisions` mini-batches are complete.
 
         Parameters
@@ -381,7 +411,7 @@ class Network:
         if not self.layers:
             raise ArgumentError(f"{what}: the network has no layers")
 
-    def predict(self, x):
+    def predict(self, x: Floats) -> Floats:
         """Return the network's output for any number of rows; input, truth and training state are left alone.
 
         Parameters
@@ -411,7 +441,7 @@ class Network:
         return results[0] if len(results) == 1 else np.concatenate(results)
 
     # ---- the rest of its life
-    def resize(self, w, h):
+    def resize(self, w: int, h: int) -> None:
         """Give the network an input of w x h; parameters keep their values.
 
         Raises
@@ -426,29 +456,30 @@ class Network:
         for layer in self.layers:
             layer._referenced = None
 
-    def summary(self):
+    def summary(self) -> str:
         """Return a text table: layer, filters, size, input, output, BFLOPs, trainable and non-trainable parameters."""
         return summary_text(self)
 
-    def to_cfg(self):
+    def to_cfg(self) -> str:
         """Return the network as the text of a .cfg that builds it again."""
         from darknetpy.builder import network_to_cfg
 
         return network_to_cfg(self)
 
-    def load_weights(self, path, cutoff=None, *, start=0, allow_nonfinite=False):
+    def load_weights(self, path: Path, cutoff: Optional[int] = None, *, start: int = 0,
+                     allow_nonfinite: bool = False) -> None:
         """Read a .weights file; see :func:`darknetpy.weights.load_weights`."""
         from darknetpy.weights import load_weights
 
         load_weights(self, path, cutoff, start=start, allow_nonfinite=allow_nonfinite)
 
-    def save_weights(self, path, cutoff=None):
+    def save_weights(self, path: Path, cutoff: Optional[int] = None) -> None:
         """Write a .weights file, whole or not at all; see :func:`darknetpy.weights.save_weights`."""
         from darknetpy.weights import save_weights
 
         save_weights(self, path, cutoff)
 
-    def save_checkpoint(self, path, extra=None):
+    def save_checkpoint(self, path: Path, extra: Any = None) -> None:
         """Write all that exact resume needs; see :func:`darknetpy.checkpoint.save_checkpoint`."""
         from darknetpy.checkpoint import save_checkpoint
 
@@ -457,7 +488,7 @@ class Network:
     def __reduce_ex__(self, protocol):
         raise TypeError("a network lives in C memory and cannot be copied or pickled; net.save_checkpoint(path) keeps all of it")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<network of {len(self.layers)} layers, batch {self.batch}, {self.dialect}>"
 
 

@@ -11,7 +11,7 @@ from darknetpy.errors import ArgumentError
 _MOST = core.lib.DN_MOST_THREADS
 
 
-def set_num_threads(n):
+def set_num_threads(n: int) -> None:
     """Let every kernel use `n` threads.
 
     Parameters
@@ -29,7 +29,7 @@ def set_num_threads(n):
     core.lib.dn_set_num_threads(int(n))
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """Return the number of threads: what was set, else OMP_NUM_THREADS, else the CPUs of the affinity mask."""
     return core.lib.dn_num_threads()
 

@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
 
+from darknetpy._types import Path
 from darknetpy.dialects import dialect_value
 from darknetpy.errors import ArgumentError, WeightsError
 from darknetpy.files import open_regular, write_atomically
+
+if TYPE_CHECKING:
+    from darknetpy.network import Network
 
 HEADER_BYTES = 20                   # of the files that are written today: three int32 and a uint64
 _VALUE = np.dtype("<f4")
@@ -40,7 +44,7 @@ class Header(NamedTuple):
     bytes: int
 
     @property
-    def transposed(self):
+    def transposed(self) -> bool:
         """Whether the file is of the time when [connected] weights were stored (inputs, outputs)."""
         return self.major > 1000 or self.minor > 1000
 
@@ -68,7 +72,7 @@ _FOREIGN = {
 }
 
 
-def read_header(path):
+def read_header(path: Path) -> Header:
     """Read the header of a .weights file.
 
     Parameters
@@ -169,7 +173,7 @@ def _first_filters(layer, array, numload):
     return array[:numload]
 
 
-def expected_bytes(net, cutoff=None, *, start=0):
+def expected_bytes(net: Network, cutoff: Optional[int] = None, *, start: int = 0) -> int:
     """Return the size of the .weights file that :func:`load_weights` wants, with today's header of 20 bytes."""
     start, cutoff = _range(net, start, cutoff)
     pieces = _pieces(net, start, cutoff, HEADER_BYTES)
@@ -185,7 +189,8 @@ def _range(net, start, cutoff):
 
 
 # ---- load
-def load_weights(net, path, cutoff=None, *, start=0, allow_nonfinite=False, clear=False):
+def load_weights(net: Network, path: Path, cutoff: Optional[int] = None, *, start: int = 0,
+                 allow_nonfinite: bool = False, clear: bool = False) -> None:
     """Read a .weights file into a network: all of it, or on any error nothing.
 
     Parameters
@@ -300,7 +305,7 @@ def _refuse_nonfinite(path, pieces, values):
 
 
 # ---- save
-def save_weights(net, path, cutoff=None):
+def save_weights(net: Network, path: Path, cutoff: Optional[int] = None) -> None:
     """Write a network's .weights file, whole or not at all; see :func:`darknetpy.files.write_atomically`.
 
     Parameters

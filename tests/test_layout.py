@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import importlib
+import inspect
 import os
 import re
 
@@ -129,6 +130,50 @@ def test_public_names():
     ]
     assert [name for name in names if not hasattr(dn, name)] == []
     assert [name for name in names if name not in dn.__all__] == []
+
+
+TYPED = (
+    "layers layer network kernels builder threads weights checkpoint errors cfg dialects sections data".split()
+)
+
+
+def _public_functions(module):
+    """Yield (name, function) of what a module or package offers, methods and properties included."""
+    names = getattr(module, "__all__", None) or [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
+    ]
+    for name in names:
+        value = getattr(module, name)
+        if inspect.isfunction(value):
+            yield name, value
+        for key, member in vars(value).items() if inspect.isclass(value) else ():
+            function = getattr(member, "__func__", member)
+            inner = [function.fget, function.fset] if isinstance(member, property) else [function]
+            for part in filter(inspect.isfunction, inner):
+                written = part.__code__.co_filename.startswith(os.path.join(ROOT, "darknetpy"))
+                if written and (not key.startswith("_") or key in ("__init__", "__getitem__", "__getattr__")):
+                    yield f"{name}.{key}", part
+
+
+@pytest.mark.parametrize("name", ["", *TYPED])
+def test_public_functions_are_annotated(name):
+    module = importlib.import_module(f"darknetpy.{name}".rstrip("."))
+    functions = dict(_public_functions(module))
+    bare = [
+        f"{title}: {key}"
+        for title, function in functions.items()
+        for key in [*inspect.signature(function).parameters, "return"]
+        if key not in function.__annotations__ and key not in ("self", "cls")
+    ]
+    assert functions and not bare, bare
+
+
+def test_checkers_see_every_layer_function():
+    """They read names that are assigned in the file, not those that only come to be when it runs."""
+    text = _text(os.path.join(ROOT, "darknetpy", "layers.py"))
+    assert [name for name in dn.layers.__all__ if not re.search(rf"^(def | ?\(?(\w+, )*){name}\b", text, re.M)] == []
 
 
 def test_named_kernels_are_public():

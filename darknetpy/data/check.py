@@ -8,10 +8,11 @@ import collections
 import concurrent.futures
 import os
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
+from .._types import Path
 from ..errors import DarknetError, DataError
 from .datafile import DataFile, agree, ensure_backup, is_packed, read_data_file, read_names
 from .dataset import PackedDataset
@@ -49,17 +50,17 @@ class CheckReport:
     facts: list[str] = field(default_factory=list)
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether there is no problem."""
         return not self.problems
 
-    def text(self):
+    def text(self) -> str:
         """Return the report as lines of text, problems last."""
         lines = [*self.facts, *(f"note: {n}" for n in self.notes), *(f"problem: {p}" for p in self.problems)]
         n = len(self.problems)
         return "\n".join([*lines, f"{n or 'no'} problem{'' if n == 1 else 's'}"])
 
-    def refuse(self):
+    def refuse(self) -> None:
         """Raise a DataError with the first problem and their number; do nothing if there is none."""
         if self.problems:
             more = len(self.problems) - 1
@@ -68,7 +69,9 @@ class CheckReport:
             )
 
 
-def check_data(data, net=None, full=False, images=True):
+def check_data(
+    data: Path, net: Optional[NetInput] = None, full: bool = False, images: bool = True
+) -> CheckReport:
     """Check all that DATA names.
 
     Parameters

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Optional
 
+from .._types import Path as StrPath
 from ..errors import DataError
 from ..files import read_regular_file
 from ..sections.suggest import did_you_mean
@@ -59,16 +62,18 @@ class DataFile:
     options: dict[str, tuple[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def get(self, key, default=None):
+    def get(self, key: str, default: Optional[str] = None) -> Optional[str]:
         """Return the text of `key`, or `default`."""
         return self.options[key][0] if key in self.options else default
 
-    def error(self, key, message):
+    def error(self, key: str, message: object) -> DataError:
         """Return a DataError at the line of `key`, or at the file where it is not written."""
         place = f"{self.path}:{self.options[key][1]}" if key in self.options else self.path
         return DataError(f"{place}: {key}: {message}")
 
-    def integer(self, key, default=None, low=1, high=1 << 30):
+    def integer(
+        self, key: str, default: Optional[int] = None, low: int = 1, high: int = 1 << 30
+    ) -> Optional[int]:
         """Return the whole number of `key`, low..high."""
         text = self.get(key)
         if text is None:
@@ -77,14 +82,14 @@ class DataFile:
             raise self.error(key, f"expected a whole number from {low} to {high}, got {text[:40]!r}")
         return int(text)
 
-    def file(self, key):
+    def file(self, key: str) -> Optional[str]:
         """Return the path of the one file that `key` names, found from here or from the .data file; None
         without the key.
         """
         text = self.get(key)
         return None if text is None else find_file(text, [os.path.dirname(self.path)])
 
-    def files(self, key):
+    def files(self, key: str) -> list[str]:
         """Return the paths that `key` names, found likewise: one, or several packed files with commas
         between; [] without it.
         """
@@ -97,7 +102,7 @@ class DataFile:
         return [find_file(part, [os.path.dirname(self.path)]) for part in parts]
 
 
-def find_file(path, folders):
+def find_file(path: str, folders: Iterable[str]) -> str:
     """Return `path` if it exists as given (so Darknet reads it), else under the first of `folders` where it
     does, else `path`.
     """
@@ -109,7 +114,7 @@ def find_file(path, folders):
     return path
 
 
-def is_packed(path):
+def is_packed(path: StrPath) -> bool:
     """Whether the name of a file says that it holds packed images."""
     name = os.path.basename(os.fspath(path)).lower()
     for ending in (".gz", ".xz"):
@@ -117,7 +122,7 @@ def is_packed(path):
     return name.endswith((".npz", ".bin")) or "-ubyte" in name or name.endswith((".idx", ".idx3"))
 
 
-def read_bytes(path, limit):
+def read_bytes(path: StrPath, limit: int) -> bytes:
     """Return the bytes of a regular file; OSError, or DataError if there are more than `limit`."""
     size = os.stat(path).st_size
     if size > limit:
@@ -125,7 +130,7 @@ def read_bytes(path, limit):
     return read_regular_file(path, limit)
 
 
-def read_lines(path, limit=MAX_LIST_BYTES):
+def read_lines(path: StrPath, limit: int = MAX_LIST_BYTES) -> list[str]:
     """Return the lines of a text file without blanks at their ends; file names of any encoding survive.
 
     Raises
@@ -144,7 +149,7 @@ def read_lines(path, limit=MAX_LIST_BYTES):
     return [os.fsdecode(line).strip() for line in raw.replace(b"\r\n", b"\n").split(b"\n")]
 
 
-def read_data_file(path):
+def read_data_file(path: StrPath) -> DataFile:
     """Read a .data file: lines of ``key = value``; ``#`` and ``;`` begin a comment line.
 
     Raises
@@ -171,7 +176,7 @@ def read_data_file(path):
     return data
 
 
-def read_names(path):
+def read_names(path: StrPath) -> list[str]:
     """Return the non-empty lines of a names or labels file; an empty line before the last name is an
     error.
     """
@@ -185,7 +190,7 @@ def read_names(path):
     return lines
 
 
-def agree(path, names, classes):
+def agree(path: StrPath, names: list[str], classes: int) -> list[str]:
     """Check that a names or labels file has one line per class; returns the `classes` names."""
     if len(names) != classes and not (len(names) == IMAGENET_SYNSETS and classes < IMAGENET_SYNSETS):
         raise DataError(
@@ -194,7 +199,7 @@ def agree(path, names, classes):
     return names[:classes]
 
 
-def ensure_backup(folder):
+def ensure_backup(folder: StrPath) -> None:
     """Make sure that weights can be saved in `folder`: create it if need be, write and remove a file.
 
     Raises

@@ -7,12 +7,19 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
+from .._types import Floats, Pixels
 from ..errors import DataError
 from .datafile import find_file
 from .images import decode_image
+
+if TYPE_CHECKING:
+    from .packed import PackedArrays
+    from .tree import Tree
 
 CACHE_BYTES = 1 << 28  # of decoded images that a list keeps, so that small ones are decoded once
 
@@ -32,19 +39,19 @@ class Dataset:
         The classes' hierarchy.
     """
 
-    def __init__(self, name, names, tree=None):
+    def __init__(self, name: str, names: list[str], tree: Optional[Tree] = None) -> None:
         self.name, self.names, self.tree = name, names, tree
         self.classes = len(names)
-        self._tree_truth = {}
+        self._tree_truth: dict[int, Floats] = {}
 
-    def __len__(self):
+    def __len__(self) -> int:
         raise NotImplementedError
 
-    def place(self, index):
+    def place(self, index: int) -> str:
         """Return where image `index` stands, for messages: ``list:line: path`` or ``file: image 7``."""
         raise NotImplementedError
 
-    def pixels(self, index):
+    def pixels(self, index: int) -> Pixels:
         """Return image `index`: uint8, (h, w, 1 or 3), 3 being RGB.
 
         Raises
@@ -54,17 +61,17 @@ class Dataset:
         """
         raise NotImplementedError
 
-    def label(self, index):
+    def label(self, index: int) -> int:
         """Return the class of image `index`, 0..classes-1; -1 for none of the classes (only where there is
         just one).
         """
         raise NotImplementedError
 
-    def identity(self):
+    def identity(self) -> str:
         """Return a short digest; equal where the same numbers mean the same images and classes."""
         raise NotImplementedError
 
-    def truth(self, label):
+    def truth(self, label: int) -> Floats:
         """Return what the network should say of an image of class `label` (-1: of none).
 
         Returns
@@ -92,7 +99,9 @@ class PackedDataset(Dataset):
     name, names, tree : as in Dataset; every label must be less than ``len(names)``
     """
 
-    def __init__(self, arrays, name, names, tree=None):
+    def __init__(
+        self, arrays: PackedArrays, name: str, names: list[str], tree: Optional[Tree] = None
+    ) -> None:
         super().__init__(name, names, tree)
         self.arrays = arrays
         worst = int(arrays.labels.argmax())
@@ -102,19 +111,19 @@ class PackedDataset(Dataset):
                 f"{self.classes} classes, 0..{self.classes - 1}"
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.arrays.labels)
 
-    def place(self, index):
+    def place(self, index: int) -> str:
         return f"{self.name}: image {index}"
 
-    def pixels(self, index):
+    def pixels(self, index: int) -> Pixels:
         return self.arrays.pixels[index]
 
-    def label(self, index):
+    def label(self, index: int) -> int:
         return int(self.arrays.labels[index])
 
-    def identity(self):
+    def identity(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr((self.arrays.pixels.shape, self.classes)).encode())
         digest.update(self.arrays.pixels)
@@ -141,23 +150,33 @@ class ListDataset(Dataset):
         Where to look for a relative path that does not exist from here.
     """
 
-    def __init__(self, path, lines, labels, names, tree=None, unique=True, folders=()):
+    def __init__(
+        self,
+        path: str,
+        lines: list[tuple[int, str]],
+        labels: list[str],
+        names: list[str],
+        tree: Optional[Tree] = None,
+        unique: bool = True,
+        folders: Iterable[str] = (),
+    ) -> None:
         super().__init__(path, names, tree)
         self.lines, self.labels, self.unique, self.folders = lines, labels, unique, list(folders)
-        self._cache, self._cache_room, self._lock = {}, CACHE_BYTES, threading.Lock()
+        self._cache: dict[int, Pixels] = {}
+        self._cache_room, self._lock = CACHE_BYTES, threading.Lock()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.lines)
 
-    def place(self, index):
+    def place(self, index: int) -> str:
         number, path = self.lines[index]
         return f"{self.name}:{number}: {path}"
 
-    def path(self, index):
+    def path(self, index: int) -> str:
         """Return the path of image `index`, as far as it can be found."""
         return find_file(self.lines[index][1], self.folders)
 
-    def pixels(self, index):
+    def pixels(self, index: int) -> Pixels:
         kept = self._cache.get(index)
         if kept is not None:
             return kept
@@ -171,7 +190,7 @@ class ListDataset(Dataset):
                 self._cache[index] = pixels
         return pixels
 
-    def label(self, index):
+    def label(self, index: int) -> int:
         path = self.lines[index][1]
         found = [i for i, label in enumerate(self.labels) if label in path]
         if len(found) == 1 or (found and not self.unique):
@@ -186,7 +205,7 @@ class ListDataset(Dataset):
         )
         raise DataError(f"{self.place(index)}: {problem}; exactly one must")
 
-    def identity(self):
+    def identity(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         for text in (path for _, path in self.lines):
             digest.update(os.fsencode(text) + b"\n")

@@ -14,6 +14,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from .._types import Path, Pixels
 from ..errors import DataError
 from ..files import open_regular
 
@@ -65,7 +66,7 @@ def _opened(path):
         raise DataError(f"is damaged: {error}") from error
 
 
-def image_size(path):
+def image_size(path: Path) -> tuple[int, int]:
     """Return (w, h) of an image file from its header.
 
     Raises
@@ -78,7 +79,7 @@ def image_size(path):
         return image.size
 
 
-def decode_image(path):
+def decode_image(path: Path) -> Pixels:
     """Decode an image file.
 
     Returns
@@ -94,7 +95,7 @@ def decode_image(path):
         return image_pixels(image)
 
 
-def image_pixels(image):
+def image_pixels(image: Image.Image) -> Pixels:
     """Return the pixels of a Pillow image: uint8, (h, w, 1) or (h, w, 3)."""
     if image.mode in _GREY_MODES:
         if image.mode.startswith("I"):  # 16 bits; "I" is how older versions of Pillow hold them

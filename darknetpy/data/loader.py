@@ -8,7 +8,7 @@ import collections
 import concurrent.futures
 import os
 import threading
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from .._darknet import lib
 from ..errors import ArgumentError, DataError
 from .dataset import PackedDataset
 from .view import SEED_MASK, sample_order
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
+    from .view import View
 
 PACKED_ROWS = 256  # rows of one task: enough to hide its overhead, few enough to share a batch
 LISTED_ROWS = 4
@@ -83,19 +87,19 @@ class Loader:
 
     def __init__(
         self,
-        dataset,
-        view,
-        batch,
+        dataset: Dataset,
+        view: View,
+        batch: int,
         *,
-        seed=0,
-        start=0,
-        stop=None,
-        order="shuffled",
-        workers=None,
-        on_bad_image="error",
-        drop_bad=False,
-        prefetch=2,
-    ):
+        seed: int = 0,
+        start: int = 0,
+        stop: Optional[int] = None,
+        order: str = "shuffled",
+        workers: Optional[int] = None,
+        on_bad_image: str = "error",
+        drop_bad: bool = False,
+        prefetch: int = 2,
+    ) -> None:
         if batch < 1 or start < 0 or prefetch < 1 or len(dataset) < 1:
             raise ArgumentError(
                 f"expected batch, prefetch, images >= 1 and start >= 0, got {batch}, {prefetch}, "
@@ -104,7 +108,8 @@ class Loader:
         if on_bad_image not in ("error", "skip"):
             raise ArgumentError(f"on_bad_image: expected 'error' or 'skip', got {on_bad_image!r}")
         self.dataset, self.view, self.batch, self.seed, self.order = dataset, view, batch, seed, order
-        self.place, self.skipped = start, {}
+        self.place = start
+        self.skipped: dict[int, str] = {}
         self._stop, self._skip, self._drop_bad = stop, on_bad_image == "skip", drop_bad
         self._packed = isinstance(dataset, PackedDataset)
         if workers is None:
@@ -112,32 +117,32 @@ class Loader:
         self._lock = threading.Lock()
         self._closed, self._ended = threading.Event(), False
         self._pool = concurrent.futures.ThreadPoolExecutor(workers, "darknetpy-loader") if workers else None
-        self._ahead = collections.deque()  # (place, batch, its tasks) in order
+        self._ahead: collections.deque[Any] = collections.deque()  # (place, batch, its tasks) in order
         self._next = start  # place of the next batch to begin
         self._prefetch = prefetch if workers else 1
 
     @classmethod
-    def once(cls, dataset, view, batch, **options):
+    def once(cls, dataset: Dataset, view: View, batch: int, **options: Any) -> Loader:
         """Return a loader that shows every image once, in order; images skipped are left out."""
         return cls(dataset, view, batch, stop=len(dataset), order="sequential", drop_bad=True, **options)
 
-    def __iter__(self):
+    def __iter__(self) -> Loader:
         return self
 
-    def __enter__(self):
+    def __enter__(self) -> Loader:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Stop the threads: images begun are finished, the rest is dropped. May be called twice."""
         self._closed.set()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._ahead.clear()
 
-    def __next__(self):
+    def __next__(self) -> Batch:
         """Return the next Batch.
 
         Raises

@@ -13,10 +13,14 @@ import os
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
+import numpy.typing as npt
 
+from .._types import Path, Pixels
 from ..errors import DataError
 from ..files import open_regular
 from .datafile import read_bytes
@@ -53,8 +57,8 @@ class PackedArrays:
     labels : ndarray of int64, (n,)
     """
 
-    pixels: np.ndarray
-    labels: np.ndarray
+    pixels: Pixels
+    labels: npt.NDArray[np.int64]
 
 
 def _open_stream(path):
@@ -82,7 +86,7 @@ def _read_exactly(stream, count, path, offset, what):
     return data
 
 
-def read_idx_array(path):
+def read_idx_array(path: Path) -> Pixels:
     """Read one IDX file of unsigned bytes, plain, .gz or .xz.
 
     The format: two zero bytes, type (8: unsigned byte), number of dimensions, each dimension as big-endian
@@ -120,7 +124,7 @@ def _trailing(stream, path, offset):
         raise DataError(f"{path}: byte {offset}: damaged: {error}") from error
 
 
-def idx_label_path(path):
+def idx_label_path(path: Path) -> Optional[str]:
     """Return the label file of an IDX image file by the names of the MNIST family; None if the name does not
     follow them.
     """
@@ -133,7 +137,7 @@ def idx_label_path(path):
     return next((c for c in candidates if os.path.exists(c)), candidates[0])
 
 
-def read_idx(path, labels=None):
+def read_idx(path: Path, labels: Optional[Path] = None) -> PackedArrays:
     """Read images and labels from a pair of IDX files.
 
     Parameters
@@ -179,7 +183,7 @@ def _pack(path, pixels, label_path, labels):
     return PackedArrays(np.ascontiguousarray(pixels), labels.astype(np.int64))
 
 
-def npz_splits(path):
+def npz_splits(path: Path) -> list[str]:
     """Return which of "train" and "valid" an .npz holds by the names of its arrays; x, y alone are to train
     on.
     """
@@ -189,7 +193,7 @@ def npz_splits(path):
     return splits if "train" in splits else ["train"] + splits
 
 
-def read_npz(path, split="train"):
+def read_npz(path: Path, split: str = "train") -> PackedArrays:
     """Read images and labels from an .npz file, see NPZ_KEYS: x_train, y_train, x_test, y_test, or x, y."""
     path = os.fspath(path)
     with _open_npz(path) as archive:
@@ -247,12 +251,13 @@ def _read_member(archive, name, path):
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def read_cifar(paths):
+def read_cifar(paths: Sequence[Path]) -> PackedArrays:
     """Read CIFAR binaries: records of 1 (CIFAR-10) or 2 (CIFAR-100: coarse, fine) label bytes and 3 planes of
     32x32 bytes.
     """
     pixels, labels = [], []
-    for path in map(os.fspath, paths):
+    for path in paths:
+        path = os.fspath(path)
         raw = np.frombuffer(read_bytes(path, MAX_FILE_BYTES), np.uint8)
         bytes_of_label = next((n for n in (1, 2) if raw.size and raw.size % (n + CIFAR_PIXELS) == 0), None)
         if bytes_of_label is None:
@@ -266,7 +271,7 @@ def read_cifar(paths):
     return _pack(paths[0], np.concatenate(pixels), paths[0], np.concatenate(labels))
 
 
-def read_packed(paths, split, labels=None):
+def read_packed(paths: Sequence[Path], split: str, labels: Optional[Path] = None) -> PackedArrays:
     """Read packed images of any kind; `paths` is one file, or several CIFAR binaries that follow each
     other.
     """

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, Optional
 
+from .._types import Path as StrPath
 from ..errors import ArgumentError, DataError
 from .datafile import DataFile, agree, is_packed, read_data_file, read_lines, read_names
-from .dataset import ListDataset, PackedDataset
+from .dataset import Dataset, ListDataset, PackedDataset
 from .packed import npz_splits, read_packed
 from .tree import read_tree
 
@@ -52,9 +54,17 @@ class DataSource:
         What is odd but no error.
     """
 
-    def __init__(self, name, options, files, names_file=None, names=None):
-        self.name, self.options, self._files, self._sets = name, options, files, {}
-        self._packed = {}  # arrays read to count the classes, until their data set takes them
+    def __init__(
+        self,
+        name: str,
+        options: DataFile,
+        files: dict[str, list[str]],
+        names_file: Optional[str] = None,
+        names: Optional[list[str]] = None,
+    ) -> None:
+        self.name, self.options, self._files = name, options, files
+        self._sets: dict[str, Dataset] = {}
+        self._packed: dict[str, Any] = {}  # arrays read to count the classes, until their data set takes them
         self.notes = list(options.notes)
         self.tree = read_tree(options.file("tree")) if options.get("tree") else None
         self._find_names(names_file, names)
@@ -62,21 +72,21 @@ class DataSource:
         self.top = options.integer("top", 1, 1, self.classes)
 
     @property
-    def splits(self):
+    def splits(self) -> list[str]:
         """The names of the data sets there are, of "train", "valid" and "test"."""
         return [split for split in SPLITS if split in self._files]
 
     @property
-    def train(self):
+    def train(self) -> Dataset:
         """The images to train on (Dataset)."""
         return self.dataset("train")
 
     @property
-    def valid(self):
+    def valid(self) -> Dataset:
         """The images to measure accuracy on (Dataset)."""
         return self.dataset("valid")
 
-    def dataset(self, split):
+    def dataset(self, split: str) -> Dataset:
         """Return the Dataset of "train", "valid" or "test"; read at the first call.
 
         Raises
@@ -147,7 +157,7 @@ class DataSource:
         raise self.options.error("classes", "expected classes= or labels=, got neither")
 
 
-def open_data(data):
+def open_data(data: StrPath) -> DataSource:
     """Find out what DATA is and open it; images are read later.
 
     Parameters

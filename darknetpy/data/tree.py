@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._types import Floats, Path
 from ..errors import DataError
 from .datafile import read_lines
 
@@ -31,7 +32,7 @@ class Tree:
     group_offsets: np.ndarray
     group_sizes: np.ndarray
 
-    def ancestors(self, label):
+    def ancestors(self, label: int) -> list[int]:
         """Return `label` and all classes above it, the root last."""
         path = []
         while label >= 0:
@@ -39,7 +40,7 @@ class Tree:
             label = self.parents[label]
         return path
 
-    def truth(self, label):
+    def truth(self, label: int) -> Floats:
         """Return the truth of an image of class `label`: 1 for it and its ancestors, SECRET_NUM in groups off
         its path.
 
@@ -56,7 +57,7 @@ class Tree:
         return truth
 
 
-def read_tree(path):
+def read_tree(path: Path) -> Tree:
     """Read a hierarchy file: lines of ``name parent``, the parent being the number of an earlier line (from
     0), -1 for roots.
 

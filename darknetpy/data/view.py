@@ -8,10 +8,14 @@ beside training.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, Optional
 
 import numpy as np
+import numpy.typing as npt
 
 from .._darknet import ffi, lib
+from .._types import Floats, Integers, Pixels
 from ..errors import ArgumentError, CfgError
 from .images import MAX_SIDE
 
@@ -31,19 +35,21 @@ class View:
         Whether the result depends on seed and place.
     """
 
-    def __init__(self, w, h, c, kind, **options):
+    def __init__(self, w: int, h: int, c: int, kind: int, **options: Any) -> None:
         _check_size(w, h, c)
         self.w, self.h, self.c = w, h, c
         self.options = ffi.new("view_options *", dict(w=w, h=h, c=c, kind=kind, **options))
         self.random = kind in (lib.VIEW_RANDOM, lib.VIEW_CENTER_RANDOM)
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Values of one row: c * h * w."""
         return self.c * self.h * self.w
 
     @classmethod
-    def training(cls, w, h, c, net=None, dialect="pjreddie"):
+    def training(
+        cls, w: int, h: int, c: int, net: Optional[Mapping[str, Any]] = None, dialect: str = "pjreddie"
+    ) -> View:
         """Return the augmentation that [net] describes.
 
         Parameters
@@ -89,20 +95,27 @@ class View:
         return cls(w, h, c, lib.VIEW_CENTER_RANDOM if get("center", 0) else lib.VIEW_RANDOM, **options)
 
     @classmethod
-    def validation(cls, w, h, c, dialect="pjreddie"):
+    def validation(cls, w: int, h: int, c: int, dialect: str = "pjreddie") -> View:
         """Return what ``classifier valid`` does: pjreddie the middle square resized; the others the shorter
         side resized, then cut.
         """
         return cls(w, h, c, lib.VIEW_CENTER_CROP if dialect == "pjreddie" else lib.VIEW_RESIZE_MIN_CROP)
 
     @classmethod
-    def prediction(cls, w, h, c, dialect="pjreddie"):
+    def prediction(cls, w: int, h: int, c: int, dialect: str = "pjreddie") -> View:
         """Return what ``classifier predict`` does: pjreddie letterbox; the others the shorter side resized,
         then cut.
         """
         return cls(w, h, c, lib.VIEW_LETTERBOX if dialect == "pjreddie" else lib.VIEW_RESIZE_MIN_CROP)
 
-    def apply(self, pixels, index=None, seed=0, first=0, out=None):
+    def apply(
+        self,
+        pixels: Pixels,
+        index: Optional[Integers] = None,
+        seed: int = 0,
+        first: int = 0,
+        out: Optional[Floats] = None,
+    ) -> Floats:
         """Return rows of network input.
 
         Parameters
@@ -169,7 +182,7 @@ def _check_size(w, h, c):
         raise CfgError(f"the network wants images of {w}x{h} pixels; 1 to {MAX_SIDE} a side are possible")
 
 
-def sample_order(order, seed, first, count, n):
+def sample_order(order: str, seed: int, first: int, count: int, n: int) -> npt.NDArray[np.int64]:
     """Return the images, 0..n-1, at places first..first+count-1 of a run: a function of these arguments
     alone.
 

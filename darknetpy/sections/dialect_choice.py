@@ -1,26 +1,34 @@
 """Which fork a .cfg was written for."""
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Optional
+
 from ..cfg import show
 from ..dialects import DEFAULT_DIALECT, FORKS, check_dialect
 from .model import FORK_NAMES
 from .values import find_choice
 
+if TYPE_CHECKING:
+    from ..cfg import Section
+    from .model import SectionType
+    from .resolution import Resolved
+
 _REVISIONS = {0: "pjreddie", 5: "alexeyab"}     # hank-ai writes 5 too, and reads files as AlexeyAB does
 _LETTERS = {dialect: letter for letter, dialect in FORKS.items()}
 
 
-def program(dialect):
+def program(dialect: str) -> str:
     """Return the name of the fork behind a dialect, as people write it."""
     return FORK_NAMES[_LETTERS[dialect]]
 
 
-def is_foreign(dialect, forks):
+def is_foreign(dialect: str, forks: str) -> bool:
     """Tell whether the letters `forks` name other forks but not that of `dialect`."""
     return bool(forks) and "d" not in forks and _LETTERS[dialect] not in forks
 
 
-def choose_dialect(plan, sections, kinds, asked, revision):
+def choose_dialect(plan: Resolved, sections: list[Section], kinds: list[SectionType], asked: Optional[str],
+                   revision: Optional[int]) -> str:
     """Return the dialect; `plan` takes notes of contradictions.
 
     Parameters

@@ -1,8 +1,13 @@
 """Checks of a layer's options against each other, and links from relative to absolute."""
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
-def check_layer(plan, spec):
+if TYPE_CHECKING:
+    from .resolution import LayerSpec, Resolved
+
+
+def check_layer(plan: Resolved, spec: LayerSpec) -> None:
     """Check one LayerSpec; make its links absolute and its padding and dilation those in effect."""
     if spec.values["stopbackward"] > 1:
         plan.note(spec.section, "stopbackward",

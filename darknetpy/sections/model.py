@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from ..dialects import DIFFERENCES
 
@@ -53,7 +53,7 @@ class PerDialect:
     hankai: Any
 
     @classmethod
-    def named(cls, name):
+    def named(cls, name: str) -> PerDialect:
         """Take the values from the table of dialects."""
         row = DIFFERENCES[name]
         return cls(row.pjreddie, row.alexeyab, row.hankai)
@@ -95,18 +95,18 @@ class Row:
     meaning: str
     range: str | None = None
     unit: str = ""
-    choices: tuple = ()
+    choices: tuple[Choice, ...] = ()
     effect: str = "effect"
     required: bool = False
     unset: Any = None
     zoo: str = ""
 
     @property
-    def known_to(self):
+    def known_to(self) -> str:
         """Letters of the forks in whose cfgs the key is at home."""
         return self.forks + self.zoo
 
-    def default_for(self, dialect, values):
+    def default_for(self, dialect: str, values: dict[str, Any]) -> Any:
         """Return the default under `dialect`, given the `values` found so far."""
         if isinstance(self.default, Derived):
             return self.default.of(values)
@@ -135,47 +135,48 @@ class SectionType:
     name: str
     meaning: str
     forks: str
-    options: dict
-    aliases: tuple = ()
+    options: dict[str, Row]
+    aliases: tuple[str, ...] = ()
     built: bool = False
 
 
-def integer(key, default, forks, meaning, range=None, **more):
+def integer(key: str, default: Any, forks: str, meaning: str, range: Optional[str] = None,
+            **more: Any) -> Row:
     """A row of kind int."""
     return Row(key, "int", default, forks, meaning, range, **more)
 
 
-def number(key, default, forks, meaning, range=None, **more):
+def number(key: str, default: Any, forks: str, meaning: str, range: Optional[str] = None, **more: Any) -> Row:
     """A row of kind float."""
     return Row(key, "float", default, forks, meaning, range, **more)
 
 
-def flag(key, default, forks, meaning, **more):
+def flag(key: str, default: Any, forks: str, meaning: str, **more: Any) -> Row:
     """A row of kind bool, written 0 or 1."""
     return Row(key, "bool", bool(default), forks, meaning, **more)
 
 
-def choice(key, default, forks, meaning, choices, **more):
+def choice(key: str, default: Any, forks: str, meaning: str, choices: tuple[Choice, ...], **more: Any) -> Row:
     """A row of kind choice."""
     return Row(key, "choice", default, forks, meaning, choices=choices, **more)
 
 
-def path(key, forks, meaning, **more):
+def path(key: str, forks: str, meaning: str, **more: Any) -> Row:
     """A row that names a file."""
     return Row(key, "path", None, forks, meaning, **more)
 
 
-def integers(key, forks, meaning, range=None, **more):
+def integers(key: str, forks: str, meaning: str, range: Optional[str] = None, **more: Any) -> Row:
     """A row of comma-separated integers."""
     return Row(key, "int list", None, forks, meaning, range, **more)
 
 
-def numbers(key, forks, meaning, range=None, **more):
+def numbers(key: str, forks: str, meaning: str, range: Optional[str] = None, **more: Any) -> Row:
     """A row of comma-separated numbers."""
     return Row(key, "float list", None, forks, meaning, range, **more)
 
 
-def table(*rows):
+def table(*rows: Row) -> dict[str, Row]:
     """Return the rows by key; a key that stands twice is a mistake in the table."""
     by_key = {row.key: row for row in rows}
     if len(by_key) != len(rows):

@@ -1,10 +1,15 @@
 """Checks of [net] that concern several options at once."""
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .values import INT_MAX
 
+if TYPE_CHECKING:
+    from .resolution import Resolved
 
-def check_net(plan):
+
+def check_net(plan: Resolved) -> None:
     """Check the values of [net] of a Resolved against each other."""
     _check_shape(plan)
     _check_batch(plan)

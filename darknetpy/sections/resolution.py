@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, Optional
 
 from ..cfg import NET_NAMES, Section, show
 from ..errors import ArgumentError, CfgError
@@ -32,10 +33,10 @@ class LayerSpec:
 
     type: str
     index: int
-    values: dict
+    values: dict[str, Any]
     section: Section
 
-    def error(self, message, key=None):
+    def error(self, message: str, key: Optional[str] = None) -> CfgError:
         """Return a CfgError at the line of `key`, or at the section's header."""
         return self.section.error(message, key)
 
@@ -59,22 +60,23 @@ class Resolved:
 
     dialect: str
     batchnorm: str
-    net: dict
+    net: dict[str, Any]
     net_section: Section
-    layers: list = field(default_factory=list)
-    notes: list = field(default_factory=list)
-    warnings: list = field(default_factory=list)
+    layers: list[LayerSpec] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
-    def note(self, section, key, message):
+    def note(self, section: Section, key: Optional[str], message: str) -> None:
         """Add a note at the line of `key`."""
         self.notes.append(str(section.error(message, key)))
 
-    def error(self, message, key=None):
+    def error(self, message: str, key: Optional[str] = None) -> CfgError:
         """Return a CfgError in [net]."""
         return self.net_section.error(message, key)
 
 
-def resolve(sections, dialect=None, batchnorm=None, lenient=False, weights_revision=None):
+def resolve(sections: list[Section], dialect: Optional[str] = None, batchnorm: Optional[str] = None,
+            lenient: bool = False, weights_revision: Optional[int] = None) -> Resolved:
     """Check the sections of a .cfg against the option table.
 
     Parameters

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 _LONGEST = 64       # no known name is longer; a line of a megabyte gets no suggestion
 _TYPOS = 2          # insertions, deletions, replacements and swaps that still look like a slip of the finger
 
 
-def suggest(word, known, most=3):
+def suggest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     """Return up to `most` names: all at the smallest number of typing errors, else what difflib finds alike.
 
     Names at one distance are all of interest: ``strid_`` may mean ``stride``, ``stride_x`` or ``stride_y``.
@@ -22,18 +23,19 @@ def suggest(word, known, most=3):
     return difflib.get_close_matches(word, list(known), 1, cutoff=.6)
 
 
-def did_you_mean(word, known):
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x' or 'y'?`` or, where nothing is near, an empty string."""
     names = suggest(word, known)
     return f"; did you mean {' or '.join(map(repr, names))}?" if names else ""
 
 
-def edit_distance(a, b):
+def edit_distance(a: str, b: str) -> int:
     """Return how many insertions, deletions, replacements and swaps of neighbours turn `a` into `b`.
 
     The optimal string alignment distance, row by row; see F. J. Damerau, CACM 7(3), 1964.
     """
-    before, last = [], list(range(len(b) + 1))
+    before: list[int] = []
+    last = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         row = [i]
         for j, y in enumerate(b, 1):

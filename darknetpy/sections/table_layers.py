@@ -8,6 +8,7 @@ from .model import (
     POSITIVE,
     Derived,
     PerDialect,
+    Row,
     SectionType,
     choice,
     flag,
@@ -24,24 +25,25 @@ SIZE_LESS_ONE = Derived("size - 1", lambda v: v["size"] - 1)
 NOT_ZERO = "(-inf, -1] or [1, inf)"
 
 
-def layer(name, meaning, forks, *rows, aliases=(), built=False):
+def layer(name: str, meaning: str, forks: str, *rows: Row, aliases: tuple[str, ...] = (),
+          built: bool = False) -> SectionType:
     """A section type with its own rows and those of every layer."""
     own = table(*rows)
     return SectionType(name, meaning, forks, {**own, **{r.key: r for r in COMMON if r.key not in own}},
                        aliases, built)
 
 
-def activation(default="logistic", forks="pah"):
+def activation(default: str = "logistic", forks: str = "pah") -> Row:
     """The row of the activation."""
     return choice("activation", default, forks, "function applied to every output", ACTIVATIONS)
 
 
-def batch_normalize(forks="pah"):
+def batch_normalize(forks: str = "pah") -> Row:
     """The row that puts batch normalization between sums and activation."""
     return flag("batch_normalize", 0, forks, "normalize the sums over the batch before bias and activation")
 
 
-def streams():
+def streams() -> tuple[Row, ...]:
     """The rows that place a layer on a CUDA stream."""
     return (integer("stream", -1, "ah", "CUDA stream of the layer", effect="note"),
             integer("wait_stream", -1, "ah", "CUDA stream to wait for", effect="note"))

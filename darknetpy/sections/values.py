@@ -4,9 +4,13 @@ from __future__ import annotations
 import re
 import struct
 from functools import cache
+from typing import TYPE_CHECKING, Any, Optional
 
 from ..cfg import show
 from .suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from .model import Choice, Row
 
 INT_MAX = 2**31 - 1             # the C core counts in 32-bit ints
 SEED_RANGE = "[0, 2^64)"        # the one integer that is wider
@@ -16,7 +20,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,9})?")
 
 
 @cache
-def intervals(text):
+def intervals(text: str) -> tuple[tuple[float, bool, float, bool], ...]:
     """Return ``[1, 5) or [7, inf)`` as a tuple of (low, low is open, high, high is open)."""
     parsed = []
     for part in text.split(" or "):
@@ -30,7 +34,7 @@ def _bound(text):
     return int(base) ** int(exponent) if power else float(text)
 
 
-def in_range(value, text):
+def in_range(value: float, text: str) -> bool:
     """Tell whether `value` lies in the intervals of `text`."""
     for low, low_open, high, high_open in intervals(text):
         above = value > low if low_open else value >= low
@@ -40,7 +44,7 @@ def in_range(value, text):
     return False
 
 
-def parse_value(row, text):
+def parse_value(row: Row, text: str) -> Any:
     """Return the value of `text` for one row of the option table.
 
     Returns
@@ -66,7 +70,7 @@ def parse_value(row, text):
     return text
 
 
-def wanted(row):
+def wanted(row: Row) -> str:
     """Say in words what a row accepts, such as ``an integer in [1, 2147483647]``."""
     names = {"int": "an integer", "float": "a number", "bool": "0 or 1", "str": "text", "path": "a file name",
              "int list": "integers separated by commas", "float list": "numbers separated by commas"}
@@ -112,12 +116,12 @@ def _parse_choice(row, text):
     raise ValueError(f"unknown{did_you_mean(text, names) or ';'} wanted {wanted(row)}")
 
 
-def find_choice(row, text):
+def find_choice(row: Row, text: str) -> Optional[Choice]:
     """Return the Choice written as `text`, or None."""
     return next((entry for entry in row.choices if entry.name == text), None)
 
 
-def format_value(value):
+def format_value(value: Any) -> str:
     """Return the text of a value as a .cfg has it."""
     if value is None:
         return ""
