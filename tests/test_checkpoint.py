@@ -117,7 +117,7 @@ def test_resume_in_another_process_is_exact(folder, threads):
     folder, straight = folder
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", f"import test_checkpoint; test_checkpoint.resume_all({str(folder)!r})"]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    answer = subprocess.run(command, env=environment, cwd=os.path.dirname(__file__), capture_output=True, text=True, timeout=100)
     assert answer.returncode == 0, answer.stderr
     resumed = json.loads(answer.stdout)
     for name in CASES:

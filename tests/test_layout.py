@@ -152,7 +152,7 @@ def _public_functions(module):
             function = getattr(member, "__func__", member)
             inner = [function.fget, function.fset] if isinstance(member, property) else [function]
             for part in filter(inspect.isfunction, inner):
-                written = part.__code__.co_filename.startswith(os.path.join(ROOT, "darknetpy"))
+                written = part.__code__.co_filename.startswith(os.path.dirname(dn.__file__))
                 if written and (not key.startswith("_") or key in ("__init__", "__getitem__", "__getattr__")):
                     yield f"{name}.{key}", part
 

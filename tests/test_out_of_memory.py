@@ -91,6 +91,7 @@ for steps in (build, change, resize):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD")
+@pytest.mark.skipif("DARKNETPY_SANITIZED" in os.environ, reason="the sanitizers bring an allocator of their own")
 def test_every_allocation_may_fail(tmp_path):
     (tmp_path / "refuse.c").write_text(REFUSE)
     library = tmp_path / "refuse.so"
