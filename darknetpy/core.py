@@ -106,9 +106,9 @@ def _blas_declarations():
 
 
 # GNU OpenMP's threads spin for milliseconds at the end of each loop. On a machine that others use too they then keep the very
-# processors busy that the slowest thread waits for; a short spin costs nothing measurable on an idle one.
+# processors busy that the slowest thread waits for; a short spin costs little on an idle one.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 try:
     from darknetpy._darknet import ffi, lib
