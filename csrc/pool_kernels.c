@@ -14,16 +14,11 @@ static void zero(real *x, size_t n) { memset(x, 0, n * sizeof(real)); }
 static inline int exceeds(real a, real b) { return a > b || a != a; }
 static inline real maximum(real a, real b) { return exceeds(a, b) ? a : b; }
 
-/* The common window of 2x2 with stride 2 and no offset; rows of the output have both input rows, the last
- * column may have one. */
-MULTIVERSION static void maxpool_pairs(const real *above, const real *below, int pairs, real *y)
-{
-    for (int i = 0; i < pairs; ++i) {
-        y[i] = maximum(maximum(above[2 * i], above[2 * i + 1]), maximum(below[2 * i], below[2 * i + 1]));
-    }
-}
-MULTIVERSION static void maxpool_pairs_indexed(const real *above, const real *below, int pairs, int first, int w,
-                                               real *y, int *indexes)
+/* The common window of 2x2 with stride 2 and no offset, for `pairs` neighbours of two rows of w values: y = the
+ * largest, indexes (or NULL) = where it stood. The length is a constant where it matters: no branches remain. */
+static inline __attribute__((always_inline)) void maxpool_pairs(const real *above, const real *below, int w,
+                                                                int pairs, int first, real *restrict y,
+                                                                int *restrict indexes)
 {
     for (int i = 0; i < pairs; ++i) {
         real best = above[2 * i];
@@ -35,8 +30,35 @@ MULTIVERSION static void maxpool_pairs_indexed(const real *above, const real *be
         at = exceeds(below[2 * i + 1], best) ? w + 1 : at;
         best = maximum(below[2 * i + 1], best);
         y[i] = best;
-        indexes[i] = first + 2 * i + at;
+        if (indexes) indexes[i] = first + 2 * i + at;
     }
+}
+/* Vectors of eight or four pairs, the last overlapping the one before it; fewer pairs go through a copy. */
+static inline __attribute__((always_inline)) void maxpool_vectors(const real *above, int w, int pairs,
+                                                                  int first, real *y, int *indexes)
+{
+    const real *below = above + w;
+    for (int i = 0; pairs >= 8 && i < pairs; i += 8) {
+        const int j = smaller(i, pairs - 8);
+        maxpool_pairs(above + 2 * j, below + 2 * j, w, 8, first + 2 * j, y + j, indexes ? indexes + j : NULL);
+    }
+    for (int i = 0; pairs < 8 && pairs >= 4 && i < pairs; i += 4) {
+        const int j = smaller(i, pairs - 4);
+        maxpool_pairs(above + 2 * j, below + 2 * j, w, 4, first + 2 * j, y + j, indexes ? indexes + j : NULL);
+    }
+    if (pairs < 4) {
+        real upper[8] = {0}, lower[8] = {0}, best[4];
+        int at[4];
+        for (int i = 0; i < 2 * pairs; ++i) upper[i] = above[i], lower[i] = below[i];
+        maxpool_pairs(upper, lower, w, 4, first, best, at);
+        for (int i = 0; i < pairs; ++i) y[i] = best[i];
+        for (int i = 0; indexes && i < pairs; ++i) indexes[i] = at[i];
+    }
+}
+MULTIVERSION static void maxpool_row_2x2(const real *above, int w, int pairs, int first, real *y, int *indexes)
+{
+    if (indexes) maxpool_vectors(above, w, pairs, first, y, indexes);
+    else maxpool_vectors(above, w, pairs, first, y, NULL);
 }
 /* One window; the first of equal values wins. */
 static void maxpool_window(const real *plane, const pool_shape *s, int oy, int ox, real *best, int *at)
@@ -58,8 +80,7 @@ static void maxpool_row(const real *plane, const pool_shape *s, int first, int o
     if (s->size == 2 && s->stride_x == 2 && s->stride_y == 2 && s->offset == 0 && 2 * oy + 1 < s->h) {
         const real *above = plane + (size_t)2 * oy * s->w;
         ox = smaller(s->w / 2, s->out_w);
-        if (indexes) maxpool_pairs_indexed(above, above + s->w, ox, first + 2 * oy * s->w, s->w, y, indexes);
-        else maxpool_pairs(above, above + s->w, ox, y);
+        maxpool_row_2x2(above, s->w, ox, first + 2 * oy * s->w, y, indexes);
     }
     for (; ox < s->out_w; ++ox) {
         int at;
