@@ -80,16 +80,17 @@ dn_status batchnorm_forward(const layer *l, network *net, const batch_normalizat
         composed_forward(l, net, n, x, channels, spatial, a, y);
         return DN_OK;
     }
-    if (net->train) {
-        k->batchnorm_statistics(x, l->batch, channels, spatial, n->mean, n->variance);
-        roll(k, n, channels, (real)(m / (m - 1)));
-    }
     const batchnorm_arrays p = arrays_of(n, net->train);
+    if (net->train) {
+        k->batchnorm_forward_train(x, l->batch, channels, spatial, &p, a, y);
+        roll(k, n, channels, (real)(m / (m - 1)));
+    } else {
+        k->batchnorm_forward(x, l->batch, channels, spatial, &p, a, y);
+    }
     if (n->x_norm) {
         k->copy(l->batch * channels * spatial, x, 1, n->x_norm, 1);
         k->normalize(n->x_norm, p.mean, p.variance, l->batch, channels, spatial);
     }
-    k->batchnorm_forward(x, l->batch, channels, spatial, &p, a, y);
     return DN_OK;
 }
 

@@ -2,6 +2,7 @@
 #include "layer.h"
 #include <omp.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <string.h>
 
 static const kernels cpu = {
@@ -59,12 +60,19 @@ int dn_num_threads(void)
     return n > 0 ? n : omp_get_max_threads();
 }
 
+/* Large arrays lie on large pages where the system has them: a pass over many channels touches as many pages
+ * as rows, more than the processor remembers of small ones. */
+enum { LINE = 64, LARGE_PAGE = 2 << 20 };
 void *dn_allocate(size_t bytes)
 {
-    const size_t whole = (bytes + 63) / 64 * 64;
-    void *memory = whole >= bytes ? aligned_alloc(64, whole ? whole : 64) : NULL;
-    if (memory) memset(memory, 0, whole);
-    return memory;
+    const size_t whole = (bytes + LINE - 1) / LINE * LINE;
+    const int large = whole >= 2 * LARGE_PAGE;
+    void *memory = whole < bytes ? NULL : aligned_alloc(large ? LARGE_PAGE : LINE, whole ? whole : LINE);
+    if (!memory) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (large) madvise(memory, whole, MADV_HUGEPAGE); /* a wish: its refusal is no error */
+#endif
+    return memset(memory, 0, whole);
 }
 void dn_release(void *memory) { free(memory); }
 

@@ -14,8 +14,9 @@ static void zero(real *x, size_t n) { memset(x, 0, n * sizeof(real)); }
 static inline int exceeds(real a, real b) { return a > b || a != a; }
 static inline real maximum(real a, real b) { return exceeds(a, b) ? a : b; }
 
-/* The common window of 2x2 with stride 2 and no offset, for `pairs` neighbours of two rows of w values: y = the
- * largest, indexes (or NULL) = where it stood. The length is a constant where it matters: no branches remain. */
+/* The common window of 2x2 with stride 2 and no offset, for `pairs` neighbours of two rows of w values: y =
+ * the largest, indexes (or NULL) = where it stood. The length is a constant where it matters: no branches
+ * remain. */
 static inline __attribute__((always_inline)) void maxpool_pairs(const real *above, const real *below, int w,
                                                                 int pairs, int first, real *restrict y,
                                                                 int *restrict indexes)
@@ -55,9 +56,11 @@ static inline __attribute__((always_inline)) void maxpool_vectors(const real *ab
         for (int i = 0; indexes && i < pairs; ++i) indexes[i] = at[i];
     }
 }
-MULTIVERSION static void maxpool_row_2x2(const real *above, int w, int pairs, int first, real *y, int *indexes)
+MULTIVERSION static void maxpool_row_2x2(const real *above, int w, int pairs, int first, real *y,
+                                         int *indexes)
 {
-    if (indexes) maxpool_vectors(above, w, pairs, first, y, indexes);
+    if (indexes)
+        maxpool_vectors(above, w, pairs, first, y, indexes);
     else maxpool_vectors(above, w, pairs, first, y, NULL);
 }
 /* One window; the first of equal values wins. */

@@ -203,6 +203,11 @@ def batchnorm_forward_cpu(x, batch, filters, spatial, p, a, y):
     _planes(y, batch, filters, spatial)[:] = activate(a, z)
 
 
+def batchnorm_forward_train_cpu(x, batch, filters, spatial, p, a, y):
+    batchnorm_statistics_cpu(x, batch, filters, spatial, p.mean, p.variance)
+    batchnorm_forward_cpu(x, batch, filters, spatial, p, a, y)
+
+
 def batchnorm_backward_cpu(x, y, delta, batch, filters, spatial, p, a, frozen, add, dx):
     """Section 3 of the paper, with the activation's derivative taken at z = gamma x_hat + beta."""
     planes, m = _planes(x, batch, filters, spatial), batch * spatial

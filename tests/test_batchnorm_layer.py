@@ -198,3 +198,19 @@ def test_start_values():
         "rolling_variance",
     ):
         assert getattr(l, name).shape == (32,) and (getattr(l, name) == 0).all(), name
+
+
+@pytest.mark.parametrize("spatial", [(1, 1), (7, 7), (40, 40)])
+def test_statistics_survive_a_large_mean_and_an_odd_first_value(spatial):
+    """Sums in float32 would lose them: shifted by a first value far away, or not shifted at all."""
+    rng = np.random.default_rng(3)
+    for mean, first in ((1000, None), (0, 300), (1000, 0)):
+        x = (mean + 1e-2 * rng.standard_normal((64, 3, *spatial))).astype(np.float32)
+        if first is not None:
+            x[0, :, 0, 0] = first
+        layer, net = dn.make_batchnorm_layer(64, *spatial, 3), dn.Network(64, *spatial, 3, train=True)
+        net.input = x
+        dn.forward_batchnorm_layer(layer, net)
+        exact = x.astype(np.float64)
+        np.testing.assert_allclose(layer.mean, exact.mean(axis=(0, 2, 3)), rtol=1e-6)
+        np.testing.assert_allclose(layer.variance, exact.var(axis=(0, 2, 3)), rtol=2e-6)

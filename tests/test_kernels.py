@@ -142,6 +142,11 @@ def _fused(shape, x, d, mean, variance, r):
             "batchnorm_forward_cpu",
             {"x": x, "p": ("batchnorm_arrays *", arrays), "a": a, "y": np.zeros_like(x), **shape},
         )
+        arrays = {**arrays, "mean": np.zeros(f), "variance": np.zeros(f)}
+        yield (
+            "batchnorm_forward_train_cpu",
+            {"x": x, "p": ("batchnorm_arrays *", arrays), "a": a, "y": np.zeros_like(x), **shape},
+        )
         if z is None:
             continue
         y = reference.activate(a, z)

@@ -1,0 +1,433 @@
+/* Batch normalization as a layer runs it: the formulas of batchnorm_kernels.c in as few passes over memory as
+ * they allow. Each task owns whole channels, so the second pass finds in the cache what the first one read,
+ * and goes backwards, from what was read last. */
+#include "normalize_rows.h"
+#include "parallel.h"
+#include "rows.h"
+#include "scalar.h"
+#include <assert.h>
+#include <string.h>
+
+#define ROW(b, f) (((size_t)(b)*filters + (f)) * spatial)
+
+/* ---- how the work is cut, by shape alone */
+
+/* Channels of a task: so many that what they hold of one image is worth a read. */
+enum { MOST_CHANNELS = 64, WORTH_A_READ = 1024 };
+static int channels_of_task(int spatial)
+{
+    const int channels = (WORTH_A_READ + spatial - 1) / spatial;
+    return channels < MOST_CHANNELS ? channels : MOST_CHANNELS;
+}
+#define EACH_TASK \
+    PARALLEL_FOR((size_t)batch *filters *spatial) \
+    for (int64_t f0 = 0; f0 < filters; f0 += channels_of_task(spatial))
+#define CHANNELS_HERE \
+    (filters - f0 < channels_of_task(spatial) ? (int)(filters - f0) : channels_of_task(spatial))
+
+/* The rows of a task in one image, stretch by stretch: i counts values within a row, n values of each row are
+ * in the stretch. */
+#define EACH_STRETCH \
+    for (int i = 0, n; n = spatial - i < STRETCH ? spatial - i : STRETCH, i < spatial; i += n)
+
+/* The next image's stretch is asked for while this one is worked on, where it is too short for the processor
+ * to see by itself where the reading goes. */
+enum { SHORT_STRETCH = 2048, LINE = 64 / sizeof(real) };
+static inline void fetch(const real *x, int n)
+{
+    for (int i = 0; i < n && n <= SHORT_STRETCH; i += LINE) __builtin_prefetch(x + i, 0, 2);
+}
+
+/* Outputs beyond this many bytes leave the caches before anybody reads them: a forward pass writes past them.
+ * A backward pass, which reads two arrays for each that it writes, gains nothing by it. */
+enum { STREAMED_BYTES = 16 << 20, STREAMED_ROW = 512 };
+static int streams(int batch, int filters, int spatial)
+{
+    return spatial >= STREAMED_ROW && (double)batch * filters * spatial * sizeof(real) > STREAMED_BYTES;
+}
+
+/* Few large channels keep few threads busy: then the images are cut into parts as well, whose sums are added
+ * in order. */
+enum { FEW = 8, PARTS = 8 };
+static int parts_of(int batch, int filters, int spatial)
+{
+    return filters < FEW && spatial >= WORTH_A_READ ? (batch < PARTS ? batch : PARTS) : 1;
+}
+static int first_of_part(int batch, int part, int parts) { return (int)((int64_t)batch * part / parts); }
+static void merge(row_sums *sums, int parts)
+{
+    for (int i = 1; i < parts; ++i) {
+        for (int j = 0; j < SUM_LANES; ++j) {
+            sums->first[j] += sums[i].first[j];
+            sums->second[j] += sums[i].second[j];
+        }
+    }
+}
+
+/* ---- statistics */
+
+/* Mean and variance from the sums of x - shift and of its square. With a shift near the mean no digits are lost
+ * where |mean| >> deviation. */
+static void finish_statistics(double sum, double square, double m, real shift, real *mean, real *variance)
+{
+    const double v = (square - sum * sum / m) / m;
+    *mean = (real)(shift + sum / m);
+    *variance = (real)(v > 0 ? v : 0);
+}
+/* Adds the images from..to of `count` channels. */
+static void sum_channels(const real *x, int from, int to, int filters, int spatial, int f0, int count,
+                         const real *shift, row_sums *sums)
+{
+    for (int b = from; b < to; ++b) {
+        EACH_STRETCH {
+            const real *stretch = x + ROW(b, f0) + i;
+            if (b + 1 < to) fetch(stretch + ROW(1, 0), count * n);
+            add_moments(stretch, count, n, shift, sums);
+        }
+    }
+}
+/* The shift: the mean of the channel's first stretch. That stretch is part of the variance, which so cannot be
+ * smaller than its distance from the mean squared times its share of the channel. */
+static void first_means(const real *x, int spatial, int count, real *shift)
+{
+    const int n = spatial < STRETCH ? spatial : STRETCH;
+    row_sums sums[MOST_CHANNELS];
+    memset(sums, 0, sizeof(row_sums) * (size_t)count);
+    for (int j = 0; j < count; ++j) shift[j] = x[(size_t)j * spatial];
+    add_moments(x, count, n, shift, sums);
+    for (int j = 0; j < count; ++j) shift[j] += (real)(total_of(sums[j].first) / n);
+}
+static void task_statistics(const real *x, int batch, int filters, int spatial, int f0, int count, real *mean,
+                            real *variance)
+{
+    row_sums sums[MOST_CHANNELS];
+    real shift[MOST_CHANNELS] = {0};
+    memset(sums, 0, sizeof(row_sums) * (size_t)count);
+    first_means(x + ROW(0, f0), spatial, count, shift);
+    sum_channels(x, 0, batch, filters, spatial, f0, count, shift, sums);
+    for (int j = 0; j < count; ++j) {
+        finish_statistics(total_of(sums[j].first), total_of(sums[j].second), (double)batch * spatial,
+                          shift[j], mean + f0 + j, variance + f0 + j);
+    }
+}
+static void parted_statistics(const real *x, int batch, int filters, int spatial, int parts, real *mean,
+                              real *variance)
+{
+    row_sums sums[FEW * PARTS] = {{{0}, {0}}};
+    real shift[FEW];
+    for (int f = 0; f < filters; ++f) first_means(x + ROW(0, f), spatial, 1, shift + f);
+    PARALLEL_FOR((size_t)batch * filters * spatial)
+    for (int t = 0; t < filters * parts; ++t) {
+        const int f = t / parts, part = t % parts;
+        sum_channels(x, first_of_part(batch, part, parts), first_of_part(batch, part + 1, parts), filters,
+                     spatial, f, 1, shift + f, sums + t);
+    }
+    for (int f = 0; f < filters; ++f) {
+        row_sums *s = sums + f * parts;
+        merge(s, parts);
+        finish_statistics(total_of(s->first), total_of(s->second), (double)batch * spatial, shift[f], mean + f,
+                          variance + f);
+    }
+}
+
+/* ---- forward */
+
+/* scale[j] = scales / sqrt(variance + epsilon) of `count` channels from f0 */
+static void scales_of(const batchnorm_arrays *p, int f0, int count, real *scale)
+{
+    for (int j = 0; j < count; ++j) scale[j] = p->scales[f0 + j] * bn_inverse_std(p->variance[f0 + j]);
+}
+/* y = normalized and activated, images and their stretches from the last to the first. */
+static void task_forward(const real *x, int batch, int filters, int spatial, int f0, int count,
+                         const batchnorm_arrays *p, ACTIVATION a, int stream, real *y)
+{
+    const real *mean = p->mean + f0, *bias = p->biases + f0;
+    real scale[MOST_CHANNELS];
+    scales_of(p, f0, count, scale);
+    for (int b = batch - 1; b >= 0; --b) {
+        EACH_STRETCH {
+            const size_t at = ROW(b, f0) + i;
+            normalize_rows(x + at, count, n, mean, scale, bias, stream && a == LINEAR, y + at);
+            activate_row(y + at, count * n, a);
+        }
+    }
+}
+
+/* ---- backward */
+
+/* What a backward pass works on; dx may be delta, and is so with an activation, whose gradient is kept there
+ * between the two reads. */
+typedef struct {
+    const real *x, *y, *delta;
+    int batch, filters, spatial;
+    const batchnorm_arrays *p;
+    ACTIVATION a;
+    int frozen, add;
+    real *dx;
+} backward_pass;
+
+/* dx = delta * f'(z) on `count` channels of n values; z = scale (x - mean) + bias is worked out anew where
+ * only it tells the slope. */
+static void activation_delta(const backward_pass *w, size_t at, int f0, int count, int n)
+{
+    real z[STRETCH], scale[MOST_CHANNELS];
+    const real *mean = w->p->mean + f0, *bias = w->p->biases + f0;
+    if (!activation_needs_input(w->a)) {
+        gradient_row(w->y + at, count * n, w->a, w->dx + at);
+        return;
+    }
+    scales_of(w->p, f0, count, scale);
+    normalize_rows(w->x + at, count, n, mean, scale, bias, 0, z);
+    gradient_input_row(z, count * n, w->a, w->dx + at);
+}
+/* The gradients of one channel's parameters and statistics from sum = sum of delta and dot = sum of delta (x
+ * - mean), and what becomes of delta. Statistics that did not come from x (frozen) pass nothing on. */
+static delta_map finish_backward(const backward_pass *w, int f, double sum, double dot)
+{
+    const batchnorm_arrays *p = w->p;
+    const double inverse = bn_inverse_std(p->variance[f]), scale = p->scales[f],
+                 m = (double)w->batch * w->spatial, through = w->frozen ? 0 : scale * inverse;
+    p->bias_updates[f] += (real)sum;
+    p->scale_updates[f] += (real)(dot * inverse);
+    p->mean_delta[f] = (real)(-sum * through);
+    p->variance_delta[f] = (real)(-.5 * dot * through * inverse * inverse);
+    return (delta_map){.mean = p->mean[f],
+                       .delta_factor = (real)(scale * inverse),
+                       .x_factor = (real)(-dot * through * inverse * inverse / m),
+                       .constant = (real)(-sum * through / m)};
+}
+
+/* First read: the activation's gradient, and the sums of delta and delta (x - mean). */
+static void sum_deltas(const backward_pass *w, int from, int to, int f0, int count, row_sums *sums)
+{
+    const int filters = w->filters, spatial = w->spatial;
+    for (int b = from; b < to; ++b) {
+        EACH_STRETCH {
+            const size_t at = ROW(b, f0) + i;
+            if (b + 1 < to) {
+                fetch(w->x + at + ROW(1, 0), count * n);
+                fetch(w->delta + at + ROW(1, 0), count * n);
+            }
+            if (w->a != LINEAR) activation_delta(w, at, f0, count, n);
+            add_delta_sums(w->x + at, w->delta + at, count, n, w->p->mean + f0, sums);
+        }
+    }
+}
+/* Second read, from the last image to the first: dx. */
+static void map_deltas(const backward_pass *w, int from, int to, int f0, int count, const delta_map *map)
+{
+    const int filters = w->filters, spatial = w->spatial;
+    for (int b = to - 1; b >= from; --b) {
+        EACH_STRETCH {
+            const size_t at = ROW(b, f0) + i;
+            if (b > from) {
+                fetch(w->x + at - ROW(1, 0), count * n);
+                fetch(w->delta + at - ROW(1, 0), count * n);
+            }
+            map_delta_rows(w->x + at, w->delta + at, count, n, map, w->add, w->dx + at);
+        }
+    }
+}
+static void task_backward(const backward_pass *w, int f0, int count)
+{
+    row_sums sums[MOST_CHANNELS];
+    delta_map map[MOST_CHANNELS];
+    memset(sums, 0, sizeof(row_sums) * (size_t)count);
+    sum_deltas(w, 0, w->batch, f0, count, sums);
+    for (int j = 0; j < count; ++j) {
+        map[j] = finish_backward(w, f0 + j, total_of(sums[j].first), total_of(sums[j].second));
+    }
+    if (w->dx) map_deltas(w, 0, w->batch, f0, count, map);
+}
+static void parted_backward(const backward_pass *w, int parts)
+{
+    const int batch = w->batch, filters = w->filters, spatial = w->spatial;
+    row_sums sums[FEW * PARTS] = {{{0}, {0}}};
+    delta_map map[FEW];
+    PARALLEL_FOR((size_t)batch * filters * spatial)
+    for (int t = 0; t < filters * parts; ++t) {
+        const int part = t % parts;
+        sum_deltas(w, first_of_part(batch, part, parts), first_of_part(batch, part + 1, parts), t / parts, 1,
+                   sums + t);
+    }
+    for (int f = 0; f < filters; ++f) {
+        row_sums *s = sums + f * parts;
+        merge(s, parts);
+        map[f] = finish_backward(w, f, total_of(s->first), total_of(s->second));
+    }
+    if (!w->dx) return;
+    PARALLEL_FOR((size_t)batch * filters * spatial)
+    for (int r = 0; r < batch * filters; ++r) {
+        map_deltas(w, r / filters, r / filters + 1, r % filters, 1, map + r % filters);
+    }
+}
+
+/* ---- without a plane (spatial = 1): a channel is a column, neighbours in memory are channels. Sums run down
+ * columns, a block of channels to a task; what writes runs along rows, a tile of both to a task. */
+
+enum { TILE_ROWS = 32, TILE_CHANNELS = 512 };
+#define EACH_BLOCK \
+    PARALLEL_FOR((size_t)batch * filters) for (int64_t f0 = 0; f0 < filters; f0 += MOST_CHANNELS)
+#define EACH_TILE PARALLEL_FOR2((size_t)batch * filters) \
+    for (int64_t b0 = 0; b0 < batch; b0 += TILE_ROWS) \
+    for (int64_t f0 = 0; f0 < filters; f0 += TILE_CHANNELS)
+static int least(int64_t a, int b) { return a < b ? (int)a : b; }
+
+static void flat_statistics(const real *x, int batch, int filters, real *mean, real *variance)
+{
+    EACH_BLOCK {
+        double sum[MOST_CHANNELS], square[MOST_CHANNELS];
+        const int count = least(filters - f0, MOST_CHANNELS);
+        column_moments(x + f0, batch, filters, count, sum, square);
+        for (int j = 0; j < count; ++j) {
+            finish_statistics(sum[j], square[j], batch, x[f0 + j], mean + f0 + j, variance + f0 + j);
+        }
+    }
+}
+
+/* One row; y may be x. */
+MULTIVERSION static void normalize_columns(const real *x, int n, const real *mean, const real *scale,
+                                           const real *bias, real *y)
+{
+    for (int j = 0; j < n; ++j) y[j] = (x[j] - mean[j]) * scale[j] + bias[j];
+}
+static void flat_forward(const real *x, int batch, int filters, const batchnorm_arrays *p, ACTIVATION a,
+                         real *y)
+{
+    EACH_TILE {
+        const int count = least(filters - f0, TILE_CHANNELS);
+        real scale[TILE_CHANNELS];
+        scales_of(p, (int)f0, count, scale);
+        for (int64_t b = b0; b < batch && b < b0 + TILE_ROWS; ++b) {
+            const size_t at = (size_t)b * filters + f0;
+            normalize_columns(x + at, count, p->mean + f0, scale, p->biases + f0, y + at);
+            activate_row(y + at, count, a);
+        }
+    }
+}
+
+static void flat_activation_delta(const backward_pass *w)
+{
+    const int batch = w->batch, filters = w->filters;
+    EACH_TILE {
+        const int count = least(filters - f0, TILE_CHANNELS);
+        real scale[TILE_CHANNELS], z[TILE_CHANNELS];
+        scales_of(w->p, (int)f0, count, scale);
+        for (int64_t b = b0; b < batch && b < b0 + TILE_ROWS; ++b) {
+            const size_t at = (size_t)b * filters + f0;
+            if (activation_needs_input(w->a)) {
+                normalize_columns(w->x + at, count, w->p->mean + f0, scale, w->p->biases + f0, z);
+                gradient_input_row(z, count, w->a, w->dx + at);
+            } else {
+                gradient_row(w->y + at, count, w->a, w->dx + at);
+            }
+        }
+    }
+}
+static void flat_sums(const backward_pass *w)
+{
+    const int batch = w->batch, filters = w->filters;
+    EACH_BLOCK {
+        double sum[MOST_CHANNELS], dot[MOST_CHANNELS];
+        const int count = least(filters - f0, MOST_CHANNELS);
+        column_delta_sums(w->x + f0, w->delta + f0, batch, filters, count, w->p->mean + f0, sum, dot);
+        for (int j = 0; j < count; ++j) finish_backward(w, (int)f0 + j, sum[j], dot[j]);
+    }
+}
+MULTIVERSION static void map_delta_columns(const real *x, const real *delta, int n, const real *mean,
+                                           const real *delta_factor, const real *x_factor,
+                                           const real *constant, int add, real *dx)
+{
+    for (int j = 0; j < n; ++j) {
+        const real value = delta_factor[j] * delta[j] + (x_factor[j] * (x[j] - mean[j]) + constant[j]);
+        dx[j] = add ? dx[j] + value : value;
+    }
+}
+/* The factors follow from the gradients at mean and variance, as in normalize_delta_cpu. */
+static void flat_map(const backward_pass *w)
+{
+    const int batch = w->batch, filters = w->filters;
+    EACH_TILE {
+        const int count = least(filters - f0, TILE_CHANNELS);
+        real delta_factor[TILE_CHANNELS], x_factor[TILE_CHANNELS], constant[TILE_CHANNELS];
+        scales_of(w->p, (int)f0, count, delta_factor);
+        for (int j = 0; j < count; ++j) {
+            x_factor[j] = 2 * w->p->variance_delta[f0 + j] / batch;
+            constant[j] = w->p->mean_delta[f0 + j] / batch;
+        }
+        for (int64_t b = b0; b < batch && b < b0 + TILE_ROWS; ++b) {
+            const size_t at = (size_t)b * filters + f0;
+            map_delta_columns(w->x + at, w->delta + at, count, w->p->mean + f0, delta_factor, x_factor,
+                              constant, w->add, w->dx + at);
+        }
+    }
+}
+static void flat_backward(const backward_pass *w)
+{
+    if (w->a != LINEAR) flat_activation_delta(w);
+    flat_sums(w);
+    if (w->dx) flat_map(w);
+}
+
+/* ---- the kernels */
+
+/* mean[f] and variance[f] (biased: the one that normalizes) in one read of x. */
+void batchnorm_statistics_cpu(const real *x, int batch, int filters, int spatial, real *mean, real *variance)
+{
+    assert(x && mean && variance && batch > 0 && filters > 0 && spatial > 0);
+    const int parts = parts_of(batch, filters, spatial);
+    if (spatial == 1) flat_statistics(x, batch, filters, mean, variance);
+    else if (parts > 1) parted_statistics(x, batch, filters, spatial, parts, mean, variance);
+    else EACH_TASK task_statistics(x, batch, filters, spatial, (int)f0, CHANNELS_HERE, mean, variance);
+}
+
+/* y = activation(scales (x - mean) / sqrt(variance + epsilon) + biases) with given statistics, in one read
+ * and one write; y may be x. */
+void batchnorm_forward_cpu(const real *x, int batch, int filters, int spatial, const batchnorm_arrays *p,
+                           ACTIVATION a, real *y)
+{
+    assert(!activation_mixes_channels(a));
+    const int stream = y != x && streams(batch, filters, spatial), together = channels_of_task(spatial);
+    if (spatial == 1) {
+        flat_forward(x, batch, filters, p, a, y);
+        return;
+    }
+    PARALLEL_FOR2((size_t)batch * filters * spatial)
+    for (int b = 0; b < batch; ++b) {
+        for (int64_t f0 = 0; f0 < filters; f0 += together) {
+            const size_t at = ROW(b, 0);
+            task_forward(x + at, 1, filters, spatial, (int)f0, CHANNELS_HERE, p, a, stream, y + at);
+        }
+    }
+}
+
+/* The same with the mini-batch's own statistics, which it leaves in p->mean and p->variance. */
+void batchnorm_forward_train_cpu(const real *x, int batch, int filters, int spatial,
+                                 const batchnorm_arrays *p, ACTIVATION a, real *y)
+{
+    assert(!activation_mixes_channels(a));
+    const int stream = y != x && streams(batch, filters, spatial);
+    if (spatial == 1 || parts_of(batch, filters, spatial) > 1) {
+        batchnorm_statistics_cpu(x, batch, filters, spatial, p->mean, p->variance);
+        batchnorm_forward_cpu(x, batch, filters, spatial, p, a, y);
+        return;
+    }
+    EACH_TASK {
+        task_statistics(x, batch, filters, spatial, (int)f0, CHANNELS_HERE, p->mean, p->variance);
+        task_forward(x, batch, filters, spatial, (int)f0, CHANNELS_HERE, p, a, stream, y);
+    }
+}
+
+/* The whole backward pass: delta at y -> dx (written, or added to; NULL: not wanted), and the updates of
+ * scales and biases. x is the layer's input, y its output. dx may be delta, and is so with an activation. */
+void batchnorm_backward_cpu(const real *x, const real *y, const real *delta, int batch, int filters,
+                            int spatial, const batchnorm_arrays *p, ACTIVATION a, int frozen, int add,
+                            real *dx)
+{
+    assert((a == LINEAR || dx == delta) && (!add || dx != delta) && !activation_mixes_channels(a));
+    const backward_pass w = {x, y, delta, batch, filters, spatial, p, a, frozen, add, dx};
+    const int parts = parts_of(batch, filters, spatial);
+    if (spatial == 1) flat_backward(&w);
+    else if (parts > 1) parted_backward(&w, parts);
+    else EACH_TASK task_backward(&w, (int)f0, CHANNELS_HERE);
+}

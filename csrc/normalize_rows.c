@@ -1,0 +1,210 @@
+/* Loops of normalization: see normalize_rows.h. GNU C's vectors become one, two or four registers of the
+ * processor. What is left of a row when its vectors are done is read together with the values before it, as
+ * one more vector. */
+#include "normalize_rows.h"
+#include "parallel.h"
+#if defined(__SSE2__) && !defined(DARKNET_DOUBLE)
+#include <emmintrin.h>
+#endif
+
+enum { WIDTH = 16 };
+typedef real vec __attribute__((vector_size(WIDTH * sizeof(real))));
+typedef real any_vec __attribute__((vector_size(WIDTH * sizeof(real)), aligned(sizeof(real)), may_alias));
+#define AT(p) (*(const any_vec *)(p))
+#define ROWS_INLINE static inline __attribute__((always_inline))
+
+/* ---- sums */
+#ifdef DARKNET_DOUBLE
+typedef int64_t bits;
+#else
+typedef int32_t bits;
+#endif
+typedef bits any_bits __attribute__((vector_size(WIDTH * sizeof(bits)), aligned(sizeof(bits)), may_alias));
+typedef double lanes
+    __attribute__((vector_size(SUM_LANES * sizeof(double)), aligned(sizeof(double)), may_alias));
+
+/* At last_lanes + k: a mask that keeps the last k lanes. */
+static const bits last_lanes[2 * WIDTH] = {0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
+                                           -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+#define LAST(v, k) ((vec)((any_bits)(v) & *(const any_bits *)(last_lanes + (k))))
+
+#define LOW(v) __builtin_convertvector(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), lanes)
+#define HIGH(v) __builtin_convertvector(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15), lanes)
+#define ADD_TO_LANES(to, v) *(lanes *)(to) += LOW(v) + HIGH(v)
+
+double total_of(const double lanes[SUM_LANES])
+{
+    double sum = 0;
+    for (int i = 0; i < SUM_LANES; ++i) sum += lanes[i];
+    return sum;
+}
+
+/* Adds the sums of d = a - a_shift and of d (x - x_shift) over one row. Two chains of additions each, since
+ * one would wait for itself. */
+ROWS_INLINE void add_row(const real *a, real a_shift, const real *x, real x_shift, int n, row_sums *s)
+{
+    vec first[2] = {{0}}, second[2] = {{0}};
+    int i = 0;
+    if (n < WIDTH) {
+        real one = 0, two = 0;
+        for (; i < n; ++i) one += a[i] - a_shift, two += (a[i] - a_shift) * (x[i] - x_shift);
+        s->first[0] += one;
+        s->second[0] += two;
+        return;
+    }
+    for (; i + 2 * WIDTH <= n; i += 2 * WIDTH) {
+        for (int j = 0; j < 2; ++j) {
+            const vec d = AT(a + i + j * WIDTH) - a_shift;
+            first[j] += d;
+            second[j] += d * (AT(x + i + j * WIDTH) - x_shift);
+        }
+    }
+    if (i + WIDTH <= n) {
+        const vec d = AT(a + i) - a_shift;
+        first[0] += d;
+        second[0] += d * (AT(x + i) - x_shift);
+        i += WIDTH;
+    }
+    if (i < n) {
+        const vec d = LAST(AT(a + n - WIDTH) - a_shift, n - i);
+        first[1] += d;
+        second[1] += d * (AT(x + n - WIDTH) - x_shift);
+    }
+    const vec one = first[0] + first[1], two = second[0] + second[1];
+    ADD_TO_LANES(s->first, one);
+    ADD_TO_LANES(s->second, two);
+}
+MULTIVERSION void add_moments(const real *x, int rows, int n, const real *shift, row_sums *sums)
+{
+    for (int r = 0; r < rows; ++r, x += n) add_row(x, shift[r], x, shift[r], n, sums + r);
+}
+MULTIVERSION void add_delta_sums(const real *x, const real *delta, int rows, int n, const real *mean,
+                                 row_sums *sums)
+{
+    for (int r = 0; r < rows; ++r, x += n, delta += n) add_row(delta, 0, x, mean[r], n, sums + r);
+}
+
+/* The same of `vectors` times WIDTH columns; a_shift NULL: none. Many rows of floats would lose digits: a few
+ * at a time. */
+ROWS_INLINE void add_columns(const real *a, const real *a_shift, const real *x, const real *x_shift,
+                             int batch, int ld, int vectors, double *first, double *second)
+{
+    enum { FEW_ROWS = 64, MOST = 4 };
+    vec shift[MOST] = {{0}}, mean[MOST];
+    lanes *one = (lanes *)first, *two = (lanes *)second;
+    for (int j = 0; j < vectors; ++j) {
+        if (a_shift) shift[j] = AT(a_shift + j * WIDTH);
+        mean[j] = AT(x_shift + j * WIDTH);
+        one[2 * j] = one[2 * j + 1] = two[2 * j] = two[2 * j + 1] = (lanes){0};
+    }
+    for (int b = 0; b < batch;) {
+        vec f[MOST] = {{0}}, s[MOST] = {{0}};
+        for (const int end = batch - b < FEW_ROWS ? batch : b + FEW_ROWS; b < end; ++b) {
+            for (int j = 0; j < vectors; ++j) {
+                const vec d = AT(a + (size_t)b * ld + j * WIDTH) - shift[j];
+                f[j] += d;
+                s[j] += d * (AT(x + (size_t)b * ld + j * WIDTH) - mean[j]);
+            }
+        }
+        for (int j = 0; j < vectors; ++j) {
+            one[2 * j] += LOW(f[j]), one[2 * j + 1] += HIGH(f[j]);
+            two[2 * j] += LOW(s[j]), two[2 * j + 1] += HIGH(s[j]);
+        }
+    }
+}
+/* All columns, the last vector of them together with some before it. */
+ROWS_INLINE void add_all_columns(const real *a, const real *a_shift, const real *x, const real *x_shift,
+                                 int batch, int ld, int count, double *first, double *second)
+{
+    int j = 0;
+    for (; j + 4 * WIDTH <= count; j += 4 * WIDTH) {
+        add_columns(a + j, a_shift ? a_shift + j : NULL, x + j, x_shift + j, batch, ld, 4, first + j,
+                    second + j);
+    }
+    for (; j < count && count >= WIDTH; j += WIDTH) {
+        const int at = count - j < WIDTH ? count - WIDTH : j;
+        add_columns(a + at, a_shift ? a_shift + at : NULL, x + at, x_shift + at, batch, ld, 1, first + at,
+                    second + at);
+    }
+    for (; j < count; ++j) {
+        first[j] = second[j] = 0;
+        for (int b = 0; b < batch; ++b) {
+            const double d = a[(size_t)b * ld + j] - (a_shift ? a_shift[j] : 0);
+            first[j] += d;
+            second[j] += d * (x[(size_t)b * ld + j] - x_shift[j]);
+        }
+    }
+}
+MULTIVERSION void column_moments(const real *x, int batch, int ld, int count, double *sum, double *square)
+{
+    add_all_columns(x, x, x, x, batch, ld, count, sum, square);
+}
+MULTIVERSION void column_delta_sums(const real *x, const real *delta, int batch, int ld, int count,
+                                    const real *mean, double *sum, double *dot)
+{
+    add_all_columns(delta, NULL, x, mean, batch, ld, count, sum, dot);
+}
+
+/* ---- writing */
+#define STORE(to, value) *(any_vec *)(to) = (value)
+/* Past the caches; `to` is at a multiple of 16 bytes. */
+#if defined(__SSE2__) && !defined(DARKNET_DOUBLE)
+#define STREAM(to, value) \
+    do { \
+        const vec v = value; \
+        _mm_stream_ps(to, __builtin_shufflevector(v, v, 0, 1, 2, 3)); \
+        _mm_stream_ps((to) + 4, __builtin_shufflevector(v, v, 4, 5, 6, 7)); \
+        _mm_stream_ps((to) + 8, __builtin_shufflevector(v, v, 8, 9, 10, 11)); \
+        _mm_stream_ps((to) + 12, __builtin_shufflevector(v, v, 12, 13, 14, 15)); \
+    } while (0)
+#else
+#define STREAM STORE
+#endif
+
+/* Values before the first cache line of `to`, at most n. */
+static int values_to_line(const real *to, int n)
+{
+    const int values = (int)((64 - (uintptr_t)to % 64) % 64 / sizeof(real));
+    return values < n ? values : n;
+}
+/* to[i] = VALUE(*, i) for a row, VALUE(AT, i) being a vector of them. The last vector is worked out first:
+ * `to` may be what it reads. */
+#define WRITE_ROW(to, VALUE, stream) \
+    do { \
+        int i = 0; \
+        if (n < WIDTH) { \
+            for (; i < n; ++i) to[i] = VALUE(*, i); \
+            break; \
+        } \
+        const vec last = VALUE(AT, n - WIDTH); \
+        if (stream) { \
+            for (const int head = values_to_line(to, n); i < head; ++i) to[i] = VALUE(*, i); \
+            for (; i + WIDTH <= n; i += WIDTH) STREAM(to + i, VALUE(AT, i)); \
+        } \
+        for (; i + WIDTH <= n; i += WIDTH) STORE(to + i, VALUE(AT, i)); \
+        if (i < n) STORE(to + n - WIDTH, last); \
+    } while (0)
+
+MULTIVERSION void normalize_rows(const real *x, int rows, int n, const real *mean, const real *scale,
+                                 const real *bias, int stream, real *y)
+{
+#define NORMALIZED(READ, i) ((READ(x + (i)) - m) * s + b)
+    for (int r = 0; r < rows; ++r, x += n, y += n) {
+        const real m = mean[r], s = scale[r], b = bias[r];
+        WRITE_ROW(y, NORMALIZED, stream);
+    }
+}
+MULTIVERSION void map_delta_rows(const real *x, const real *delta, int rows, int n, const delta_map *map,
+                                 int add, real *dx)
+{
+#define MAPPED(READ, i) \
+    (READ(delta + (i)) * m.delta_factor + ((READ(x + (i)) - m.mean) * m.x_factor + m.constant))
+#define ADDED(READ, i) (READ(dx + (i)) + MAPPED(READ, i))
+    for (int r = 0; r < rows; ++r, x += n, delta += n, dx += n) {
+        const delta_map m = map[r];
+        if (add)
+            WRITE_ROW(dx, ADDED, 0);
+        else
+            WRITE_ROW(dx, MAPPED, 0);
+    }
+}
