@@ -34,3 +34,16 @@ def _processor():
 
 def _memory():
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def cache_bytes():
+    """Return the size of the last-level cache, 0 if the system does not tell."""
+    folder = "/sys/devices/system/cpu/cpu0/cache"
+    sizes = [0]
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        try:
+            with open(os.path.join(folder, name, "size")) as file:
+                sizes.append(int(file.read().strip().rstrip("K")) * 1024)
+        except (OSError, ValueError):
+            continue            # an entry without a size
+    return max(sizes)

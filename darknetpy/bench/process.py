@@ -21,6 +21,10 @@ PROGRAMS = {
     "torch": ("torch_peer", {"best": False}, {}, "PyTorch"),
     "torch-best": ("torch_peer", {"best": True}, _KEEP_MEMORY, "PyTorch, best"),
     "darknet": ("darknet_peer", {}, {}, "Darknet (Debian)"),
+    "darknetpy-kernels": ("ours_kernels", {}, {}, "darknetpy"),
+    "torch-kernels": ("torch_kernels", {}, {}, "PyTorch"),
+    "torch-best-kernels": ("torch_kernels", {}, _KEEP_MEMORY, "PyTorch, memory reused"),
+    "darknet-kernels": ("darknet_peer", {"program": "Kernels"}, {}, "Darknet (Debian)"),
     "limits": ("limits", {}, {}, "numpy"),
 }
 PEERS = {"torch": ("torch", "torch-best"), "darknet": ("darknet",)}
@@ -33,7 +37,7 @@ class ProgramFailed(DarknetError):
 
 def missing(peer):
     """Return why a peer cannot run here, in a line, or None."""
-    if peer == "torch" and importlib.util.find_spec("torch") is None:
+    if peer.startswith("torch") and importlib.util.find_spec("torch") is None:
         return "PyTorch is left out: the package torch is not installed"
     if peer == "darknet":
         for path in _DARKNET_FILES:
@@ -60,7 +64,7 @@ class Process:
         json.dump({**job, **more}, self._job)
         self._job.flush()
         env = {**os.environ, **environment, "OMP_NUM_THREADS": str(job["threads"])}
-        if name == "darknetpy":
+        if file.startswith("ours"):
             env["PYTHONPATH"] = os.pathsep.join([_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen([sys.executable, os.path.join(_HERE, "worker.py"), file, self._job.name], env=env,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True)

@@ -82,14 +82,15 @@ def _shape(shape):
 # ---- text
 def text(found):
     """Return the tables of a comparison for a terminal."""
-    parts = [title(found), "", _columns(program_table(found))]
+    parts = [title(found), "", columns(program_table(found))]
     parts += ["", *check_lines(found), *(f"note: {note}" for note in found.notes)]
     if found.layers:
-        parts += ["", _LAYERS, "", _columns(layer_table(found))]
+        parts += ["", _LAYERS, "", columns(layer_table(found))]
     return "\n".join(parts)
 
 
-def _columns(rows):
+def columns(rows):
+    """Return a table for a terminal; the first row is the head."""
     rows = _without_empty_columns(rows)
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))).rstrip()
@@ -111,10 +112,10 @@ def markdown(comparisons, machine, command):
     parts += [f"- beside {peer}" for peer in sorted(peers)]
     parts += ["", _EXPLANATION]
     for found in comparisons:
-        parts += ["", f"## {title(found)}", "", _pipes(program_table(found))]
+        parts += ["", f"## {title(found)}", "", pipes(program_table(found))]
         parts += ["", *(f"- {line}" for line in check_lines(found) + found.notes)]
         if found.layers:
-            parts += ["", f"{_LAYERS}:", "", _pipes(layer_table(found))]
+            parts += ["", f"{_LAYERS}:", "", pipes(layer_table(found))]
     return "\n".join(parts) + "\n"
 
 
@@ -127,7 +128,8 @@ does. "PyTorch" is as users run it; "PyTorch, best" is channels_last, a fused op
 and images; the gradient is that of all parameters without dropout, its distance relative, and the float64 one is PyTorch's."""
 
 
-def _pipes(rows):
+def pipes(rows):
+    """Return a table for Markdown; the first row is the head."""
     rows = _without_empty_columns(rows)
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|---|" + "---:|" * (len(rows[0]) - 1), *lines[1:]])

@@ -61,9 +61,66 @@ def time_parts(parts, rounds, before):
     return times[1:].min(axis=0)
 
 
+# ---- bench kernels
+def tensors(shape):
+    """Return x and delta of a shape, standard normal."""
+    rng = np.random.default_rng(20)
+    return rng.standard_normal(shape, np.float32), rng.standard_normal(shape, np.float32)
+
+
+def named_arguments(x, delta):
+    """Return name -> arguments of Darknet's functions; those that work in place leave their array nearly as it is."""
+    batch, c, h, w = x.shape
+    sizes = (batch, c, h * w)
+    zeros, ones, sums, work = (*(np.full(c, value, np.float32) for value in (0, 1, 0)), delta.copy())
+    return {
+        "mean_cpu": (x, *sizes, sums),
+        "variance_cpu": (x, zeros, *sizes, sums),
+        "normalize_cpu": (work, zeros, ones, *sizes),
+        "scale_bias": (work, ones, *sizes),
+        "add_bias": (work, zeros, *sizes),
+        "backward_bias": (sums, delta, *sizes),
+        "backward_scale_cpu": (x, delta, *sizes, sums),
+        "mean_delta_cpu": (delta, ones, *sizes, sums),
+        "variance_delta_cpu": (x, delta, zeros, ones, *sizes, sums),
+        "normalize_delta_cpu": (x, zeros, ones, zeros, zeros, *sizes, work),
+    }
+
+
+def prepare(program, shape, layers, groups):
+    """Let a program make its layers for a shape; return the forms that it can time."""
+    x, delta = tensors(shape)
+    return program.prepare(x, delta, named_arguments(x, delta), layers, groups)
+
+
+def time_call(call, seconds):
+    """Repeat a call for about `seconds`; return its median time."""
+    times, end = [], time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def save_numbers(program, given, path, **request):
+    """Let a program compute from the arrays of one .npz file; save what it found in another."""
+    with np.load(given) as arrays:
+        np.savez(path, **program.numbers(given=dict(arrays), **request))
+
+
 def answer(program, request):
     """Return the reply to one request."""
     command = request.pop("command")
+    if command == "prepare":
+        return prepare(program, **request)
+    if command == "time":
+        program.set_threads(request["threads"])
+        return time_call(program.calls[request["form"]], request["seconds"])
+    if command == "bandwidth":
+        return program.bandwidth(time_call=time_call, **request)
+    if command == "numbers":
+        return save_numbers(program, **request)
     if command == "steps":
         return run_steps(program, **request)
     if command == "layers":
@@ -84,7 +141,7 @@ def main(name, job_path):
     with open(job_path) as file:
         job = json.load(file)
     before = peak_bytes()
-    program = module.Program(job, workload)
+    program = getattr(module, job.get("program", "Program"))(job, workload)
     print(json.dumps({**program.facts(), "bytes_before": before}), file=replies, flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(program, json.loads(line))), file=replies, flush=True)

@@ -1,14 +1,15 @@
-"""``darknetpy bench network CFG...``: whole networks beside PyTorch and Debian's Darknet."""
+"""``darknetpy bench``: whole networks beside PyTorch and Debian's Darknet; ``bench kernels`` is in its own file."""
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
-import sys
 
 from ..core import core
 from ..errors import ArgumentError
+from . import bench_kernels
+from .bench_options import check_output, progress_line, seconds
+from .parser import positive
 
 _PEERS = ("torch", "darknet")
 
@@ -18,8 +19,9 @@ def add_parser(subparsers):
     parser = subparsers.add_parser("bench", help="speed and memory beside other programs",
                                    description="Measure beside other programs on this machine; figures are ratios within one run.",
                                    epilog="example: darknetpy bench network cifar.cfg --batch 32 --per-layer")
-    _add_network(parser.add_subparsers(dest="subject", metavar="SUBJECT", required=True))
-    parser.set_defaults(run=run)
+    subjects = parser.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
+    _add_network(subjects)
+    bench_kernels.add_parser(subjects)
     return parser
 
 
@@ -34,16 +36,17 @@ def _add_network(subparsers):
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--train", action="store_true", help="training steps (default)")
     mode.add_argument("--infer", action="store_true", help="inference")
-    add("--batch", type=_positive, metavar="N", help="rows of one step (default: batch / subdivisions of the cfg)")
+    add("--batch", type=positive, metavar="N", help="rows of one step (default: batch / subdivisions of the cfg)")
     add("--size", metavar="W[xH]", help="width and height of the input (default: the cfg's)")
-    add("--threads", type=_positive, metavar="N", help="threads of every program (default: the CPUs of this process)")
-    add("--rounds", type=_positive, default=5, metavar="N", help="turns of every program (default 5)")
-    add("--seconds", type=_seconds, default=2., metavar="S", help="how long a turn lasts at least (default 2)")
-    add("--steps", type=_positive, default=1, metavar="N", help="steps of a turn at least (default 1)")
+    add("--threads", type=positive, metavar="N", help="threads of every program (default: the CPUs of this process)")
+    add("--rounds", type=positive, default=5, metavar="N", help="turns of every program (default 5)")
+    add("--seconds", type=seconds, default=2., metavar="S", help="how long a turn lasts at least (default 2)")
+    add("--steps", type=positive, default=1, metavar="N", help="steps of a turn at least (default 1)")
     add("--peers", default=",".join(_PEERS), metavar="LIST", help="of torch and darknet, with commas; none (default: both)")
     add("--per-layer", "--profile", action="store_true", dest="per_layer", help="also each layer alone, ours and PyTorch's")
     add("--json", action="store_true", help="print JSON")
     add("--output", action="append", default=[], metavar="FILE", help="also write FILE.json or FILE.md; may be given again")
+    parser.set_defaults(run=run)
 
 
 def run(args):
@@ -53,13 +56,14 @@ def run(args):
     from ..bench.report import markdown, record, text
     from ..bench.subject import parse_size, parse_subject
 
-    _check_outputs(args.output)
+    for path in args.output:
+        check_output("--output", path, (".json", ".md"))
     subjects, size = [parse_subject(text) for text in args.cfg], parse_size(args.size)
     settings = Settings(threads=args.threads or core.lib.dn_num_threads(), train=not args.infer, rounds=args.rounds, seconds=args.seconds,
                         steps=args.steps, peers=_peers(args.peers), per_layer=args.per_layer)
     found, machine, command = [], machine_facts(settings.threads), _command(args)
     for cfg, batch, own_size in subjects:
-        found.append(compare(cfg, settings, batch=batch or args.batch, size=own_size or size, progress=_progress(cfg)))
+        found.append(compare(cfg, settings, batch=batch or args.batch, size=own_size or size, progress=progress_line(os.path.basename(cfg))))
         if not args.json:
             print(text(found[-1]) + "\n", flush=True)
     if args.json:
@@ -81,43 +85,9 @@ def _command(args):
     return shlex.join(words + ["--per-layer"] * args.per_layer)
 
 
-def _progress(cfg):
-    """Return a function that shows what goes on, on one line of the terminal; silent elsewhere."""
-    def show(what):
-        if sys.stderr.isatty():
-            print(f"\r\033[K{os.path.basename(cfg)}: {what}\r", end="", file=sys.stderr, flush=True)
-    return show
-
-
-def _check_outputs(paths):
-    """Find a file that cannot be written before minutes of measuring, not after."""
-    for path in paths:
-        if not path.endswith((".json", ".md")):
-            raise ArgumentError(f"--output {path}: wanted a name that ends with .json or .md")
-        folder = os.path.dirname(path) or "."
-        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-            raise ArgumentError(f"--output {path}: the folder {folder} is missing or cannot be written")
-
-
 def _peers(text):
     names = tuple(name for name in text.split(",") if name and name != "none")
     for name in names:
         if name not in _PEERS:
             raise ArgumentError(f"--peers {name}: wanted {', '.join(_PEERS)} or none")
     return names
-
-
-def _positive(text):
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted a positive integer")
-    return int(text)
-
-
-def _seconds(text):
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0
-    if not 0 < number < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted seconds above 0")
-    return number

@@ -1,0 +1,126 @@
+"""The chart of `bench kernels`: a roofline, and the GB/s of every form beside the streaming copy."""
+
+from __future__ import annotations
+
+import io
+import statistics
+
+from darknetpy.bench.forms import FORMS, PASSES
+from darknetpy.bench.kernels import shape_text
+from darknetpy.files import write_atomically
+
+_COLOURS = (
+    "#1f77b4",
+    "#ff7f0e",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#e377c2",
+    "#7f7f7f",
+    "#bcbd22",
+    "#17becf",
+)
+_PEER = "torch-best"
+
+
+def plot_kernels(found, path):
+    """Draw a row of two panels per number of threads.
+
+    Parameters
+    ----------
+    found : Found
+    path : str
+        The .png file to write, whole or not at all.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is missing.
+    OSError
+        The file cannot be written.
+    """
+    from matplotlib.figure import Figure  # without pyplot: no window system is asked for
+
+    threads = found.settings.threads
+    figure = Figure(figsize=(16, 1 + 5.5 * len(threads)), dpi=100, layout="constrained")
+    panels = figure.subplots(len(threads), 2, squeeze=False, gridspec_kw={"width_ratios": [2, 3]})
+    for n, (left, right) in zip(threads, panels):
+        copy = (
+            statistics.median(
+                memory["copy"] for row in found.rows if row.threads == n for memory in row.memory
+            )
+            / 1e9
+        )
+        rows = [row for row in found.rows if row.threads == n]
+        _roofline(left, [row for row in rows if row.form in PASSES], copy, n)
+        _traffic(right, rows, found, copy, n)
+    handles, names = panels[0][1].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=9)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    write_atomically(path, [png.getvalue()])
+
+
+def _colour(found, shape):
+    return _COLOURS[list(found.settings.shapes).index(shape) % len(_COLOURS)]
+
+
+def _values(row, program="darknetpy"):
+    """Return the median GB/s of a program, counting the least traffic."""
+    size = row.shape[0] * row.shape[1] * row.shape[2] * row.shape[3]
+    return FORMS[row.form].traffic * size / statistics.median(row.seconds[program]) / 1e9
+
+
+def _roofline(axes, rows, copy, threads):
+    """Arithmetic per byte against arithmetic per second: memory allows what lies beneath the line."""
+    forms = list(dict.fromkeys(row.form for row in rows))
+    marks = dict(zip(forms, "osv^D<>"))
+    colours = dict(zip(forms, _COLOURS))
+    drawn = {}
+    for row in rows:
+        x = FORMS[row.form].flops / FORMS[row.form].traffic
+        drawn.setdefault(row.form, []).append((x, x * _values(row)))
+    for form, points in drawn.items():
+        axes.plot(*zip(*points), marks[form], color=colours[form], label=form, alpha=0.8, linestyle="none")
+    line = [0.15, 1.2]
+    axes.plot(line, [copy * x for x in line], color="black", linewidth=1.2)
+    axes.text(
+        line[0] * 1.05, copy * line[0] * 1.25, f"streaming copy, {copy:.0f} GB/s", rotation=0, fontsize=9
+    )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="operations per byte of least traffic",
+        ylabel="GFLOP/s",
+        title=f"roofline, {threads} thread(s)",
+    )
+    axes.set_xticks([0.2, 0.3, 0.5, 0.75, 1], ["0.2", "0.3", "0.5", "0.75", "1"])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(loc="lower right", fontsize=8, title="each point one shape", title_fontsize=8)
+
+
+def _traffic(axes, rows, found, copy, threads):
+    """GB/s of every form and shape; hollow: PyTorch with its memory reused."""
+    forms = list(dict.fromkeys(row.form for row in rows))
+    count = len(found.settings.shapes)
+    for row in rows:
+        place = list(found.settings.shapes).index(row.shape)
+        at = forms.index(row.form) + 0.7 * ((place + 0.5) / count - 0.5)
+        label = shape_text(row.shape) if row.form == forms[0] else None
+        axes.plot(at, _values(row), "o", color=_colour(found, row.shape), label=label)
+        if _PEER in row.seconds:
+            axes.plot(
+                at, _values(row, _PEER), "o", color=_colour(found, row.shape), fillstyle="none", alpha=0.7
+            )
+    axes.axhline(copy, color="black", linewidth=1.2, label="streaming copy")
+    axes.plot([], [], "o", color="grey", fillstyle="none", label="hollow: PyTorch, memory reused")
+    axes.set(yscale="log", ylabel="GB/s of least traffic", title=f"every form, {threads} thread(s)")
+    axes.set_xticks(
+        range(len(forms)),
+        [form.replace(" ", "\n").replace("_cpu", "") for form in forms],
+        rotation=60,
+        fontsize=8,
+    )
+    axes.grid(alpha=0.3)

@@ -1,0 +1,294 @@
+"""What `bench kernels` found, as text tables, Markdown and a dict for JSON."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict
+
+from darknetpy.bench.forms import FORMS, KERNELS, SHAPES
+from darknetpy.bench.kernels import geometric_mean, label, medians, shape_text
+from darknetpy.bench.report import columns, pipes
+
+# What darknetpy aims at: threads -> ratio to (PyTorch with its memory reused, PyTorch as users run it), to Darknet (any threads);
+# geometric means over the default shapes.
+_GROUPED_FORWARD, _GROUPED_BACKWARD = {1: (1.5, 3), 2: (1.2, 2.5)}, {1: (1.3, 3), 2: (1.2, 2.5)}
+GOALS = {
+    "batchnorm forward": {1: (4, 5), 2: (3, 4.5)},
+    "batchnorm backward": {1: (1.6, 3), 2: (1.2, 2.7)},
+    "batchnorm inference": {1: (1.6, 4.5), 2: (1.3, 4)},
+    "groupnorm forward": _GROUPED_FORWARD,
+    "groupnorm backward": _GROUPED_BACKWARD,
+    "layernorm forward": _GROUPED_FORWARD,
+    "layernorm backward": _GROUPED_BACKWARD,
+}
+DARKNET_GOALS = {"batchnorm forward": 12, "batchnorm backward": 8}
+_PARTS = {"y": "output", "dx": "delta", "scale_updates": "scale updates", "bias_updates": "bias updates"}
+
+
+def goal(form, threads, peer):
+    """Return the ratio aimed at, or None."""
+    if peer == "darknet":
+        return DARKNET_GOALS.get(form)
+    ratios = GOALS.get(form, {}).get(threads)
+    return ratios and ratios[peer == "torch"]
+
+
+# ---- tables
+def shape_table(found, shape):
+    """Return the rows of one shape's table, the head first."""
+    peers = _peers(found)
+    head = [
+        "",
+        "threads",
+        "ms",
+        "range",
+        "GB/s",
+        "of copy",
+        "of passes",
+        *(f"to {label(peer)}" for peer in peers),
+    ]
+    rows = [head]
+    for row in found.rows:
+        if row.shape == shape:
+            own = [1e3 * s for s in row.seconds["darknetpy"]]
+            ratios = [row.ratio(peer) for peer in peers]
+            rows.append(
+                [
+                    row.form,
+                    str(row.threads),
+                    f"{statistics.median(own):.3f}",
+                    f"{min(own):.3f} to {max(own):.3f}",
+                    f"{statistics.median(row.bytes_per_second()) / 1e9:.1f}",
+                    _percent(row.of_copy()),
+                    _percent(row.of_passes()),
+                    *(
+                        "" if not r else f"{statistics.median(r):.2f}x ({min(r):.2f} to {max(r):.2f})"
+                        for r in ratios
+                    ),
+                ]
+            )
+    return rows
+
+
+def summary_table(found, forms):
+    """Return the geometric means over the shapes, with the smallest, and the goals if the shapes are those they were set for."""
+    peers, goals = _peers(found), tuple(found.settings.shapes) == SHAPES
+    rows = [["", "threads", *(f"to {label(peer)}" for peer in peers), "of passes", "1 thread's time"]]
+    for form in forms:
+        for n in found.settings.threads:
+            cells = [
+                _ratio(medians(found.rows, form, n, peer), goal(form, n, peer) if goals else None)
+                for peer in peers
+            ]
+            rows.append([form, str(n), *cells, _worst_share(found, form, n), _gain(found, form, n)])
+    return rows
+
+
+def _peers(found):
+    return [peer for peer in found.settings.peers if peer in found.facts]
+
+
+def _ratio(values, aim):
+    if not values:
+        return ""
+    mean = geometric_mean(values)
+    reached = "" if aim is None else f", goal {aim:g}: {'reached' if mean >= aim else 'missed'}"
+    return f"{mean:.2f}x (least {min(values):.2f}{reached})"
+
+
+def _percent(shares):
+    return f"{100 * statistics.median(shares):.0f} %"
+
+
+def _worst_share(found, form, threads):
+    """The least share of what memory allows, of the shapes whose tensors exceed the cache."""
+    shares = [
+        statistics.median(row.of_passes())
+        for row in found.rows
+        if row.form == form and row.threads == threads and row.beyond_cache()
+    ]
+    return f"at least {100 * min(shares):.0f} %" if shares else ""
+
+
+def _gain(found, form, threads):
+    """How many times as fast as on one thread: geometric mean and least."""
+    if threads == 1 or 1 not in found.settings.threads:
+        return ""
+    time = {
+        (row.shape, row.threads): statistics.median(row.seconds["darknetpy"])
+        for row in found.rows
+        if row.form == form
+    }
+    gains = [time[shape, 1] / time[shape, threads] for shape in found.settings.shapes]
+    return f"{geometric_mean(gains):.2f}x (least {min(gains):.2f})"
+
+
+def accuracy_table(found):
+    """Return the rows of the table of errors, the head first: ours, and PyTorch's where it was there."""
+    rows = [["", "data", "values", *_PARTS.values()]]
+    for row in found.accuracy:
+        cells = [
+            " / ".join(
+                f"{errors[part]['largest']:.1e}" for errors in row["errors"].values() if part in errors
+            )
+            for part in _PARTS
+        ]
+        mode = "" if row["train"] else " inference"
+        rows.append([row["layer"] + mode, row["data"], shape_text(row["checked"]), *cells])
+    return rows
+
+
+def accuracy_line(found):
+    """Return in how many of the figures ours is no farther from float64 than PyTorch."""
+    pairs = [
+        (row["errors"]["darknetpy"][part], row["errors"]["torch"][part])
+        for row in found.accuracy
+        if "torch" in row["errors"]
+        for part in row["errors"]["torch"]
+    ]
+    if not pairs:
+        return ""
+    counts = [sum(ours[kind] <= theirs[kind] for ours, theirs in pairs) for kind in ("largest", "norm")]
+    worst = [
+        max(ours[kind] / theirs[kind] for ours, theirs in pairs if theirs[kind])
+        for kind in ("largest", "norm")
+    ]
+    return (
+        f"Ours is no farther from float64 than PyTorch in {counts[0]} of {len(pairs)} figures by the largest error, in {counts[1]} "
+        f"by the norm of all; where it is, by at most {worst[0]:.2f} times (largest) and {worst[1]:.2f} times (norm)."
+    )
+
+
+# ---- text
+def _title(found, shape):
+    size = 4 * shape[0] * shape[1] * shape[2] * shape[3]
+    where = "fits in the cache" if size <= found.cache else "exceeds the cache"
+    return f"{shape_text(shape)}: {size / 1e6:.1f} MB a tensor, {where}"
+
+
+def text(found):
+    """Return the tables for a terminal."""
+    parts = []
+    for shape in found.settings.shapes:
+        parts += [_title(found, shape), "", columns(shape_table(found, shape)), ""]
+    parts += ["Geometric means over the shapes", "", columns(summary_table(found, _forms(found)))]
+    if found.accuracy:
+        parts += ["", _ERRORS, "", columns(accuracy_table(found)), accuracy_line(found)]
+    return "\n".join([*parts, *(f"note: {note}" for note in found.notes)])
+
+
+def _forms(found, single=None):
+    """Return the forms measured; `single`: only Darknet's functions (True) or only the fused passes (False)."""
+    return [
+        form
+        for form in dict.fromkeys(row.form for row in found.rows)
+        if single is None or (form in KERNELS) == single
+    ]
+
+
+_ERRORS = "Largest error against float64 over the largest value, ours / PyTorch's"
+
+
+# ---- files
+def markdown(found, machine, command, plot=None):
+    """Return the page: the command, the machine, means over the shapes, errors, and a table per shape."""
+    parts = ["# Batch normalization and its cousins beside other programs", "", f"`{command}`", ""]
+    parts += [f"- {name}: {value}" for name, value in machine.items()]
+    parts += [
+        f"- last-level cache: {found.cache / 1e6:.0f} MB",
+        *(f"- {line}" for line in memory_lines(found)),
+    ]
+    parts += [f"- {note}" for note in found.notes]
+    parts += [
+        f"- beside {program}"
+        for program in dict.fromkeys(found.facts[peer]["program"] for peer in _peers(found))
+    ]
+    parts += ["", _EXPLANATION]
+    parts += (
+        [f"\n![Memory traffic and arithmetic of each kernel beside what memory allows]({plot})"]
+        if plot
+        else []
+    )
+    parts += ["", "## Layers, fused", "", pipes(summary_table(found, _forms(found, single=False)))]
+    if _forms(found, single=True):
+        parts += [
+            "",
+            "## Darknet's functions, one by one",
+            "",
+            pipes(summary_table(found, _forms(found, single=True))),
+        ]
+    if found.accuracy:
+        parts += [
+            "",
+            "## Accuracy",
+            "",
+            accuracy_line(found),
+            "",
+            f"{_ERRORS}; a large shape is cut to fewer channels (batch "
+            "normalization) or samples (the others).",
+            "",
+            pipes(accuracy_table(found)),
+        ]
+    for shape in found.settings.shapes:
+        parts += ["", f"## {_title(found, shape)}", "", pipes(shape_table(found, shape))]
+    parts += ["", "## Traffic and arithmetic counted", "", pipes(traffic_table(found))]
+    return "\n".join(parts) + "\n"
+
+
+def memory_lines(found):
+    """Return a line per number of threads on what memory did."""
+    lines = []
+    for n in found.settings.threads:
+        rates = [memory for row in found.rows if row.threads == n for memory in row.memory]
+        parts = (
+            f"{kind} {statistics.median(rate[kind] for rate in rates) / 1e9:.0f} "
+            f"({min(rate[kind] for rate in rates) / 1e9:.0f} to {max(rate[kind] for rate in rates) / 1e9:.0f})"
+            for kind in ("copy", "read", "write")
+        )
+        lines.append(f"streaming GB/s, {n} thread(s), median and range over the run: {', '.join(parts)}")
+    return lines
+
+
+def traffic_table(found):
+    """Return the rows of the table of what is counted, the head first."""
+    rows = [
+        [
+            "",
+            "least bytes per value",
+            "reads",
+            "writes",
+            "read again by a second pass",
+            "operations per value",
+        ]
+    ]
+    return rows + [
+        [
+            name,
+            str(FORMS[name].traffic),
+            str(FORMS[name].reads),
+            str(FORMS[name].writes),
+            str(FORMS[name].again or ""),
+            str(FORMS[name].flops),
+        ]
+        for name in _forms(found)
+    ]
+
+
+_EXPLANATION = """\
+Every program runs in a process of its own; each form is timed in all of them in turns, with every number of threads, and a ratio is
+taken round by round: how many times as fast darknetpy is. Figures are medians over the rounds. Layers go through darknetpy's Python
+face (`forward_batchnorm_layer(l, net)`, `net.delta` None, the input not copied), PyTorch through `torch.native_batch_norm`,
+`native_batch_norm_backward` and the like without autograd, once as users run it and once with glibc told to keep freed memory, Darknet
+through the functions of its library, which knows no threads. PyTorch has no counterpart of Darknet's single functions: there it runs
+the tensor expression one would write. Its layer normalization has a scale and a bias per value, darknetpy's per channel.
+
+"GB/s" and "of copy" count each tensor once, read or written, beside a copy with streaming stores in the same round and process: training
+forward reads x and writes y, though its second pass reads x again, from the cache at best. "Of passes" is the time that
+memory needs for the passes made, at the speeds of streaming read, write and copy in the same round, over the time taken; what a second
+pass reads again counts where a channel (or group) exceeds the last-level cache. Tensors that fit in the cache can exceed 100 %. "1 thread's
+time" is how many times as fast as on one thread. Goals hold for the geometric mean; every single shape should reach 1x."""
+
+
+def record(found, machine, command):
+    """Return all figures as a dict fit for JSON."""
+    return {"command": command, "machine": machine, **asdict(found)}
