@@ -45,7 +45,7 @@ def normalization(layer, groups, given, train=True):
 
 
 def errors(found, exact):
-    """Return name -> the largest difference over the largest exact value, and the norm of it over the norm."""
+    """Return name -> the largest difference over the largest exact value, and its norm over the norm."""
     result = {}
     for name, array in exact.items():
         difference = np.abs(found[name].reshape(array.shape) - array)
@@ -59,7 +59,8 @@ def errors(found, exact):
 def sample(shape, layer, mean, deviation, most):
     """Return arrays to compute from: x of a mean and deviation, at most about `most` values.
 
-    A large shape keeps what one mean is taken over: batch normalization gets fewer channels, the others fewer samples.
+    A large shape keeps what one mean is taken over: batch normalization gets fewer channels, the others fewer
+    samples.
     """
     n, c, h, w = shape
     if layer == "batchnorm":

@@ -1,4 +1,4 @@
-"""What `bench kernels` measures: the kernels and layer passes, with the memory traffic and arithmetic that each needs."""
+"""What `bench kernels` measures: kernels and layer passes, with the memory traffic and arithmetic of each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Form:
     reads, writes : int
         Tensors of the layer's size that must be read and written at least once.
     again : int
-        Tensors that a second pass reads again: what was read first gives sums, without which nothing can be written.
+        Tensors that a second pass reads again: the first gives sums, without which nothing can be written.
     flops : int
         Additions and multiplications per value.
     """
@@ -66,7 +66,7 @@ class Form:
         return first + values * (2 / memory["copy"] + (self.again - 1) / memory["read"])
 
     def set_bytes(self, shape):
-        """Return bytes of the values that share one mean: a channel of the mini-batch, or a group of one sample."""
+        """Return bytes of the values that share one mean: a channel, or a group of one sample."""
         n, c, h, w = shape
         shared = {"batchnorm": n, "layernorm": c}.get(self.layer, c // default_groups(c))
         return shared * h * w * _FLOAT
@@ -77,8 +77,8 @@ def default_groups(channels):
     return max(g for g in range(1, min(channels, 32) + 1) if channels % g == 0)
 
 
-# Sums: value, square, their two additions, and the difference from a shift or mean before. Writing: a factor and a summand
-# per value, backward two factors, a difference and two summands.
+# Sums take four operations per value: the difference from a shift or mean, a product, two additions.
+# Writing takes a factor and a summand; backward two factors, a difference and two summands.
 _FORWARD, _BACKWARD, _INFERENCE = 4 + 2, 4 + 5, 2
 KERNELS = {
     "mean_cpu": Form("batchnorm", 1, 0, 1),

@@ -1,4 +1,4 @@
-"""Kernels and normalization layers beside other programs and beside what memory allows, one call after another in turns."""
+"""Kernels and normalization layers beside other programs and beside what memory allows, in turns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COPY_SECONDS = 0.03  # of each measurement of memory
 
 @dataclass
 class Settings:
-    """What runs: `layers`, `shapes` (n, c, h, w), `threads`, `peers`, `rounds`, `seconds` per turn, single `kernels` or not."""
+    """What runs; shapes are (n, c, h, w), `seconds` those of a turn, `kernels`: single functions too."""
 
     layers: tuple = LAYERS
     shapes: tuple = SHAPES
@@ -86,7 +86,7 @@ class Row:
 
 @dataclass
 class Found:
-    """What :func:`compare_kernels` found: `rows` of times, `accuracy` rows of errors, `facts` of the programs, `notes`."""
+    """What :func:`compare_kernels` found: rows of times and of errors, facts of the programs, notes."""
 
     settings: Settings
     rows: list = field(default_factory=list)
@@ -108,7 +108,7 @@ def compare_kernels(settings, *, progress=lambda text: None):
     Returns
     -------
     Found
-        What the build or a peer lacks is missing from its rows; peers that are not installed are named in its notes.
+        What the build or a peer lacks is missing from its rows; who is not installed is named in its notes.
     """
     found = Found(settings, cache=cache_bytes())
     found.notes = [reason for reason in dict.fromkeys(map(missing, settings.peers)) if reason]
@@ -143,7 +143,7 @@ def _built(ours, settings, notes):
 
 
 def _time_shape(programs, shape, layers, settings, cache, progress):
-    """Return the rows of one shape: in every round each form is timed in all programs and numbers of threads in turn."""
+    """Return the rows of one shape: in a round each form is timed in all programs and numbers of threads."""
     progress(f"{shape_text(shape)}: making the layers")
     groups, able = default_groups(shape[1]), {}
     for name, program in programs.items():
@@ -166,7 +166,7 @@ def _time_shape(programs, shape, layers, settings, cache, progress):
 
 
 def _time_form(programs, names, form, settings, turn):
-    """Return (program, threads) -> seconds of a call. Every other turn runs backwards: nobody always follows the same one."""
+    """Return (program, threads) -> seconds of a call; every other turn runs backwards."""
     times, seconds = {}, settings.seconds if turn >= 0 else 0
     for n in settings.threads[:: 1 if turn % 2 == 0 else -1]:
         for name in names[:: 1 if turn % 2 == 0 else -1]:

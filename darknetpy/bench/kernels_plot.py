@@ -21,6 +21,8 @@ _COLOURS = (
     "#bcbd22",
     "#17becf",
 )
+_MARKS = "os^vD<>"
+_LADDER = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 _PEER = "torch-best"
 
 
@@ -53,7 +55,7 @@ def plot_kernels(found, path):
             / 1e9
         )
         rows = [row for row in found.rows if row.threads == n]
-        _roofline(left, [row for row in rows if row.form in PASSES], copy, n)
+        _roofline(left, [row for row in rows if row.form in PASSES], found, copy, n)
         _traffic(right, rows, found, copy, n)
     handles, names = panels[0][1].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=9)
@@ -72,33 +74,41 @@ def _values(row, program="darknetpy"):
     return FORMS[row.form].traffic * size / statistics.median(row.seconds[program]) / 1e9
 
 
-def _roofline(axes, rows, copy, threads):
-    """Arithmetic per byte against arithmetic per second: memory allows what lies beneath the line."""
+def _roofline(axes, rows, found, copy, threads):
+    """Arithmetic per byte against arithmetic per second: what memory allows lies beneath the line."""
     forms = list(dict.fromkeys(row.form for row in rows))
-    marks = dict(zip(forms, "osv^D<>"))
-    colours = dict(zip(forms, _COLOURS))
-    drawn = {}
     for row in rows:
         x = FORMS[row.form].flops / FORMS[row.form].traffic
-        drawn.setdefault(row.form, []).append((x, x * _values(row)))
-    for form, points in drawn.items():
-        axes.plot(*zip(*points), marks[form], color=colours[form], label=form, alpha=0.8, linestyle="none")
+        mark = _MARKS[forms.index(row.form) % len(_MARKS)]
+        axes.plot(x, x * _values(row), mark, color=_colour(found, row.shape), alpha=0.8)
+    for form, mark in zip(forms, _MARKS):
+        axes.plot([], [], mark, color="grey", label=form, linestyle="none")
     line = [0.15, 1.2]
     axes.plot(line, [copy * x for x in line], color="black", linewidth=1.2)
-    axes.text(
-        line[0] * 1.05, copy * line[0] * 1.25, f"streaming copy, {copy:.0f} GB/s", rotation=0, fontsize=9
+    axes.annotate(
+        f"streaming copy, {copy:.0f} GB/s",
+        (0.35, copy * 0.35),
+        (-8, 8),
+        textcoords="offset points",
+        ha="right",
     )
-    axes.set(
-        xscale="log",
-        yscale="log",
-        xlabel="operations per byte of least traffic",
-        ylabel="GFLOP/s",
-        title=f"roofline, {threads} thread(s)",
-    )
-    axes.set_xticks([0.2, 0.3, 0.5, 0.75, 1], ["0.2", "0.3", "0.5", "0.75", "1"])
-    axes.minorticks_off()
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(loc="lower right", fontsize=8, title="each point one shape", title_fontsize=8)
+    axes.set(xscale="log", yscale="log", xlabel="operations per byte of least traffic", ylabel="GFLOP/s")
+    axes.set_title(f"roofline of the layers, {_count(threads)}")
+    _plain(axes.xaxis, [0.2, 0.3, 0.5, 0.75, 1])
+    _plain(axes.yaxis, _LADDER, axes.get_ylim())
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize=8)
+
+
+def _count(threads):
+    return f"{threads} thread" + "s" * (threads > 1)
+
+
+def _plain(axis, ticks, limits=None):
+    """Mark a logarithmic axis with plain numbers."""
+    shown = [tick for tick in ticks if not limits or limits[0] <= tick <= limits[1]]
+    axis.set_ticks(shown, labels=[f"{tick:g}" for tick in shown])
+    axis.set_ticks([], minor=True)
 
 
 def _traffic(axes, rows, found, copy, threads):
@@ -116,7 +126,7 @@ def _traffic(axes, rows, found, copy, threads):
             )
     axes.axhline(copy, color="black", linewidth=1.2, label="streaming copy")
     axes.plot([], [], "o", color="grey", fillstyle="none", label="hollow: PyTorch, memory reused")
-    axes.set(yscale="log", ylabel="GB/s of least traffic", title=f"every form, {threads} thread(s)")
+    axes.set(yscale="log", ylabel="GB/s of least traffic", title=f"least traffic, {_count(threads)}")
     axes.set_xticks(
         range(len(forms)),
         [form.replace(" ", "\n").replace("_cpu", "") for form in forms],
@@ -124,3 +134,4 @@ def _traffic(axes, rows, found, copy, threads):
         fontsize=8,
     )
     axes.grid(alpha=0.3)
+    _plain(axes.yaxis, _LADDER, axes.get_ylim())

@@ -9,8 +9,8 @@ from darknetpy.bench.forms import FORMS, KERNELS, SHAPES
 from darknetpy.bench.kernels import geometric_mean, label, medians, shape_text
 from darknetpy.bench.report import columns, pipes
 
-# What darknetpy aims at: threads -> ratio to (PyTorch with its memory reused, PyTorch as users run it), to Darknet (any threads);
-# geometric means over the default shapes.
+# What darknetpy aims at, as geometric means over the default shapes: threads -> ratio to (PyTorch with its
+# memory reused, PyTorch as users run it); to Darknet with any threads.
 _GROUPED_FORWARD, _GROUPED_BACKWARD = {1: (1.5, 3), 2: (1.2, 2.5)}, {1: (1.3, 3), 2: (1.2, 2.5)}
 GOALS = {
     "batchnorm forward": {1: (4, 5), 2: (3, 4.5)},
@@ -21,6 +21,7 @@ GOALS = {
     "layernorm forward": _GROUPED_FORWARD,
     "layernorm backward": _GROUPED_BACKWARD,
 }
+_SHARE = 0.9  # of what memory allows
 DARKNET_GOALS = {"batchnorm forward": 12, "batchnorm backward": 8}
 _PARTS = {"y": "output", "dx": "delta", "scale_updates": "scale updates", "bias_updates": "bias updates"}
 
@@ -71,16 +72,18 @@ def shape_table(found, shape):
 
 
 def summary_table(found, forms):
-    """Return the geometric means over the shapes, with the smallest, and the goals if the shapes are those they were set for."""
+    """Return geometric means over the shapes, with the least ones; with goals if the shapes are theirs."""
     peers, goals = _peers(found), tuple(found.settings.shapes) == SHAPES
-    rows = [["", "threads", *(f"to {label(peer)}" for peer in peers), "of passes", "1 thread's time"]]
+    rows = [
+        ["", "threads", *(f"to {label(peer)}" for peer in peers), "of copy", "of passes", "beside 1 thread"]
+    ]
     for form in forms:
         for n in found.settings.threads:
             cells = [
                 _ratio(medians(found.rows, form, n, peer), goal(form, n, peer) if goals else None)
                 for peer in peers
             ]
-            rows.append([form, str(n), *cells, _worst_share(found, form, n), _gain(found, form, n)])
+            rows.append([form, str(n), *cells, *_worst_shares(found, form, n), _gain(found, form, n)])
     return rows
 
 
@@ -100,27 +103,56 @@ def _percent(shares):
     return f"{100 * statistics.median(shares):.0f} %"
 
 
-def _worst_share(found, form, threads):
-    """The least share of what memory allows, of the shapes whose tensors exceed the cache."""
-    shares = [
-        statistics.median(row.of_passes())
-        for row in found.rows
-        if row.form == form and row.threads == threads and row.beyond_cache()
-    ]
-    return f"at least {100 * min(shares):.0f} %" if shares else ""
+def _worst_shares(found, form, threads):
+    """The least shares of the copy and of what memory allows, of the shapes beyond the cache."""
+    rows = [r for r in found.rows if r.form == form and r.threads == threads and r.beyond_cache()]
+    if not rows:
+        return "", ""
+    shares = zip(*((statistics.median(row.of_copy()), statistics.median(row.of_passes())) for row in rows))
+    return tuple(f">= {100 * min(share):.0f} %" for share in shares)
 
 
 def _gain(found, form, threads):
     """How many times as fast as on one thread: geometric mean and least."""
+    gains = [gain for _, gain in _gains(found, form, threads)]
+    return f"{geometric_mean(gains):.2f}x (least {min(gains):.2f})" if gains else ""
+
+
+def _gains(found, form, threads):
+    """Return (shape, times as fast as on one thread), medians over the rounds."""
     if threads == 1 or 1 not in found.settings.threads:
-        return ""
-    time = {
-        (row.shape, row.threads): statistics.median(row.seconds["darknetpy"])
-        for row in found.rows
-        if row.form == form
-    }
-    gains = [time[shape, 1] / time[shape, threads] for shape in found.settings.shapes]
-    return f"{geometric_mean(gains):.2f}x (least {min(gains):.2f})"
+        return []
+    rows = {(row.shape, row.threads): row.seconds["darknetpy"] for row in found.rows if row.form == form}
+    return [
+        (shape, statistics.median(one / more for one, more in zip(rows[shape, 1], rows[shape, threads])))
+        for shape in found.settings.shapes
+    ]
+
+
+def shortfalls(found):
+    """Return a line per layer pass and shape that is slower than a peer or than on one thread, or that,
+    beyond the cache, takes less than 90 % of what memory allows."""
+    lines = []
+    for row in found.rows:
+        if row.form in KERNELS:
+            continue
+        said = []
+        for peer in _peers(found):
+            ratio = row.ratio(peer)
+            if ratio and statistics.median(ratio) < 1:
+                said.append(f"{statistics.median(ratio):.2f}x beside {label(peer)}")
+        gain = dict(_gains(found, row.form, row.threads)).get(row.shape, 1)
+        if gain < 1:
+            said.append(f"{gain:.2f}x beside 1 thread")
+        if row.beyond_cache() and statistics.median(row.of_passes()) < _SHARE:
+            said.append(f"{_percent(row.of_passes())} of what memory allows for its passes")
+        if said:
+            lines.append(f"{row.form}, {shape_text(row.shape)}, {_count(row.threads)}: {'; '.join(said)}")
+    return lines
+
+
+def _count(threads):
+    return f"{threads} thread" + "s" * (threads > 1)
 
 
 def accuracy_table(found):
@@ -154,8 +186,9 @@ def accuracy_line(found):
         for kind in ("largest", "norm")
     ]
     return (
-        f"Ours is no farther from float64 than PyTorch in {counts[0]} of {len(pairs)} figures by the largest error, in {counts[1]} "
-        f"by the norm of all; where it is, by at most {worst[0]:.2f} times (largest) and {worst[1]:.2f} times (norm)."
+        f"Ours is no farther from float64 than PyTorch in {counts[0]} of {len(pairs)} figures by the largest "
+        f"error, in {counts[1]} by the norm of all; its error is at most {worst[0]:.2f} times "
+        f"PyTorch's by the largest, {worst[1]:.2f} times by the norm."
     )
 
 
@@ -178,7 +211,7 @@ def text(found):
 
 
 def _forms(found, single=None):
-    """Return the forms measured; `single`: only Darknet's functions (True) or only the fused passes (False)."""
+    """Return the forms measured; `single`: only Darknet's functions (True), only layers' passes (False)."""
     return [
         form
         for form in dict.fromkeys(row.form for row in found.rows)
@@ -217,6 +250,8 @@ def markdown(found, machine, command, plot=None):
             "",
             pipes(summary_table(found, _forms(found, single=True))),
         ]
+    lines = shortfalls(found)
+    parts += ["", "## What falls short", ""] + [f"- {line}" for line in lines] if lines else []
     if found.accuracy:
         parts += [
             "",
@@ -239,13 +274,11 @@ def memory_lines(found):
     """Return a line per number of threads on what memory did."""
     lines = []
     for n in found.settings.threads:
-        rates = [memory for row in found.rows if row.threads == n for memory in row.memory]
-        parts = (
-            f"{kind} {statistics.median(rate[kind] for rate in rates) / 1e9:.0f} "
-            f"({min(rate[kind] for rate in rates) / 1e9:.0f} to {max(rate[kind] for rate in rates) / 1e9:.0f})"
-            for kind in ("copy", "read", "write")
-        )
-        lines.append(f"streaming GB/s, {n} thread(s), median and range over the run: {', '.join(parts)}")
+        parts = []
+        for kind in ("copy", "read", "write"):
+            rates = [m[kind] / 1e9 for row in found.rows if row.threads == n for m in row.memory]
+            parts.append(f"{kind} {statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f})")
+        lines.append(f"streaming GB/s, {_count(n)}, median and range over the run: {', '.join(parts)}")
     return lines
 
 
@@ -275,18 +308,23 @@ def traffic_table(found):
 
 
 _EXPLANATION = """\
-Every program runs in a process of its own; each form is timed in all of them in turns, with every number of threads, and a ratio is
-taken round by round: how many times as fast darknetpy is. Figures are medians over the rounds. Layers go through darknetpy's Python
-face (`forward_batchnorm_layer(l, net)`, `net.delta` None, the input not copied), PyTorch through `torch.native_batch_norm`,
-`native_batch_norm_backward` and the like without autograd, once as users run it and once with glibc told to keep freed memory, Darknet
-through the functions of its library, which knows no threads. PyTorch has no counterpart of Darknet's single functions: there it runs
-the tensor expression one would write. Its layer normalization has a scale and a bias per value, darknetpy's per channel.
+Every program runs in a process of its own; each form is timed in all of them in turns, with every number of
+threads, and a ratio is taken round by round: how many times as fast darknetpy is. Figures are medians over
+the rounds. Layers go through darknetpy's Python face (`forward_batchnorm_layer(l, net)`, `net.delta` None,
+the input not copied), PyTorch through `torch.native_batch_norm`, `native_batch_norm_backward` and the like
+without autograd, once as users run it and once with glibc told to keep freed memory, Darknet through the
+functions of its library, which knows no threads. PyTorch has no counterpart of Darknet's single functions:
+there it runs the tensor expression one would write. Its layer normalization has a scale and a bias per
+value, darknetpy's per channel.
 
-"GB/s" and "of copy" count each tensor once, read or written, beside a copy with streaming stores in the same round and process: training
-forward reads x and writes y, though its second pass reads x again, from the cache at best. "Of passes" is the time that
-memory needs for the passes made, at the speeds of streaming read, write and copy in the same round, over the time taken; what a second
-pass reads again counts where a channel (or group) exceeds the last-level cache. Tensors that fit in the cache can exceed 100 %. "1 thread's
-time" is how many times as fast as on one thread. Goals hold for the geometric mean; every single shape should reach 1x."""
+"GB/s" and "of copy" count each tensor once, read or written, beside a copy with streaming stores in the
+same round and process: training forward reads x and writes y, though its second pass reads x again, from
+the cache at best. "Of passes" is the time that memory needs for the passes made, at the speeds of streaming
+read, write and copy in the same round, over the time taken; what a second pass reads again counts where a
+channel (or group) exceeds the last-level cache. Tensors that fit in the cache can exceed 100 %, and so can
+functions that work in place, whose stores need no line fetched for them. In the tables of means ">=" is the
+least of the shapes that exceed the cache. Goals hold for the geometric mean; every single shape should
+reach 1x, be no slower on more threads, and beyond the cache take 90 % of what memory allows."""
 
 
 def record(found, machine, command):

@@ -1,4 +1,4 @@
-"""darknetpy's kernels and normalization layers as a program of the benchmark, called through the Python face."""
+"""darknetpy's kernels and normalizations as a program of the benchmark, through the Python face."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Program:
 
     # ---- accuracy
     def numbers(self, layer, groups, given, train=True):
-        """Return what one layer computes from the arrays of `given`: y, dx and the gradients of scales and biases."""
+        """Return what one layer computes from given arrays: y, dx and the gradients of scales and biases."""
         x, net = given["x"], dn.Network(train=train)
         l, net.input = self._make(layer, x.shape, groups), x
         l.scales, l.biases = given["scales"], given["biases"]

@@ -1,6 +1,6 @@
-"""PyTorch's normalizations as a program of the benchmark: the functions beneath its modules, without autograd.
+"""PyTorch's normalizations as a program of the benchmark: what is beneath its modules, without autograd.
 
-Imports torch and nothing of darknetpy. The mode "best" is an environment in which glibc keeps freed memory, given by the caller.
+Imports torch and nothing of darknetpy. The caller may add an environment in which glibc keeps freed memory.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Program:
 
     # ---- accuracy
     def numbers(self, layer, groups, given, train=True):
-        """Return what one layer computes from the arrays of `given`: y, dx and the gradients of scales and biases."""
+        """Return what one layer computes from given arrays: y, dx and the gradients of scales and biases."""
         given = {name: torch.from_numpy(array) for name, array in given.items()}
         x = given["x"]
         l = _LAYERS[layer](x.shape, groups)

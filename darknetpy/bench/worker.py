@@ -13,6 +13,8 @@ import time
 
 import numpy as np
 
+_SETTLING = .005    # seconds, in which threads of the program before stop spinning
+
 
 def workload(batch, inputs, truths):
     """Return the images (batch, inputs) in [0, 1), the labels (batch,) and the truth (batch, truths), one row with a one each."""
@@ -116,6 +118,7 @@ def answer(program, request):
         return prepare(program, **request)
     if command == "time":
         program.set_threads(request["threads"])
+        time.sleep(_SETTLING)
         return time_call(program.calls[request["form"]], request["seconds"])
     if command == "bandwidth":
         return program.bandwidth(time_call=time_call, **request)

@@ -63,7 +63,8 @@ def run(args):
                         steps=args.steps, peers=_peers(args.peers), per_layer=args.per_layer)
     found, machine, command = [], machine_facts(settings.threads), _command(args)
     for cfg, batch, own_size in subjects:
-        found.append(compare(cfg, settings, batch=batch or args.batch, size=own_size or size, progress=progress_line(os.path.basename(cfg))))
+        found.append(compare(cfg, settings, batch=batch or args.batch, size=own_size or size,
+                             progress=progress_line(os.path.basename(cfg))))
         if not args.json:
             print(text(found[-1]) + "\n", flush=True)
     if args.json:

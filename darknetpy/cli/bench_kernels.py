@@ -1,4 +1,4 @@
-"""``darknetpy bench kernels``: normalization, kernel by kernel, beside PyTorch, Debian's Darknet and the machine's memory."""
+"""``darknetpy bench kernels``: normalization, kernel by kernel, beside other programs and the memory."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def add_parser(subparsers):
     parser = subparsers.add_parser(
         "kernels",
         help="normalization, kernel by kernel",
-        description="Time every kernel of batch, group and layer normalization, single and fused, with its memory traffic beside a "
-        "streaming copy, and beside PyTorch and Debian's Darknet, in turns and in processes of their own.",
-        epilog="example: darknetpy bench kernels --layers batchnorm --shapes 64x64x56x56,128x512x7x7 --threads 1,2 --plot kernels.png",
+        description="Time every kernel of batch, group and layer normalization, single and fused, with its "
+        "memory traffic beside a streaming copy, and beside PyTorch and Debian's Darknet, in turns and in "
+        "processes of their own.",
+        epilog="example: darknetpy bench kernels --layers batchnorm --shapes 64x64x56x56 --plot kernels.png",
     )
     add = parser.add_argument
     add(
@@ -50,7 +51,7 @@ def add_parser(subparsers):
         "--peers",
         default=",".join(PEERS),
         metavar="LIST",
-        help="of torch-best (memory reused), torch (as users run it) and darknet, with commas; none (default: all)",
+        help="of torch-best (memory reused), torch (as users run it), darknet; none (default: all)",
     )
     add("--fused", action="store_true", help="only whole layers, not Darknet's single functions")
     add("--rounds", type=positive, default=5, metavar="N", help="turns of every program (default 5)")
