@@ -115,7 +115,7 @@ def compare_kernels(settings, *, progress=lambda text: None):
     with contextlib.ExitStack() as stack:
         programs = _start(stack, settings, found.notes)
         found.facts = {name: program.facts for name, program in programs.items()}
-        layers = _built(programs["darknetpy"], settings, found.notes)
+        layers = [layer for layer in settings.layers if layer in programs["darknetpy"].facts["layers"]]
         for shape in settings.shapes:
             found.rows += _time_shape(programs, shape, layers, settings, found.cache, progress)
         found.accuracy = _check(programs, layers, settings, progress)
@@ -133,13 +133,6 @@ def _start(stack, settings, notes):
                 raise
             notes.append(f"left out: {error}")
     return programs
-
-
-def _built(ours, settings, notes):
-    """Return those of the wanted layers that this build has."""
-    lacking = [layer for layer in settings.layers if layer not in ours.facts["layers"]]
-    notes += [f"{layer} is left out: this build has no such layer" for layer in lacking]
-    return [layer for layer in settings.layers if layer not in lacking]
 
 
 def _time_shape(programs, shape, layers, settings, cache, progress):
