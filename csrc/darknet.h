@@ -114,8 +114,9 @@ void set_sgemm(void *cblas_sgemm);     /* a cblas_sgemm to use for matrix produc
 const char *dn_simd_level(void);       /* "baseline", "avx2" or "avx512" */
 int dn_set_simd_level(int level); /* 0, 1, 2; -1: the best this processor has. Returns the level in effect */
 
-/* Memory at its fastest, for benchmarks: y = x; y = 0 where x is NULL; x is only read where y is NULL (then the
- * exclusive or of its 64-bit words is returned). y is aligned to 16 bytes, bytes a multiple of DN_STREAM_PART. */
+/* Memory at its fastest, for benchmarks: y = x; y = 0 where x is NULL; x is only read where y is NULL (the
+ * exclusive or of its 64-bit words is returned). y is aligned to 16 bytes, bytes is a multiple of
+ * DN_STREAM_PART. */
 enum { DN_STREAM_PART = 1 << 18 };
 uint64_t dn_stream(const void *x, void *y, size_t bytes);
 

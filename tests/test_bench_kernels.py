@@ -164,7 +164,8 @@ def test_torch_computes_the_same_in_both_modes():
     found = kernels.compare_kernels(settings(peers=("torch-best", "torch")))
     assert all(set(row.seconds) == {"darknetpy", "torch-best", "torch"} for row in found.rows)
     for row in found.accuracy:
-        assert set(row["errors"]["torch"]) == set(row["errors"]["darknetpy"])
+        per_value = {"scale_updates", "bias_updates"} if row["layer"] == "layernorm" else set()
+        assert set(row["errors"]["torch"]) == set(row["errors"]["darknetpy"]) - per_value
         if row["data"] == "mean 0, deviation 1":
             assert all(error["largest"] < 1e-5 for error in row["errors"]["torch"].values()), row
     assert "figures" in kernels_report.accuracy_line(found)

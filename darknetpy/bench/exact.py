@@ -47,7 +47,8 @@ def normalization(layer, groups, given, train=True):
 def errors(found, exact):
     """Return name -> the largest difference over the largest exact value, and its norm over the norm."""
     result = {}
-    for name, array in exact.items():
+    for name in found:
+        array = exact[name]
         difference = np.abs(found[name].reshape(array.shape) - array)
         result[name] = {
             "largest": float(difference.max() / np.abs(array).max()),

@@ -315,7 +315,7 @@ the input not copied), PyTorch through `torch.native_batch_norm`, `native_batch_
 without autograd, once as users run it and once with glibc told to keep freed memory, Darknet through the
 functions of its library, which knows no threads. PyTorch has no counterpart of Darknet's single functions:
 there it runs the tensor expression one would write. Its layer normalization has a scale and a bias per
-value, darknetpy's per channel.
+value, darknetpy's per channel: their gradients are not compared.
 
 "GB/s" and "of copy" count each tensor once, read or written, beside a copy with streaming stores in the
 same round and process: training forward reads x and writes y, though its second pass reads x again, from

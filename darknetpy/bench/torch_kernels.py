@@ -5,7 +5,6 @@ Imports torch and nothing of darknetpy. The caller may add an environment in whi
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 _CHANNELS = (0, 2, 3)
@@ -134,6 +133,5 @@ class Program:
             return {"y": l.forward(x, train=False).numpy()}
         y = l.forward(x)
         dx, *updates = (tensor.numpy() for tensor in l.backward(x, given["delta"]))
-        if layer == "layernorm":
-            updates = [array.sum((1, 2), dtype=np.float64) for array in updates]
-        return {"y": y.numpy(), "dx": dx, "scale_updates": updates[0], "bias_updates": updates[1]}
+        names = ("scale_updates", "bias_updates") if layer != "layernorm" else ()  # there they are per value
+        return {"y": y.numpy(), "dx": dx, **dict(zip(names, updates))}
