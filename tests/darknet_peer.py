@@ -14,6 +14,20 @@ import numpy as np
 
 HEADER, LIBRARY = "/usr/lib/darknet/include/darknet.h", "/usr/lib/darknet/libdarknet.so"
 CFGS = "/usr/share/darknet/cfg"
+# Functions that the library exports and its header does not declare (of their family it has normalize_cpu alone).
+BATCHNORM_FUNCTIONS = """
+void mean_cpu(float *x, int batch, int filters, int spatial, float *mean);
+void variance_cpu(float *x, float *mean, int batch, int filters, int spatial, float *variance);
+void scale_bias(float *output, float *scales, int batch, int n, int size);
+void add_bias(float *output, float *biases, int batch, int n, int size);
+void backward_bias(float *bias_updates, float *delta, int batch, int n, int size);
+void backward_scale_cpu(float *x_norm, float *delta, int batch, int n, int size, float *scale_updates);
+void mean_delta_cpu(float *delta, float *variance, int batch, int filters, int spatial, float *mean_delta);
+void variance_delta_cpu(float *x, float *delta, float *mean, float *variance, int batch, int filters, int spatial,
+                        float *variance_delta);
+void normalize_delta_cpu(float *x, float *mean, float *variance, float *mean_delta, float *variance_delta, int batch,
+                         int filters, int spatial, float *delta);
+"""
 MISSING = not os.path.exists(LIBRARY)
 
 
@@ -42,6 +56,10 @@ class DarknetPeer:
     def resave(self, cfg, weights, path):
         """Load weights and save them again; return how many images they say they have seen."""
         return self._call("resave", cfg, weights, path)
+
+    def kernel(self, name, *arguments):
+        """Call one function on copies of the arrays; return all arguments as they are afterwards."""
+        return self._call("kernel", name, *arguments)
 
     def _call(self, *request):
         self._pipe.send(request)
@@ -84,7 +102,7 @@ class _Library:
         # cffi has no structs by value in the arguments of function pointers: those members become void *.
         text = re.sub(r"void\s*\(\*\s*(\w+)\s*\)\s*\(\s*struct layer[^;]*;", r"void *\1;", text)
         self.ffi = cffi.FFI()
-        self.ffi.cdef("typedef struct _IO_FILE FILE; typedef unsigned long pthread_t; typedef long clock_t;" + text)
+        self.ffi.cdef("typedef struct _IO_FILE FILE; typedef unsigned long pthread_t; typedef long clock_t;" + text + BATCHNORM_FUNCTIONS)
         self.lib = self.ffi.dlopen(LIBRARY)
 
     def _load(self, cfg, weights):
@@ -120,3 +138,8 @@ class _Library:
         seen = net.seen[0]
         self.lib.free_network(net)
         return seen
+
+    def kernel(self, name, *arguments):
+        pointers = [self.ffi.cast("float *", a.ctypes.data) if isinstance(a, np.ndarray) else a for a in arguments]
+        getattr(self.lib, name)(*pointers)
+        return arguments

@@ -1,11 +1,13 @@
-"""PyTorch as one more witness: ten training steps of a normalized convolutional network, losses within 1e-5."""
+"""PyTorch as one more witness: ten training steps of a normalized network, losses within 1e-5; errors of batch normalization."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import reference
 from gradcheck import build, randomize
 
+import darknetpy as dn
 from darknetpy.core import core
 
 torch = pytest.importorskip("torch")
@@ -94,3 +96,54 @@ def test_ten_steps(rng):
     model.eval()
     wanted = torch.softmax(model(torch.from_numpy(x)), 1).detach().numpy()
     np.testing.assert_allclose(net.predict(x).reshape(wanted.shape), wanted, rtol=1e-4, atol=1e-5)
+
+
+# ---- whose float32 is nearer to float64
+def _ours(x, scales, biases, delta):
+    batch, c, h, w = x.shape
+    l, net = dn.make_batchnorm_layer(batch, w, h, c), dn.Network(train=True)
+    l.scales[:], l.biases[:], net.input = scales, biases, x
+    dn.forward_batchnorm_layer(l, net)
+    l.delta[:] = delta
+    dn.backward_batchnorm_layer(l, net)
+    names = ("output", "mean", "variance", "scale_updates", "bias_updates")
+    return {**{name: np.array(getattr(l, name)) for name in names}, "dx": net.delta}
+
+
+def _theirs(x, scales, biases, delta):
+    x, scales, biases, delta = (torch.from_numpy(a) for a in (x, scales, biases, delta))
+    y, mean, inverse = torch.native_batch_norm(x, scales, biases, None, None, True, 0.01, 1e-5)
+    dx, d_scales, d_biases = torch.ops.aten.native_batch_norm_backward(
+        delta, x, scales, None, None, mean, inverse, True, 1e-5, [True, True, True]
+    )
+    found = {
+        "output": y,
+        "mean": mean,
+        "variance": inverse,
+        "scale_updates": d_scales,
+        "bias_updates": d_biases,
+        "dx": dx,
+    }
+    found = {name: value.double().numpy() for name, value in found.items()}
+    return {**found, "variance": found["variance"] ** -2 - 1e-5}
+
+
+@pytest.mark.parametrize("mean, deviation", [(0, 1), (0, 1e-2), (3, 1)])
+@pytest.mark.parametrize("shape", [(8, 16, 28, 28), (32, 64, 1, 1), (16, 8, 7, 7)], ids=str)
+def test_errors_are_no_larger_than_pytorchs(shape, mean, deviation, rng):
+    """Error: the largest, relative to the array's largest value.  Both round, so theirs is allowed two of float32's steps more."""
+    x = (mean + deviation * rng.standard_normal(shape)).astype(np.float32)
+    scales, biases = (
+        rng.uniform(0.5, 1.5, shape[1]).astype(np.float32),
+        rng.standard_normal(shape[1], np.float32),
+    )
+    delta = rng.standard_normal(shape, np.float32)
+    wanted = reference.batchnorm_layer(*(a.astype(float) for a in (x, scales, biases, delta)))
+    ours, theirs = _ours(x, scales, biases, delta), _theirs(x, scales, biases, delta)
+    for name in ours:
+        error, allowed = (
+            np.max(np.abs(found[name].reshape(wanted[name].shape) - wanted[name]))
+            / np.max(np.abs(wanted[name]))
+            for found in (ours, theirs)
+        )
+        assert error <= 1.05 * allowed + 2.4e-7, name
