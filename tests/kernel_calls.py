@@ -70,7 +70,7 @@ class Double:
         self.pointer = core.ffi.new("double *")
 
 
-def _struct(kind, fields, keep):
+def structure(kind, fields, keep):
     """A C struct from a dict; its arrays are guarded and kept in `keep`."""
     values = {}
     for name, value in fields.items():
@@ -94,7 +94,7 @@ def call(name, case):
             handed[argument] = Guarded(value)
             value = handed[argument].pointer
         elif isinstance(value, tuple):  # (C type, fields)
-            value = _struct(value[0], value[1], handed)
+            value = structure(value[0], value[1], handed)
             handed[f"struct {argument}"] = value
         elif value == "double":
             handed[argument] = Double()

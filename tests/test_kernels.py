@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import types
 import zlib
 
 import numpy as np
 import pytest
 import reference
 from activations import ELEMENTWISE, MIXING
-from kernel_calls import KERNELS, compare_threads
+from kernel_calls import KERNELS, Guarded, compare_threads, structure
+
+from darknetpy.core import core
+from darknetpy.layer import activation_number
 
 SIZES = (1, 2, 3, 255, 256, 257, 20011)
 PLANES = [
@@ -152,7 +156,7 @@ def _fused(shape, x, d, mean, variance, r):
         y = reference.activate(a, z)
         for frozen, add in ((0, 0), (1, 0), (0, 1)):
             if add and a != "linear":
-                continue  # with an activation dx is delta itself; test_backward_in_place
+                continue  # with an activation dx is delta itself: test_backward_in_place
             updates = {
                 "scale_updates": r.standard_normal(f),
                 "bias_updates": r.standard_normal(f),
@@ -274,8 +278,6 @@ def pools():
 
 
 def _namespace(fields):
-    import types
-
     return types.SimpleNamespace(**fields)
 
 
@@ -455,3 +457,46 @@ def test_kernel(name, threads):
     assert cases, f"{name} has no case"
     for case in cases:
         compare_threads(name, case, threads)
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+@pytest.mark.parametrize("shape", [(3, 2, 1), (2, 130, 1), (2, 3, 35), (2, 2, 1100)], ids=str)
+@pytest.mark.parametrize("a", ELEMENTWISE)
+def test_backward_in_place(a, shape, frozen, threads):
+    """With an activation dx is the array of delta, which holds the activation's gradient meanwhile."""
+    batch, filters, spatial = shape
+    r, c = _rng("in place", a, *shape), (slice(None), None)
+    names = (
+        "scales",
+        "biases",
+        "mean",
+        "variance",
+        "scale_updates",
+        "bias_updates",
+        "mean_delta",
+        "variance_delta",
+    )
+    p = {name: r.uniform(0.5, 1.5, filters).astype(np.float32).astype(float) for name in names}
+    z = _off_kinks(2 * r.standard_normal(shape))
+    x = ((z - p["biases"][c]) / p["scales"][c] * np.sqrt(p["variance"][c] + 1e-5) + p["mean"][c]).astype(
+        np.float32
+    )
+    y, delta = reference.activate(a, z), r.standard_normal(shape).astype(np.float32)
+    bits = set()
+    for n in (1, 2, 3):
+        threads(n)
+        updates, (xs, ys, d) = {}, (Guarded(array) for array in (x, y, delta))
+        arrays = structure("batchnorm_arrays *", p, updates)
+        core.lib.batchnorm_backward_cpu(
+            xs.pointer, ys.pointer, d.pointer, *shape, arrays, activation_number(a), frozen, 0, d.pointer
+        )
+        d.check_guards("dx")
+        bits.add(b"".join(array.values.tobytes() for array in (d, *updates.values())))
+    assert len(bits) == 1, "the result depends on the number of threads"
+    wanted, q = np.zeros(shape), types.SimpleNamespace(**{name: value.copy() for name, value in p.items()})
+    reference.batchnorm_backward_cpu(x.astype(float), y, delta.astype(float), *shape, q, a, frozen, 0, wanted)
+    np.testing.assert_allclose(d.values, wanted.ravel(), rtol=1e-5, atol=1e-5)
+    for name in names:
+        np.testing.assert_allclose(
+            updates[name].values, getattr(q, name), rtol=1e-5, atol=1e-5 * spatial**0.5, err_msg=name
+        )
