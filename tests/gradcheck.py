@@ -73,6 +73,8 @@ class Case:
     truth : str or list of int
         How a truth looks: "random", "probabilities", "labels", "bits", "masked", "holes"; a list: the sizes of sets of outputs
         that each sum to 1.
+    keep_x_norm : bool
+        Normalizations store the normalized values.
     limit : float
         Largest relative error allowed; above LIMIT only with a reason.
     """
@@ -85,6 +87,7 @@ class Case:
     train: bool = True
     spread: float = 1.0
     truth: object = "random"
+    keep_x_norm: bool = False
     limit: float = LIMIT
 
     def __str__(self):
@@ -271,6 +274,8 @@ def prepared(case, scale, core=None):
     """Return a network with parameters, input and truth at a safe distance from every kink."""
     rng = np.random.default_rng(zlib.crc32(case.name.encode()))
     net = build(case.layers, case.shape, case.batch, case.net, core=core)
+    for layer in net.layers if case.keep_x_norm else ():
+        layer.keep_x_norm = True
     for _ in range(400):
         randomize(net, rng)
         x = _Input(case, scale, rng)

@@ -30,6 +30,18 @@ def _cases():
             yield Case(
                 f"batchnorm {name} {way} inference", ["batchnorm"], shape, batch=2, net=net, train=False
             )
+    for line, shape in (
+        ("batchnorm", (3, 4, 5)),
+        ("convolutional filters=3 size=2 activation=mish batch_normalize=1", (2, 3, 3)),
+        ("connected output=4 activation=tanh batch_normalize=1", (5,)),
+    ):
+        for train in (True, False):
+            name = f"{line.split()[0]} with x_norm{'' if train else ' inference'}"
+            yield Case(name, [line], shape, batch=4, train=train, keep_x_norm=True)
+    for way, net in (("fused", ""), ("composed", "fused=0")):
+        for activation in ("tanh", "mish"):
+            layer = f"convolutional filters=1 size=1 activation={activation} batch_normalize=1"
+            yield Case(f"batchnorm long rows {activation} {way}", [layer], (2, 1, 520), batch=2, net=net)
     yield Case("batchnorm batch 1", ["batchnorm"], (2, 2, 3), batch=1)
     yield Case(
         "batchnorm keeps the delta of others",
