@@ -1,16 +1,20 @@
-/* Batch normalization, arXiv:1502.03167. Arrays are (batch, filters, spatial); a channel's m = batch *
- * spatial values share one mean and variance. Darknet's functions, one formula each; a layer runs the fused
- * ones of batchnorm_fused_kernels.c. */
+/* Batch normalization, arXiv:1502.03167; docs/batchnorm.md derives every formula. Arrays are (batch, filters,
+ * spatial); a channel's m = batch * spatial values share one mean and variance. Darknet's functions, a formula
+ * each (with scale_bias and add_bias, bias_kernels.c); a layer runs the fused ones of
+ * batchnorm_fused_kernels.c. */
 #include "parallel.h"
 #include "scalar.h"
 #include "sums.h"
 #include <assert.h>
 
+/* A row is one channel of one image, r = b * filters + f. Sums go by filter: one thread has all of it. */
 #define ROW(b, f) (((size_t)(b) * filters + (f)) * spatial)
 #define EACH_ROW PARALLEL_FOR((size_t)batch *filters *spatial) for (int r = 0; r < batch * filters; ++r)
 #define EACH_FILTER PARALLEL_FOR((size_t)batch *filters *spatial) for (int f = 0; f < filters; ++f)
 
-/* mean[f] = average of x[b, f, i] */
+/* ---- forward: Algorithm 1, line by line; scale_bias and add_bias are its last */
+
+/* mean[f] = sum of x[b, f, i] / m */
 void mean_cpu(const real *x, int batch, int filters, int spatial, real *mean)
 {
     assert(x && mean && batch > 0 && filters > 0 && spatial > 0);
@@ -22,7 +26,7 @@ void mean_cpu(const real *x, int batch, int filters, int spatial, real *mean)
 }
 
 /* variance[f] = sum of (x[b, f, i] - mean[f])^2 / (m - 1): the unbiased estimate, which the moving average
- * takes. */
+ * takes (Algorithm 2, line 10); the mini-batch itself is normalized with (m - 1) / m times it. */
 void variance_cpu(const real *x, const real *mean, int batch, int filters, int spatial, real *variance)
 {
     assert(x && mean && variance && filters > 0 && (double)batch * spatial > 1);
@@ -45,7 +49,11 @@ MULTIVERSION void normalize_cpu(real *x, const real *mean, const real *variance,
     }
 }
 
-/* mean_delta[f] = -sum of delta[b, f, i] / sqrt(variance[f] + epsilon): the gradient at the mean. */
+/* ---- backward: the chain rule of section 3, after backward_bias and backward_scale_cpu. delta has been
+ * through scale_bias: it is that of the normalized value. */
+
+/* mean_delta[f] = -sum of delta[b, f, i] / sqrt(variance[f] + epsilon): the gradient at the mean. Its way
+ * through the variance is closed, since the sum of x - mean is 0. */
 void mean_delta_cpu(const real *delta, const real *variance, int batch, int filters, int spatial,
                     real *mean_delta)
 {
@@ -69,7 +77,8 @@ void variance_delta_cpu(const real *x, const real *delta, const real *mean, cons
     }
 }
 
-/* In place: delta at the normalized value -> delta at x, through the value itself, the variance and the mean. */
+/* In place, delta at the normalized value -> delta at x, which acts through that value, the variance and the
+ * mean: delta / sqrt(variance + epsilon) + variance_delta 2 (x - mean) / m + mean_delta / m. */
 MULTIVERSION void normalize_delta_cpu(const real *x, const real *mean, const real *variance,
                                       const real *mean_delta, const real *variance_delta, int batch,
                                       int filters, int spatial, real *delta)
