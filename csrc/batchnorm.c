@@ -21,13 +21,15 @@ static batchnorm_arrays arrays_of(const batch_normalization *n, int train)
         .scale_updates = n->scale_updates,
         .bias_updates = n->bias_updates,
         .mean = train ? n->mean : n->rolling_mean,
+        .mean_rest = train ? n->mean_rest : NULL,
         .variance = train ? n->variance : n->rolling_variance,
         .mean_delta = n->mean_delta,
         .variance_delta = n->variance_delta,
     };
 }
 
-/* rolling = momentum rolling + (1 - momentum) new; the variance's new value is unbiased, variance * bessel. */
+/* rolling = momentum rolling + (1 - momentum) new; the variance's new value is unbiased, variance * bessel.
+ */
 static void roll(const kernels *k, const batch_normalization *n, int channels, real bessel)
 {
     const real old = n->rolling_momentum;
@@ -55,6 +57,7 @@ static void composed_forward(const layer *l, network *net, const batch_normaliza
     const int batch = l->batch, all = batch * channels * spatial;
     if (net->train) composed_statistics(k, n, x, batch, channels, spatial);
     const batchnorm_arrays p = arrays_of(n, net->train);
+    if (net->train) k->fill(channels, 0, n->mean_rest, 1); /* what follows reads the mean alone */
     if (y != x) k->copy(all, x, 1, y, 1);
     if (n->mode == BATCHNORM_PJREDDIE) k->normalize_pjreddie(y, p.mean, p.variance, batch, channels, spatial);
     else k->normalize(y, p.mean, p.variance, batch, channels, spatial);

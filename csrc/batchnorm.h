@@ -11,7 +11,7 @@ typedef struct {
     PARAMETER_FIELDS(biases, bias_updates);
     PARAMETER_FIELDS(scales, scale_updates);
     real *rolling_mean, *rolling_variance;
-    real *mean, *variance, *mean_delta, *variance_delta, *x_norm;
+    real *mean, *mean_rest, *variance, *mean_delta, *variance_delta, *x_norm;
 } batch_normalization;
 
 #define BATCHNORM_OPTIONS(type, norm) \
@@ -22,7 +22,8 @@ typedef struct {
     ARRAY(type, norm.rolling_mean, "rolling_mean", channels, STATISTIC, 0), \
         ARRAY(type, norm.rolling_variance, "rolling_variance", channels, STATISTIC, 0)
 #define BATCHNORM_WORK(type, norm, channels, x_norm_shape) \
-    ARRAY(type, norm.mean, "mean", channels, ACTIVATION, 0), ARRAY(type, norm.variance, "variance", channels, ACTIVATION, 0), \
+    ARRAY(type, norm.mean, "mean", channels, ACTIVATION, 0), ARRAY(type, norm.mean_rest, "mean_rest", channels, ACTIVATION, 0), \
+        ARRAY(type, norm.variance, "variance", channels, ACTIVATION, 0), \
         ARRAY(type, norm.mean_delta, "mean_delta", channels, ACTIVATION, TRAIN_ONLY), \
         ARRAY(type, norm.variance_delta, "variance_delta", channels, ACTIVATION, TRAIN_ONLY), \
         ARRAY(type, norm.x_norm, "x_norm", x_norm_shape, ACTIVATION, TRAIN_ONLY)

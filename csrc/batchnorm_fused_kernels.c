@@ -66,13 +66,16 @@ static void merge(row_sums *sums, int parts)
 
 /* ---- statistics */
 
-/* Mean and variance from the sums of x - shift and of its square. With a shift near the mean no digits are lost
- * where |mean| >> deviation. */
-static void finish_statistics(double sum, double square, double m, real shift, real *mean, real *variance)
+/* The statistics of one channel from the sums of x - shift and of its square. With a shift near the mean no
+ * digits are lost where |mean| >> deviation; nor in what follows, since the part of the mean that its float
+ * does not hold is kept as well. */
+static void finish_statistics(double sum, double square, double m, real shift, const batchnorm_arrays *p,
+                              int f)
 {
-    const double v = (square - sum * sum / m) / m;
-    *mean = (real)(shift + sum / m);
-    *variance = (real)(v > 0 ? v : 0);
+    const double mean = shift + sum / m, variance = (square - sum * sum / m) / m;
+    p->mean[f] = (real)mean;
+    p->variance[f] = (real)(variance > 0 ? variance : 0);
+    if (p->mean_rest) p->mean_rest[f] = (real)(mean - p->mean[f]);
 }
 /* Adds the images from..to of `count` channels. */
 static void sum_channels(const real *x, int from, int to, int filters, int spatial, int f0, int count,
@@ -86,36 +89,48 @@ static void sum_channels(const real *x, int from, int to, int filters, int spati
         }
     }
 }
-/* The shift: the mean of the channel's first stretch. That stretch is part of the variance, which so cannot be
- * smaller than its distance from the mean squared times its share of the channel. */
-static void first_means(const real *x, int spatial, int count, real *shift)
+/* The shift: the mean of the channel's first stretch. That stretch is part of the variance, which so cannot
+ * be smaller than its distance from the mean squared times its share of the channel. It is rounded to about a
+ * sixteenth of the deviation: with so few bits most differences x - shift are exact, else all x of one
+ * magnitude would be rounded alike. */
+static real rounded_shift(double mean, double variance)
+{
+    int exponent;
+    if (!(variance > 0) || isinf(variance)) return (real)mean;
+    frexp(sqrt(variance), &exponent);
+    return (real)ldexp(nearbyint(ldexp(mean, 4 - exponent)), exponent - 4);
+}
+static void first_shifts(const real *x, int spatial, int count, real *shift)
 {
     const int n = spatial < STRETCH ? spatial : STRETCH;
     row_sums sums[MOST_CHANNELS];
     memset(sums, 0, sizeof(row_sums) * (size_t)count);
     for (int j = 0; j < count; ++j) shift[j] = x[(size_t)j * spatial];
     add_moments(x, count, n, shift, sums);
-    for (int j = 0; j < count; ++j) shift[j] += (real)(total_of(sums[j].first) / n);
+    for (int j = 0; j < count; ++j) {
+        const double mean = total_of(sums[j].first) / n;
+        shift[j] = rounded_shift(shift[j] + mean, total_of(sums[j].second) / n - mean * mean);
+    }
 }
-static void task_statistics(const real *x, int batch, int filters, int spatial, int f0, int count, real *mean,
-                            real *variance)
+static void task_statistics(const real *x, int batch, int filters, int spatial, int f0, int count,
+                            const batchnorm_arrays *p)
 {
     row_sums sums[MOST_CHANNELS];
     real shift[MOST_CHANNELS] = {0};
     memset(sums, 0, sizeof(row_sums) * (size_t)count);
-    first_means(x + ROW(0, f0), spatial, count, shift);
+    first_shifts(x + ROW(0, f0), spatial, count, shift);
     sum_channels(x, 0, batch, filters, spatial, f0, count, shift, sums);
     for (int j = 0; j < count; ++j) {
         finish_statistics(total_of(sums[j].first), total_of(sums[j].second), (double)batch * spatial,
-                          shift[j], mean + f0 + j, variance + f0 + j);
+                          shift[j], p, f0 + j);
     }
 }
-static void parted_statistics(const real *x, int batch, int filters, int spatial, int parts, real *mean,
-                              real *variance)
+static void parted_statistics(const real *x, int batch, int filters, int spatial, int parts,
+                              const batchnorm_arrays *p)
 {
     row_sums sums[FEW * PARTS] = {{{0}, {0}}};
     real shift[FEW];
-    for (int f = 0; f < filters; ++f) first_means(x + ROW(0, f), spatial, 1, shift + f);
+    for (int f = 0; f < filters; ++f) first_shifts(x + ROW(0, f), spatial, 1, shift + f);
     PARALLEL_FOR((size_t)batch * filters * spatial)
     for (int t = 0; t < filters * parts; ++t) {
         const int f = t / parts, part = t % parts;
@@ -125,29 +140,31 @@ static void parted_statistics(const real *x, int batch, int filters, int spatial
     for (int f = 0; f < filters; ++f) {
         row_sums *s = sums + f * parts;
         merge(s, parts);
-        finish_statistics(total_of(s->first), total_of(s->second), (double)batch * spatial, shift[f], mean + f,
-                          variance + f);
+        finish_statistics(total_of(s->first), total_of(s->second), (double)batch * spatial, shift[f], p, f);
     }
 }
 
 /* ---- forward */
 
-/* scale[j] = scales / sqrt(variance + epsilon) of `count` channels from f0 */
-static void scales_of(const batchnorm_arrays *p, int f0, int count, real *scale)
+/* Normalization of `count` channels from f0 as (x - p->mean) * scale + bias. */
+static real mean_rest_of(const batchnorm_arrays *p, int f) { return p->mean_rest ? p->mean_rest[f] : 0; }
+static void affine_of(const batchnorm_arrays *p, int f0, int count, real *scale, real *bias)
 {
-    for (int j = 0; j < count; ++j) scale[j] = p->scales[f0 + j] * bn_inverse_std(p->variance[f0 + j]);
+    for (int j = 0; j < count; ++j) {
+        scale[j] = p->scales[f0 + j] * bn_inverse_std(p->variance[f0 + j]);
+        bias[j] = p->biases[f0 + j] - mean_rest_of(p, f0 + j) * scale[j];
+    }
 }
 /* y = normalized and activated, images and their stretches from the last to the first. */
 static void task_forward(const real *x, int batch, int filters, int spatial, int f0, int count,
                          const batchnorm_arrays *p, ACTIVATION a, int stream, real *y)
 {
-    const real *mean = p->mean + f0, *bias = p->biases + f0;
-    real scale[MOST_CHANNELS];
-    scales_of(p, f0, count, scale);
+    real scale[MOST_CHANNELS], bias[MOST_CHANNELS];
+    affine_of(p, f0, count, scale, bias);
     for (int b = batch - 1; b >= 0; --b) {
         EACH_STRETCH {
             const size_t at = ROW(b, f0) + i;
-            normalize_rows(x + at, count, n, mean, scale, bias, stream && a == LINEAR, y + at);
+            normalize_rows(x + at, count, n, p->mean + f0, scale, bias, stream && a == LINEAR, y + at);
             activate_row(y + at, count * n, a);
         }
     }
@@ -170,31 +187,33 @@ typedef struct {
  * only it tells the slope. */
 static void activation_delta(const backward_pass *w, size_t at, int f0, int count, int n)
 {
-    real z[STRETCH], scale[MOST_CHANNELS];
-    const real *mean = w->p->mean + f0, *bias = w->p->biases + f0;
+    real z[STRETCH], scale[MOST_CHANNELS], bias[MOST_CHANNELS];
     if (!activation_needs_input(w->a)) {
         gradient_row(w->y + at, count * n, w->a, w->dx + at);
         return;
     }
-    scales_of(w->p, f0, count, scale);
-    normalize_rows(w->x + at, count, n, mean, scale, bias, 0, z);
+    affine_of(w->p, f0, count, scale, bias);
+    normalize_rows(w->x + at, count, n, w->p->mean + f0, scale, bias, 0, z);
     gradient_input_row(z, count * n, w->a, w->dx + at);
 }
 /* The gradients of one channel's parameters and statistics from sum = sum of delta and dot = sum of delta (x
- * - mean), and what becomes of delta. Statistics that did not come from x (frozen) pass nothing on. */
+ * - p->mean), and what becomes of delta: dx = scale / std * (delta - mean of delta - x_hat * mean of (delta
+ * x_hat)) Statistics that did not come from x (frozen) pass nothing on. */
 static delta_map finish_backward(const backward_pass *w, int f, double sum, double dot)
 {
     const batchnorm_arrays *p = w->p;
-    const double inverse = bn_inverse_std(p->variance[f]), scale = p->scales[f],
-                 m = (double)w->batch * w->spatial, through = w->frozen ? 0 : scale * inverse;
+    const double inverse = bn_inverse_std(p->variance[f]), scale = p->scales[f], rest = mean_rest_of(p, f),
+                 centered = dot - rest * sum, m = (double)w->batch * w->spatial,
+                 through = w->frozen ? 0 : scale * inverse,
+                 x_factor = -centered * through * inverse * inverse / m;
     p->bias_updates[f] += (real)sum;
-    p->scale_updates[f] += (real)(dot * inverse);
+    p->scale_updates[f] += (real)(centered * inverse);
     p->mean_delta[f] = (real)(-sum * through);
-    p->variance_delta[f] = (real)(-.5 * dot * through * inverse * inverse);
+    p->variance_delta[f] = (real)(-.5 * centered * through * inverse * inverse);
     return (delta_map){.mean = p->mean[f],
                        .delta_factor = (real)(scale * inverse),
-                       .x_factor = (real)(-dot * through * inverse * inverse / m),
-                       .constant = (real)(-sum * through / m)};
+                       .x_factor = (real)x_factor,
+                       .constant = (real)(-sum * through / m - x_factor * rest)};
 }
 
 /* First read: the activation's gradient, and the sums of delta and delta (x - mean). */
@@ -267,20 +286,21 @@ static void parted_backward(const backward_pass *w, int parts)
 
 enum { TILE_ROWS = 32, TILE_CHANNELS = 512 };
 #define EACH_BLOCK \
-    PARALLEL_FOR((size_t)batch * filters) for (int64_t f0 = 0; f0 < filters; f0 += MOST_CHANNELS)
-#define EACH_TILE PARALLEL_FOR2((size_t)batch * filters) \
+    PARALLEL_FOR((size_t)batch *filters) for (int64_t f0 = 0; f0 < filters; f0 += MOST_CHANNELS)
+#define EACH_TILE \
+    PARALLEL_FOR2((size_t)batch *filters) \
     for (int64_t b0 = 0; b0 < batch; b0 += TILE_ROWS) \
-    for (int64_t f0 = 0; f0 < filters; f0 += TILE_CHANNELS)
+        for (int64_t f0 = 0; f0 < filters; f0 += TILE_CHANNELS)
 static int least(int64_t a, int b) { return a < b ? (int)a : b; }
 
-static void flat_statistics(const real *x, int batch, int filters, real *mean, real *variance)
+static void flat_statistics(const real *x, int batch, int filters, const batchnorm_arrays *p)
 {
     EACH_BLOCK {
         double sum[MOST_CHANNELS], square[MOST_CHANNELS];
         const int count = least(filters - f0, MOST_CHANNELS);
         column_moments(x + f0, batch, filters, count, sum, square);
         for (int j = 0; j < count; ++j) {
-            finish_statistics(sum[j], square[j], batch, x[f0 + j], mean + f0 + j, variance + f0 + j);
+            finish_statistics(sum[j], square[j], batch, x[f0 + j], p, (int)f0 + j);
         }
     }
 }
@@ -296,11 +316,11 @@ static void flat_forward(const real *x, int batch, int filters, const batchnorm_
 {
     EACH_TILE {
         const int count = least(filters - f0, TILE_CHANNELS);
-        real scale[TILE_CHANNELS];
-        scales_of(p, (int)f0, count, scale);
+        real scale[TILE_CHANNELS], bias[TILE_CHANNELS];
+        affine_of(p, (int)f0, count, scale, bias);
         for (int64_t b = b0; b < batch && b < b0 + TILE_ROWS; ++b) {
             const size_t at = (size_t)b * filters + f0;
-            normalize_columns(x + at, count, p->mean + f0, scale, p->biases + f0, y + at);
+            normalize_columns(x + at, count, p->mean + f0, scale, bias, y + at);
             activate_row(y + at, count, a);
         }
     }
@@ -311,12 +331,12 @@ static void flat_activation_delta(const backward_pass *w)
     const int batch = w->batch, filters = w->filters;
     EACH_TILE {
         const int count = least(filters - f0, TILE_CHANNELS);
-        real scale[TILE_CHANNELS], z[TILE_CHANNELS];
-        scales_of(w->p, (int)f0, count, scale);
+        real scale[TILE_CHANNELS], bias[TILE_CHANNELS], z[TILE_CHANNELS];
+        affine_of(w->p, (int)f0, count, scale, bias);
         for (int64_t b = b0; b < batch && b < b0 + TILE_ROWS; ++b) {
             const size_t at = (size_t)b * filters + f0;
             if (activation_needs_input(w->a)) {
-                normalize_columns(w->x + at, count, w->p->mean + f0, scale, w->p->biases + f0, z);
+                normalize_columns(w->x + at, count, w->p->mean + f0, scale, bias, z);
                 gradient_input_row(z, count, w->a, w->dx + at);
             } else {
                 gradient_row(w->y + at, count, w->a, w->dx + at);
@@ -350,10 +370,10 @@ static void flat_map(const backward_pass *w)
     EACH_TILE {
         const int count = least(filters - f0, TILE_CHANNELS);
         real delta_factor[TILE_CHANNELS], x_factor[TILE_CHANNELS], constant[TILE_CHANNELS];
-        scales_of(w->p, (int)f0, count, delta_factor);
+        affine_of(w->p, (int)f0, count, delta_factor, constant);
         for (int j = 0; j < count; ++j) {
             x_factor[j] = 2 * w->p->variance_delta[f0 + j] / batch;
-            constant[j] = w->p->mean_delta[f0 + j] / batch;
+            constant[j] = w->p->mean_delta[f0 + j] / batch - x_factor[j] * mean_rest_of(w->p, (int)f0 + j);
         }
         for (int64_t b = b0; b < batch && b < b0 + TILE_ROWS; ++b) {
             const size_t at = (size_t)b * filters + f0;
@@ -371,14 +391,14 @@ static void flat_backward(const backward_pass *w)
 
 /* ---- the kernels */
 
-/* mean[f] and variance[f] (biased: the one that normalizes) in one read of x. */
-void batchnorm_statistics_cpu(const real *x, int batch, int filters, int spatial, real *mean, real *variance)
+/* p->mean, p->mean_rest and p->variance (biased: the one that normalizes) in one read of x. */
+void batchnorm_statistics_cpu(const real *x, int batch, int filters, int spatial, const batchnorm_arrays *p)
 {
-    assert(x && mean && variance && batch > 0 && filters > 0 && spatial > 0);
+    assert(x && batch > 0 && filters > 0 && spatial > 0);
     const int parts = parts_of(batch, filters, spatial);
-    if (spatial == 1) flat_statistics(x, batch, filters, mean, variance);
-    else if (parts > 1) parted_statistics(x, batch, filters, spatial, parts, mean, variance);
-    else EACH_TASK task_statistics(x, batch, filters, spatial, (int)f0, CHANNELS_HERE, mean, variance);
+    if (spatial == 1) flat_statistics(x, batch, filters, p);
+    else if (parts > 1) parted_statistics(x, batch, filters, spatial, parts, p);
+    else EACH_TASK task_statistics(x, batch, filters, spatial, (int)f0, CHANNELS_HERE, p);
 }
 
 /* y = activation(scales (x - mean) / sqrt(variance + epsilon) + biases) with given statistics, in one read
@@ -408,12 +428,12 @@ void batchnorm_forward_train_cpu(const real *x, int batch, int filters, int spat
     assert(!activation_mixes_channels(a));
     const int stream = y != x && streams(batch, filters, spatial);
     if (spatial == 1 || parts_of(batch, filters, spatial) > 1) {
-        batchnorm_statistics_cpu(x, batch, filters, spatial, p->mean, p->variance);
+        batchnorm_statistics_cpu(x, batch, filters, spatial, p);
         batchnorm_forward_cpu(x, batch, filters, spatial, p, a, y);
         return;
     }
     EACH_TASK {
-        task_statistics(x, batch, filters, spatial, (int)f0, CHANNELS_HERE, p->mean, p->variance);
+        task_statistics(x, batch, filters, spatial, (int)f0, CHANNELS_HERE, p);
         task_forward(x, batch, filters, spatial, (int)f0, CHANNELS_HERE, p, a, stream, y);
     }
 }

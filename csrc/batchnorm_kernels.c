@@ -1,6 +1,6 @@
 /* Batch normalization, arXiv:1502.03167; docs/batchnorm.md derives every formula. Arrays are (batch, filters,
- * spatial); a channel's m = batch * spatial values share one mean and variance. Darknet's functions, a formula
- * each (with scale_bias and add_bias, bias_kernels.c); a layer runs the fused ones of
+ * spatial); a channel's m = batch * spatial values share one mean and variance. Darknet's functions, a
+ * formula each (with scale_bias and add_bias, bias_kernels.c); a layer runs the fused ones of
  * batchnorm_fused_kernels.c. */
 #include "parallel.h"
 #include "scalar.h"

@@ -87,10 +87,11 @@ typedef struct {
     int batch, w1, h1, c1, w2, h2, c2;
 } overlap_shape;
 
-/* The arrays of one batch normalization, each (filters,). */
+/* The arrays of one batch normalization, each (filters,). mean_rest is what `mean` leaves out of the exact mean
+ * of a mini-batch, less than half a unit in its last place; NULL: nothing. */
 typedef struct {
     real *scales, *biases, *scale_updates, *bias_updates;
-    real *mean, *variance, *mean_delta, *variance_delta;
+    real *mean, *mean_rest, *variance, *mean_delta, *variance_delta;
 } batchnorm_arrays;
 
 /* ---- kernels: the CPU functions by name, and the table through which layers call them */

@@ -30,7 +30,6 @@ static const bits last_lanes[2 * WIDTH] = {0,  0,  0,  0,  0,  0,  0,  0,  0,  0
 
 #define LOW(v) __builtin_convertvector(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), lanes)
 #define HIGH(v) __builtin_convertvector(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15), lanes)
-#define ADD_TO_LANES(to, v) *(lanes *)(to) += LOW(v) + HIGH(v)
 
 double total_of(const double lanes[SUM_LANES])
 {
@@ -39,40 +38,49 @@ double total_of(const double lanes[SUM_LANES])
     return sum;
 }
 
-/* Adds the sums of d = a - a_shift and of d (x - x_shift) over one row. Two chains of additions each, since
- * one would wait for itself. */
+/* Adds the sums of d = a - a_shift and of d (x - x_shift) over one row: a few vectors in float, in two chains
+ * of additions, since one would wait for itself; then on in double. */
 ROWS_INLINE void add_row(const real *a, real a_shift, const real *x, real x_shift, int n, row_sums *s)
 {
-    vec first[2] = {{0}}, second[2] = {{0}};
+    enum { FEW_VECTORS = 8 };
+    lanes one = {0}, two = {0};
     int i = 0;
     if (n < WIDTH) {
-        real one = 0, two = 0;
-        for (; i < n; ++i) one += a[i] - a_shift, two += (a[i] - a_shift) * (x[i] - x_shift);
-        s->first[0] += one;
-        s->second[0] += two;
+        double first = 0, second = 0;
+        for (; i < n; ++i) first += a[i] - a_shift, second += (a[i] - a_shift) * (x[i] - x_shift);
+        s->first[0] += first;
+        s->second[0] += second;
         return;
     }
-    for (; i + 2 * WIDTH <= n; i += 2 * WIDTH) {
-        for (int j = 0; j < 2; ++j) {
-            const vec d = AT(a + i + j * WIDTH) - a_shift;
-            first[j] += d;
-            second[j] += d * (AT(x + i + j * WIDTH) - x_shift);
+    while (i < n) {
+        const int end = n - i < FEW_VECTORS * WIDTH ? n : i + FEW_VECTORS * WIDTH;
+        vec first[2] = {{0}}, second[2] = {{0}};
+        for (; i + 2 * WIDTH <= end; i += 2 * WIDTH) {
+            for (int j = 0; j < 2; ++j) {
+                const vec d = AT(a + i + j * WIDTH) - a_shift;
+                first[j] += d;
+                second[j] += d * (AT(x + i + j * WIDTH) - x_shift);
+            }
         }
+        if (i + WIDTH <= end) {
+            const vec d = AT(a + i) - a_shift;
+            first[0] += d;
+            second[0] += d * (AT(x + i) - x_shift);
+            i += WIDTH;
+        }
+        if (i < end) {
+            const vec d = LAST(AT(a + n - WIDTH) - a_shift, n - i);
+            first[1] += d;
+            second[1] += d * (AT(x + n - WIDTH) - x_shift);
+            i = n;
+        }
+        first[0] += first[1];
+        second[0] += second[1];
+        one += LOW(first[0]) + HIGH(first[0]);
+        two += LOW(second[0]) + HIGH(second[0]);
     }
-    if (i + WIDTH <= n) {
-        const vec d = AT(a + i) - a_shift;
-        first[0] += d;
-        second[0] += d * (AT(x + i) - x_shift);
-        i += WIDTH;
-    }
-    if (i < n) {
-        const vec d = LAST(AT(a + n - WIDTH) - a_shift, n - i);
-        first[1] += d;
-        second[1] += d * (AT(x + n - WIDTH) - x_shift);
-    }
-    const vec one = first[0] + first[1], two = second[0] + second[1];
-    ADD_TO_LANES(s->first, one);
-    ADD_TO_LANES(s->second, two);
+    *(lanes *)s->first += one;
+    *(lanes *)s->second += two;
 }
 MULTIVERSION void add_moments(const real *x, int rows, int n, const real *shift, row_sums *sums)
 {
@@ -84,32 +92,34 @@ MULTIVERSION void add_delta_sums(const real *x, const real *delta, int rows, int
     for (int r = 0; r < rows; ++r, x += n, delta += n) add_row(delta, 0, x, mean[r], n, sums + r);
 }
 
-/* The same of `vectors` times WIDTH columns; a_shift NULL: none. Many rows of floats would lose digits: a few
- * at a time. */
+/* The same of `vectors` times WIDTH columns; a_shift NULL: none. */
 ROWS_INLINE void add_columns(const real *a, const real *a_shift, const real *x, const real *x_shift,
                              int batch, int ld, int vectors, double *first, double *second)
 {
-    enum { FEW_ROWS = 64, MOST = 4 };
+    enum { FEW_ROWS = 16, MOST = 2 };
     vec shift[MOST] = {{0}}, mean[MOST];
-    lanes *one = (lanes *)first, *two = (lanes *)second;
+    lanes one[2 * MOST], two[2 * MOST];
     for (int j = 0; j < vectors; ++j) {
         if (a_shift) shift[j] = AT(a_shift + j * WIDTH);
         mean[j] = AT(x_shift + j * WIDTH);
         one[2 * j] = one[2 * j + 1] = two[2 * j] = two[2 * j + 1] = (lanes){0};
     }
     for (int b = 0; b < batch;) {
-        vec f[MOST] = {{0}}, s[MOST] = {{0}};
+        vec few[MOST] = {{0}};
         for (const int end = batch - b < FEW_ROWS ? batch : b + FEW_ROWS; b < end; ++b) {
             for (int j = 0; j < vectors; ++j) {
                 const vec d = AT(a + (size_t)b * ld + j * WIDTH) - shift[j];
-                f[j] += d;
-                s[j] += d * (AT(x + (size_t)b * ld + j * WIDTH) - mean[j]);
+                one[2 * j] += LOW(d), one[2 * j + 1] += HIGH(d);
+                few[j] += d * (AT(x + (size_t)b * ld + j * WIDTH) - mean[j]);
             }
         }
         for (int j = 0; j < vectors; ++j) {
-            one[2 * j] += LOW(f[j]), one[2 * j + 1] += HIGH(f[j]);
-            two[2 * j] += LOW(s[j]), two[2 * j + 1] += HIGH(s[j]);
+            two[2 * j] += LOW(few[j]), two[2 * j + 1] += HIGH(few[j]);
         }
+    }
+    for (int j = 0; j < 2 * vectors; ++j) {
+        *(lanes *)(first + j * SUM_LANES) = one[j];
+        *(lanes *)(second + j * SUM_LANES) = two[j];
     }
 }
 /* All columns, the last vector of them together with some before it. */
@@ -117,8 +127,8 @@ ROWS_INLINE void add_all_columns(const real *a, const real *a_shift, const real 
                                  int batch, int ld, int count, double *first, double *second)
 {
     int j = 0;
-    for (; j + 4 * WIDTH <= count; j += 4 * WIDTH) {
-        add_columns(a + j, a_shift ? a_shift + j : NULL, x + j, x_shift + j, batch, ld, 4, first + j,
+    for (; j + 2 * WIDTH <= count; j += 2 * WIDTH) {
+        add_columns(a + j, a_shift ? a_shift + j : NULL, x + j, x_shift + j, batch, ld, 2, first + j,
                     second + j);
     }
     for (; j < count && count >= WIDTH; j += WIDTH) {

@@ -192,9 +192,9 @@ def normalize_delta_alexeyab_cpu(
     )
 
 
-def batchnorm_statistics_cpu(x, batch, filters, spatial, mean, variance):
+def batchnorm_statistics_cpu(x, batch, filters, spatial, p):
     planes = _planes(x, batch, filters, spatial)
-    mean[:], variance[:] = planes.mean(axis=(0, 2)), planes.var(axis=(0, 2))
+    p.mean[:], p.variance[:] = planes.mean(axis=(0, 2)), planes.var(axis=(0, 2))
 
 
 def batchnorm_forward_cpu(x, batch, filters, spatial, p, a, y):
@@ -204,7 +204,7 @@ def batchnorm_forward_cpu(x, batch, filters, spatial, p, a, y):
 
 
 def batchnorm_forward_train_cpu(x, batch, filters, spatial, p, a, y):
-    batchnorm_statistics_cpu(x, batch, filters, spatial, p.mean, p.variance)
+    batchnorm_statistics_cpu(x, batch, filters, spatial, p)
     batchnorm_forward_cpu(x, batch, filters, spatial, p, a, y)
 
 

@@ -95,7 +95,8 @@ def _batchnorm(batch, filters, spatial, scale):
     empty = np.full(filters, 0.25)
     yield "mean_cpu", {"x": x, "mean": empty, **shape}
     yield "variance_cpu", {"x": x, "mean": mean, "variance": empty, **shape}
-    yield "batchnorm_statistics_cpu", {"x": x, "mean": empty, "variance": empty.copy(), **shape}
+    statistics = {"mean": empty, "variance": empty.copy()}
+    yield "batchnorm_statistics_cpu", {"x": x, "p": ("batchnorm_arrays *", statistics), **shape}
     for name in ("normalize_cpu", "normalize_pjreddie_cpu"):
         yield name, {"x": x, "mean": mean, "variance": variance, **shape}
     small = scale**3 * d

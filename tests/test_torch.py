@@ -128,7 +128,7 @@ def _theirs(x, scales, biases, delta):
     return {**found, "variance": found["variance"] ** -2 - 1e-5}
 
 
-@pytest.mark.parametrize("mean, deviation", [(0, 1), (0, 1e-2), (3, 1)])
+@pytest.mark.parametrize("mean, deviation", [(0, 1), (0, 1e-2), (3, 1), (1000, 1e-2)])
 @pytest.mark.parametrize("shape", [(8, 16, 28, 28), (32, 64, 1, 1), (16, 8, 7, 7)], ids=str)
 def test_errors_are_no_larger_than_pytorchs(shape, mean, deviation, rng):
     """Error: the largest, relative to the array's largest value.  Both round, so theirs is allowed two of float32's steps more."""
