@@ -22,6 +22,11 @@ static dn_shape shape_normalized(const layer *l)
     SELF(l);
     return self->norm.on ? shape_outputs(l) : no_array;
 }
+static dn_shape shape_one(const layer *l)
+{
+    SELF(l);
+    return self->norm.on ? dn_dims(1, 1, 0, 0, 0) : no_array;
+}
 static dn_shape shape_weights(const layer *l) { return dn_dims(2, l->outputs, l->inputs, 0, 0); }
 static dn_shape shape_x(const layer *l)
 {
@@ -42,7 +47,7 @@ static const array_spec connected_rows[] = {
     PARAMETER(connected_layer, norm., biases, bias_updates, shape_outputs, 0),
     PARAMETER(connected_layer, , weights, weight_updates, shape_weights, DECAYS),
     PARAMETER(connected_layer, norm., scales, scale_updates, shape_normalized, 0),
-    BATCHNORM_STATISTICS(connected_layer, norm, shape_normalized),
+    BATCHNORM_STATISTICS(connected_layer, norm, shape_normalized, shape_one),
     BATCHNORM_WORK(connected_layer, norm, shape_normalized, shape_x_norm),
     ARRAY(connected_layer, x, "x", shape_x, ACTIVATION, TRAIN_ONLY),
     ARRAY(connected_layer, activation_input, "activation_input", shape_activation_input, ACTIVATION,

@@ -24,6 +24,11 @@ static dn_shape shape_normalized(const layer *l)
     SELF(l);
     return self->norm.on ? shape_filters(l) : no_array;
 }
+static dn_shape shape_one(const layer *l)
+{
+    SELF(l);
+    return self->norm.on ? dn_dims(1, 1, 0, 0, 0) : no_array;
+}
 static dn_shape shape_weights(const layer *l)
 {
     SELF(l);
@@ -55,7 +60,7 @@ static dn_shape shape_folded(const layer *l)
 static const array_spec convolutional_rows[] = {
     PARAMETER(convolutional_layer, norm., biases, bias_updates, shape_filters, 0),
     PARAMETER(convolutional_layer, norm., scales, scale_updates, shape_normalized, 0),
-    BATCHNORM_STATISTICS(convolutional_layer, norm, shape_normalized),
+    BATCHNORM_STATISTICS(convolutional_layer, norm, shape_normalized, shape_one),
     PARAMETER(convolutional_layer, , weights, weight_updates, shape_weights, DECAYS),
     BATCHNORM_WORK(convolutional_layer, norm, shape_normalized, shape_x_norm),
     ARRAY(convolutional_layer, x, "x", shape_x, ACTIVATION, TRAIN_ONLY),
@@ -215,7 +220,7 @@ static dn_status convolutional_forward(layer *l, network *net)
         return DN_OK;
     }
     /* Folding pays where nothing reads x later: in a network made for inference. */
-    if (l->train || net->train || batchnorm_composed(l, &self->norm)) {
+    if (l->train || batchnorm_uses_batch(net, &self->norm) || batchnorm_composed(l, &self->norm)) {
         return forward_normalized(l, net, &s, workspace);
     }
     batchnorm_fold(&self->norm, l->out_c, self->folded, self->folded + l->out_c);

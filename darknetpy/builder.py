@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any, Optional
 
 import numpy as np
@@ -12,7 +13,7 @@ from darknetpy.core import Core, OptionError
 from darknetpy.core import core as default_core
 from darknetpy.dialects import dialect_value
 from darknetpy.errors import ArgumentError, OutOfMemory
-from darknetpy.layer import Layer, activation_number
+from darknetpy.layer import STATISTICS_WORDS, Layer, activation_number
 from darknetpy.memory import available_bytes, human_bytes
 from darknetpy.network import Network
 from darknetpy.paths import find_beside, find_cfg
@@ -115,7 +116,7 @@ def _add(net, spec, net_values):
     """Make the layer of one section and shape it; errors of the core get the section's file and line."""
     core = net._core
     layer = Layer(spec.type, core=core)
-    layer.spec = spec
+    layer.spec = replace(spec, values=dict(spec.values))        # its own: the plan may serve another network
     try:
         layer._set_options(_core_options(layer, spec, net, net_values))
         core.check(core.lib.add_layer(net._handle, layer._handle))
@@ -145,12 +146,25 @@ def _core_options(layer, spec, net, net_values):
             value = _COST_TYPES[value]
         elif key == "tree":
             value = _tree_groups(spec, value)
+        elif key == "statistics":
+            continue                                # below, with what [net] says
         if isinstance(value, list) or _knows(layer, key):
             options[key] = value
     options["fused"] = net_values["fused"]
     options["adam"], options["velocity"] = net_values["adam"], net_values["max_gradient"] > 0
     options.update(dialect_options(spec.type, net.dialect, net.batchnorm))
+    options.update(_statistics_options(spec, net_values))
     return options
+
+
+def _statistics_options(spec, net_values):
+    """What becomes of batch statistics: as the layer says, else as [net] does."""
+    if "statistics" not in spec.values:
+        return {}
+    word, momentum = (net_values[key] if spec.values[key] is None else spec.values[key]
+                      for key in ("statistics", "rolling_momentum"))
+    momentum = {} if momentum is None else {"rolling_momentum": momentum}
+    return {"statistics": STATISTICS_WORDS.index(word), **momentum}
 
 
 def dialect_options(kind: str, dialect: str, batchnorm: str) -> dict[str, Any]:
@@ -207,8 +221,7 @@ def network_to_cfg(net: Network) -> str:
     """Return the .cfg text of a network; see :meth:`Network.to_cfg`."""
     sections = [_net_section(net)]
     for i, layer in enumerate(net.layers):
-        values = layer.spec.values if hasattr(layer, "spec") else layer.cfg_values
-        sections.append(_section(SECTIONS[layer.type], values, net.dialect, i + 1))
+        sections.append(_section(SECTIONS[layer.type], layer.cfg_options, net.dialect, i + 1))
     return format_cfg(sections)
 
 

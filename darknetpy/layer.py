@@ -15,6 +15,7 @@ from darknetpy.errors import ArgumentError
 if TYPE_CHECKING:
     from darknetpy.sections import LayerSpec
 
+STATISTICS_WORDS = ("ema", "cumulative", "last", "frozen")      # of the core's statistics_kind, in its order
 _seeds = itertools.count()   # layers made by hand get weights of their own, the same in every run
 
 
@@ -182,6 +183,52 @@ class Layer:
     def keep_x_norm(self, value: bool) -> None:
         self._set_and_allocate("keep_x_norm", value)
 
+    @property
+    def statistics(self) -> str:
+        """What becomes of each mini-batch's statistics: "ema", "cumulative", "last" or "frozen", as in a .cfg."""
+        return STATISTICS_WORDS[int(self.option("statistics"))]
+
+    @statistics.setter
+    def statistics(self, word: str) -> None:
+        if word not in STATISTICS_WORDS:
+            raise ArgumentError(f"statistics={word!r}: wanted one of {', '.join(STATISTICS_WORDS)}")
+        self._set_statistics("statistics", word, STATISTICS_WORDS.index(word))
+
+    @property
+    def rolling_momentum(self) -> float:
+        """Share of the old value in the moving statistics, under statistics="ema"."""
+        return float(str(self._core.dtype.type(self.option("rolling_momentum"))))       # .99, not .9900000095
+
+    @rolling_momentum.setter
+    def rolling_momentum(self, share: float) -> None:
+        if not 0 <= share < 1:
+            raise ArgumentError(f"rolling_momentum={share!r}: wanted a number in [0, 1)")
+        self._set_statistics("rolling_momentum", float(share), share)
+
+    def _set_statistics(self, key, value, number):
+        """Tell the core, and the values that a .cfg or a checkpoint of the layer is written from."""
+        if self.option("batchnorm_mode") and value != "ema":
+            raise ArgumentError(f"[{self.type}] {key}={value}: a layer with batchnorm=darknet has Darknet's own "
+                                "moving averages")
+        self._set_options({key: number})
+        self.cfg_options[key] = value
+
+    @property
+    def cfg_options(self) -> dict[str, Any]:
+        """The layer's options as a .cfg has them; links are absolute."""
+        return self.spec.values if hasattr(self, "spec") else self.cfg_values
+
+    def reset_statistics(self) -> None:
+        """Begin the moving statistics anew: the next mini-batch is the first; under "ema" they are zero until then.
+
+        Does nothing for a layer without batch normalization, and for frozen statistics.
+        """
+        if "statistics_count" not in self.arrays("counter") or self.statistics == "frozen":
+            return
+        self.statistics_count[:] = 0
+        if self.statistics == "ema":
+            self.rolling_mean[:] = self.rolling_variance[:] = 0
+
     def _set_and_allocate(self, name, value):
         self._core.check(self._core.lib.set_layer_option(self._handle, name.encode(), float(bool(value))))
         if self._rows:
@@ -213,7 +260,8 @@ class Layer:
         Parameters
         ----------
         *roles : str
-            ``"parameter"``, ``"update"``, ``"moment"``, ``"statistic"``, ``"activation"``; none: all.
+            ``"parameter"``, ``"update"``, ``"moment"``, ``"statistic"``, ``"counter"``, ``"activation"``;
+            none: all.
         """
         lib = self._core.lib
         wanted = {getattr(lib, f"ARRAY_{role.upper()}") for role in roles}
@@ -255,8 +303,10 @@ class Layer:
         values = x.copy()
         channels = self._array("mean").size
         address = self._core.address
-        self._core.lib.normalize_cpu(address(values), address(self._array("mean")), address(self._array("variance")), self.batch,
-                                     channels, values.size // (self.batch * channels))
+        moving = "rolling_" if self.statistics == "frozen" else ""
+        mean, variance = (address(self._array(moving + name)) for name in ("mean", "variance"))
+        self._core.lib.normalize_cpu(address(values), mean, variance, self.batch, channels,
+                                     values.size // (self.batch * channels))
         values.flags.writeable = False
         return values
 

@@ -30,7 +30,12 @@ def _cases():
             yield Case(
                 f"batchnorm {name} {way} inference", ["batchnorm"], shape, batch=2, net=net, train=False
             )
+    for statistics in ("cumulative", "last", "frozen"):
+        for way, net in (("fused", ""), ("composed", "fused=0")):
+            layer = [f"batchnorm statistics={statistics}"]
+            yield Case(f"batchnorm {statistics} {way}", layer, (3, 2, 4), batch=3, net=net)
     yield Case("batchnorm batch 1", ["batchnorm"], (2, 2, 3), batch=1)
+    yield Case("batchnorm frozen batch 1", ["batchnorm statistics=frozen"], (4, 1, 1), batch=1)
     yield Case(
         "batchnorm keeps the delta of others",
         [

@@ -58,6 +58,13 @@ BATCHNORM_MODES = (
     Choice("darknet", "d", "the formulas of the fork's CPU code, for comparing numbers"),
 )
 
+STATISTICS = (
+    Choice("ema", "d", "moving average: each mini-batch moves it by 1 - rolling_momentum"),
+    Choice("cumulative", "d", "plain average of all mini-batches since the last reset"),
+    Choice("last", "d", "those of the last mini-batch"),
+    Choice("frozen", "d", "they stay as they are, and training normalizes with them too"),
+)
+
 DIALECT_NAMES = (
     Choice("pjreddie", "d", "pjreddie/darknet"),
     Choice("alexeyab", "d", "AlexeyAB/darknet"),

@@ -3,20 +3,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .values import format_value
+
 if TYPE_CHECKING:
     from .resolution import LayerSpec, Resolved
 
 
 def check_layer(plan: Resolved, spec: LayerSpec) -> None:
     """Check one LayerSpec; make its links absolute and its padding and dilation those in effect."""
-    if spec.values["stopbackward"] > 1:
+    if spec.values["stopbackward"] > 1 and plan.dialect == "pjreddie":
         plan.note(spec.section, "stopbackward",
-                  "stopbackward acts in every iteration here, as in Darknet on a CPU")
+                  f"stopbackward={spec.values['stopbackward']} means 1 in dialect=pjreddie: in every update")
+        spec.values["stopbackward"] = 1
+    _check_statistics(plan, spec)
     _CHECKS.get(spec.type, _accept)(plan, spec)
 
 
 def _accept(plan, spec):
     """Nothing to check."""
+
+
+def _check_statistics(plan, spec):
+    """Refuse what batchnorm=darknet does not know; note what concerns no batch normalization."""
+    for key in ("statistics", "rolling_momentum"):
+        if spec.values.get(key) is None:
+            continue
+        if not spec.values.get("batch_normalize", True):
+            plan.note(spec.section, key, f"{key}= has no effect here: the layer has no batch normalization")
+        elif plan.batchnorm == "darknet":
+            refuse_statistics(spec, key, spec.values[key])
+
+
+def refuse_statistics(where: Resolved | LayerSpec, key: str, value: object) -> None:
+    """Raise an error unless `value` is what batchnorm=darknet does anyway."""
+    if value not in (None, "ema"):
+        raise where.error(f"{key}={format_value(value)} goes with batchnorm=paper: batchnorm=darknet has "
+                          "Darknet's own moving averages", key)
 
 
 def _check_convolutional(plan, spec):

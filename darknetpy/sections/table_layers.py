@@ -1,7 +1,7 @@
 """The layers that process features: convolution, pooling, normalization, links between layers, loss."""
 from __future__ import annotations
 
-from .choices import ACTIVATIONS, COST_TYPES, SHORTCUT_NORMALIZATION, SHORTCUT_WEIGHTS
+from .choices import ACTIVATIONS, COST_TYPES, SHORTCUT_NORMALIZATION, SHORTCUT_WEIGHTS, STATISTICS
 from .model import (
     ABOVE_ZERO,
     NOT_NEGATIVE,
@@ -43,6 +43,12 @@ def batch_normalize(forks: str = "pah") -> Row:
     return flag("batch_normalize", 0, forks, "normalize the sums over the batch before bias and activation")
 
 
+def moving_statistics() -> tuple[Row, ...]:
+    """The rows about the statistics that inference normalizes by."""
+    return (choice("statistics", None, "d", "as in [net], for this layer", STATISTICS),
+            number("rolling_momentum", None, "d", "as in [net], for this layer", BELOW_ONE))
+
+
 def streams() -> tuple[Row, ...]:
     """The rows that place a layer on a CUDA stream."""
     return (integer("stream", -1, "ah", "CUDA stream of the layer", effect="note"),
@@ -76,6 +82,7 @@ _CONVOLUTIONAL = layer(
             unit="pixels"),
     activation(),
     batch_normalize(),
+    *moving_statistics(),
     flag("flipped", 0, "pah", "the weights in the file are transposed"),
     integer("antialiasing", 0, "ah", "1, 2: blur after a stride-1 convolution instead of striding",
             effect="later"),
@@ -100,7 +107,7 @@ _CONVOLUTIONAL = layer(
 
 _CONNECTED = layer(
     "connected", "fully connected layer, with optional batch normalization, and activation", "pah",
-    integer("output", 1, "pah", "outputs", POSITIVE), activation(), batch_normalize(),
+    integer("output", 1, "pah", "outputs", POSITIVE), activation(), batch_normalize(), *moving_statistics(),
     aliases=("conn",), built=True)
 
 _MAXPOOL = layer(
@@ -225,7 +232,7 @@ _SPATIAL = (
 
 LAYERS = (
     _CONVOLUTIONAL, _CONNECTED,
-    layer("batchnorm", "batch normalization with scale and bias", "pa", built=True),
+    layer("batchnorm", "batch normalization with scale and bias", "pa", *moving_statistics(), built=True),
     _MAXPOOL,
     layer("local_avgpool", "mean of each window", "ah", *_window("ah"), aliases=("local_avg",), built=True),
     layer("avgpool", "mean of each channel over the image", "pah", aliases=("avg",), built=True),
