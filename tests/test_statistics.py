@@ -129,6 +129,13 @@ def test_to_cfg_says_what_was_set():
     assert "[batchnorm]\nstatistics=last" in hand.to_cfg()
 
 
+def test_networks_of_one_plan_have_statistics_of_their_own():
+    plan = resolve(parse_cfg_text(cfg_text(LAYERS, SHAPE, BATCH)))
+    one, two = build_network(plan), build_network(plan)
+    one.layers[1].statistics = "last"
+    assert two.layers[1].statistics == "ema" and "statistics" not in two.to_cfg()
+
+
 # ---- refusals
 @pytest.mark.parametrize(
     "net, layer, line",
@@ -252,6 +259,7 @@ def test_recomputed_statistics(net, made_for):
         for array in l.arrays("parameter").values():
             array[...] = rng.normal(size=array.shape)
     before = [array.copy() for l in network_.layers for array in l.arrays("parameter").values()]
+    network_.recompute_statistics(batches(2, seed=9))  # of which nothing is left
     assert network_.recompute_statistics(batches(7)) == 7
     for l, (mean, variance) in zip(batch_normalized(network_), expected_statistics(network_, batches(7))):
         np.testing.assert_allclose(l.rolling_mean, mean, rtol=1e-5, atol=1e-6)
@@ -423,6 +431,11 @@ def test_stopbackward_of_pjreddie_is_for_good():
 def test_train_only_bn_lets_nothing_decay(net):
     _, found = changed("train_only_bn=1", 3, net)
     assert found == [[False, False, True]] * 3
+
+
+def test_the_backward_pass_ends_above_train_only_bn():
+    made, _ = changed("train_only_bn=1", 1)
+    assert made.layers[1].delta.any() and not made.layers[0].delta.any()
 
 
 def test_gradients_gathered_while_waiting_are_dropped():
