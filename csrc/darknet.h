@@ -50,6 +50,17 @@ typedef enum {
 /* Which formulas batch normalization follows: the paper, or one fork's CPU code (for comparing numbers). */
 typedef enum { BATCHNORM_PAPER, BATCHNORM_PJREDDIE, BATCHNORM_ALEXEYAB, BATCHNORM_MODES } batchnorm_mode;
 
+/* Whose values share a mean and a variance: of a channel in the mini-batch; of a group of channels in one
+ * sample; of a whole sample; of one channel of one sample. */
+typedef enum {
+    NORMALIZE_NONE,
+    NORMALIZE_BATCH,
+    NORMALIZE_GROUP,
+    NORMALIZE_LAYER,
+    NORMALIZE_INSTANCE,
+    NORMALIZATIONS
+} normalization_kind;
+
 typedef struct layer layer;
 typedef struct network network;
 

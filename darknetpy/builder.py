@@ -130,7 +130,28 @@ def _without_section(message, name):
 
 # Words of the option table -> numbers of the core's enums.
 _POLICIES = {"constant": 0, "step": 1, "steps": 2, "exp": 3, "poly": 4, "random": 5, "sigmoid": 6, "sgdr": 7}
+_NORMALIZATIONS = {"none": 0, "batch": 1, "group": 2, "layer": 3, "instance": 4}
 _COST_TYPES = {"sse": 0, "masked": 1, "L1": 2, "smooth": 3, "seg": 4, "wgan": 5}
+
+
+_WORDS = {"type": _COST_TYPES, "normalize": _NORMALIZATIONS}
+
+
+def core_value(key: str, value: Any, name: Optional[str] = None) -> Any:
+    """Return what the core wants for an option of a layer: a word's number, any other value as it is.
+
+    Raises
+    ------
+    ArgumentError
+        There is no such word; the message calls the option `name`.
+    """
+    if key == "activation":
+        return activation_number(value)
+    if key not in _WORDS:
+        return value
+    if value not in _WORDS[key]:
+        raise ArgumentError(f"{name or key}={value!r}: wanted one of {', '.join(_WORDS[key])}")
+    return _WORDS[key][value]
 
 
 def _core_options(layer, spec, net, net_values):
@@ -139,12 +160,7 @@ def _core_options(layer, spec, net, net_values):
     for key, value in spec.values.items():
         if value is None:
             continue
-        if key == "activation":
-            value = activation_number(value, net._core)
-        elif key == "type":
-            value = _COST_TYPES[value]
-        elif key == "tree":
-            value = _tree_groups(spec, value)
+        value = _tree_groups(spec, value) if key == "tree" else core_value(key, value)
         if isinstance(value, list) or _knows(layer, key):
             options[key] = value
     options["fused"] = net_values["fused"]

@@ -58,6 +58,14 @@ BATCHNORM_MODES = (
     Choice("darknet", "d", "the formulas of the fork's CPU code, for comparing numbers"),
 )
 
+NORMALIZATIONS = (
+    Choice("none", "d", "biases only"),
+    Choice("batch", "d", "each channel over the mini-batch, as batch_normalize=1"),
+    Choice("group", "d", "groups of channels of each sample, norm_groups of them"),
+    Choice("layer", "d", "all channels of each sample together"),
+    Choice("instance", "d", "each channel of each sample"),
+)
+
 DIALECT_NAMES = (
     Choice("pjreddie", "d", "pjreddie/darknet"),
     Choice("alexeyab", "d", "AlexeyAB/darknet"),

@@ -19,7 +19,24 @@ def _accept(plan, spec):
     """Nothing to check."""
 
 
+def _check_normalization(plan, spec):
+    """Let batch_normalize= and normalize= say the same, and let the keys that go with them act."""
+    values, given = spec.values, spec.section.options
+    if "batch_normalize" in given and values["batch_normalize"] != (values["normalize"] == "batch"):
+        if values["batch_normalize"] or values["normalize"] == "batch":
+            raise spec.error(f"normalize={values['normalize']} contradicts batch_normalize="
+                             f"{values['batch_normalize']:d}", "normalize")
+    values["batch_normalize"] = values["normalize"] == "batch"
+    if values["norm_groups"] and values["normalize"] != "group":
+        raise spec.error(f"norm_groups={values['norm_groups']} acts with normalize=group, but this is "
+                         f"normalize={values['normalize']}", "norm_groups")
+    if values["normalize_after_activation"] and values["normalize"] == "none":
+        raise spec.error("normalize_after_activation=1: there is no normalization; wanted normalize=batch, "
+                         "group, layer or instance", "normalize_after_activation")
+
+
 def _check_convolutional(plan, spec):
+    _check_normalization(plan, spec)
     values = spec.values
     if values["filters"] % values["groups"]:
         raise spec.error(f"groups={values['groups']} does not divide filters={values['filters']}", "groups")
@@ -63,4 +80,5 @@ def _resolve_links(spec, key):
     spec.values[key] = resolved
 
 
-_CHECKS = {"convolutional": _check_convolutional, "route": _check_route, "shortcut": _check_shortcut}
+_CHECKS = {"convolutional": _check_convolutional, "connected": _check_normalization, "route": _check_route,
+           "shortcut": _check_shortcut}
