@@ -1,10 +1,10 @@
-/* Batch normalization as a part: [batchnorm] is one, [convolutional] and [connected] contain one. */
+/* Batch normalization as a part: [batchnorm] is one, [convolutional] and [connected] contain one in their
+ * normalization (normalization.h). */
 #ifndef DN_BATCHNORM_H
 #define DN_BATCHNORM_H
 #include "layer.h"
 
 typedef struct {
-    int on;                          /* 0: the layer has biases only */
     int mode;                        /* batchnorm_mode */
     int keep_x_norm;                 /* store the normalized values; else they are not kept */
     int statistics;                  /* statistics_kind */
@@ -25,10 +25,11 @@ typedef struct {
     ARRAY(type, norm.rolling_mean, "rolling_mean", channels, STATISTIC, 0), \
         ARRAY(type, norm.rolling_variance, "rolling_variance", channels, STATISTIC, 0), \
         ARRAY(type, norm.statistics_count, "statistics_count", one, COUNTER, IS_INT)
-#define BATCHNORM_WORK(type, norm, channels, x_norm_shape) \
-    ARRAY(type, norm.mean, "mean", channels, ACTIVATION, 0), ARRAY(type, norm.variance, "variance", channels, ACTIVATION, 0), \
-        ARRAY(type, norm.mean_delta, "mean_delta", channels, ACTIVATION, TRAIN_ONLY), \
-        ARRAY(type, norm.variance_delta, "variance_delta", channels, ACTIVATION, TRAIN_ONLY), \
+#define BATCHNORM_WORK(type, norm, statistics, deltas, x_norm_shape) \
+    ARRAY(type, norm.mean, "mean", statistics, ACTIVATION, 0), \
+        ARRAY(type, norm.variance, "variance", statistics, ACTIVATION, 0), \
+        ARRAY(type, norm.mean_delta, "mean_delta", deltas, ACTIVATION, TRAIN_ONLY), \
+        ARRAY(type, norm.variance_delta, "variance_delta", deltas, ACTIVATION, TRAIN_ONLY), \
         ARRAY(type, norm.x_norm, "x_norm", x_norm_shape, ACTIVATION, TRAIN_ONLY)
 
 /* Does the layer run composed of the named kernels, x_norm stored? Otherwise fused. */

@@ -24,7 +24,7 @@ static const array_spec batchnorm_rows[] = {
     PARAMETER(batchnorm_layer, norm., biases, bias_updates, shape_channels, 0),
     PARAMETER(batchnorm_layer, norm., scales, scale_updates, shape_channels, 0),
     BATCHNORM_STATISTICS(batchnorm_layer, norm, shape_channels, shape_one),
-    BATCHNORM_WORK(batchnorm_layer, norm, shape_channels, shape_x_norm),
+    BATCHNORM_WORK(batchnorm_layer, norm, shape_channels, shape_channels, shape_x_norm),
     ARRAY(batchnorm_layer, base.x, "x", shape_input, ACTIVATION, BORROWED),
     END_OF_ARRAYS,
 };
@@ -33,9 +33,7 @@ static const option_spec batchnorm_options[] = {BATCHNORM_OPTIONS(batchnorm_laye
 /* ---- make */
 static dn_status batchnorm_shape(layer *base, network *net)
 {
-    batchnorm_layer *l = (batchnorm_layer *)base;
     (void)net;
-    l->norm.on = 1;
     if (base->h < 1) return dn_set_output(base, 1, 1, base->inputs);
     return dn_set_output(base, base->h, base->w, base->c);
 }

@@ -60,6 +60,17 @@ typedef enum {
     STATISTICS_KINDS
 } statistics_kind;
 
+/* Whose values share a mean and a variance: of a channel in the mini-batch; of a group of channels in one
+ * sample; of a whole sample; of one channel of one sample. */
+typedef enum {
+    NORMALIZE_NONE,
+    NORMALIZE_BATCH,
+    NORMALIZE_GROUP,
+    NORMALIZE_LAYER,
+    NORMALIZE_INSTANCE,
+    NORMALIZATIONS
+} normalization_kind;
+
 typedef struct layer layer;
 typedef struct network network;
 

@@ -66,6 +66,7 @@ typedef struct layer_ops {
     size_t (*workspace)(const layer *l);                   /* number of reals; NULL: none */
     double (*flops)(const layer *l);
     void (*release)(layer *l);
+    size_t normalization; /* where its struct holds a `normalization`; 0: nowhere */
     int is_loss; /* its forward pass writes its own delta, given a truth */
     int ends;    /* nobody's delta reaches its output: it is a cost, not a value */
 } layer_ops;

@@ -131,7 +131,29 @@ def _without_section(message, name):
 
 # Words of the option table -> numbers of the core's enums.
 _POLICIES = {"constant": 0, "step": 1, "steps": 2, "exp": 3, "poly": 4, "random": 5, "sigmoid": 6, "sgdr": 7}
+_NORMALIZATIONS = {"none": 0, "batch": 1, "group": 2, "layer": 3, "instance": 4}
 _COST_TYPES = {"sse": 0, "masked": 1, "L1": 2, "smooth": 3, "seg": 4, "wgan": 5}
+
+
+_STATISTICS = {word: number for number, word in enumerate(STATISTICS_WORDS)}
+_WORDS = {"type": _COST_TYPES, "normalize": _NORMALIZATIONS, "statistics": _STATISTICS}
+
+
+def core_value(key: str, value: Any, name: Optional[str] = None) -> Any:
+    """Return what the core wants for an option of a layer: a word's number, any other value as it is.
+
+    Raises
+    ------
+    ArgumentError
+        There is no such word; the message calls the option `name`.
+    """
+    if key == "activation":
+        return activation_number(value)
+    if key not in _WORDS:
+        return value
+    if value not in _WORDS[key]:
+        raise ArgumentError(f"{name or key}={value!r}: wanted one of {', '.join(_WORDS[key])}")
+    return _WORDS[key][value]
 
 
 def _core_options(layer, spec, net, net_values):
@@ -140,14 +162,7 @@ def _core_options(layer, spec, net, net_values):
     for key, value in spec.values.items():
         if value is None:
             continue
-        if key == "activation":
-            value = activation_number(value, net._core)
-        elif key == "type":
-            value = _COST_TYPES[value]
-        elif key == "tree":
-            value = _tree_groups(spec, value)
-        elif key == "statistics":
-            continue                                # below, with what [net] says
+        value = _tree_groups(spec, value) if key == "tree" else core_value(key, value)
         if isinstance(value, list) or _knows(layer, key):
             options[key] = value
     options["fused"] = net_values["fused"]
@@ -159,12 +174,12 @@ def _core_options(layer, spec, net, net_values):
 
 def _statistics_options(spec, net_values):
     """What becomes of batch statistics: as the layer says, else as [net] does."""
-    if "statistics" not in spec.values:
-        return {}
-    word, momentum = (net_values[key] if spec.values[key] is None else spec.values[key]
-                      for key in ("statistics", "rolling_momentum"))
-    momentum = {} if momentum is None else {"rolling_momentum": momentum}
-    return {"statistics": STATISTICS_WORDS.index(word), **momentum}
+    options = {}
+    for key in {"statistics", "rolling_momentum"} & spec.values.keys():
+        value = net_values[key] if spec.values[key] is None else spec.values[key]
+        if value is not None:
+            options[key] = core_value(key, value)
+    return options
 
 
 def dialect_options(kind: str, dialect: str, batchnorm: str) -> dict[str, Any]:

@@ -30,8 +30,8 @@ def fuse(net: Network) -> Network:
             "train=False"
         )
     for layer in net.layers:
-        if layer.type in _WEIGHTED and layer.option("batch_normalize"):
-            _fold_own(layer)
+        if layer.type in _WEIGHTED and layer.option("normalize"):
+            _fold_own(net, layer)
     index = 0
     while index < len(net.layers):
         reason = _why_it_stays(net, index)
@@ -71,12 +71,19 @@ def _multiply(layer, scale, bias):
     layer.biases[...] = bias
 
 
-def _fold_own(layer):
-    """Fold the normalization that a convolutional or connected layer contains."""
+def _fold_own(net, layer):
+    """Fold the normalization that a convolutional or connected layer contains, or note why it stays."""
+    kind = layer.cfg_options["normalize"]
+    if kind != "batch" or layer.option("normalize_after_activation"):
+        reason = (
+            "it comes after the activation" if kind == "batch" else "its statistics are each sample's own"
+        )
+        net.notes.append(f"layer {layer.index} [{layer.type}] keeps normalize={kind}: {reason}")
+        return
     scale, shift = _scale_and_shift(layer)
     _multiply(layer, scale, shift)
-    layer._set_options({"batch_normalize": 0})
-    layer.cfg_options.update(batch_normalize=False, statistics=None, rolling_momentum=None)
+    layer._set_options({"normalize": 0})
+    layer.cfg_options.update(batch_normalize=False, normalize="none", statistics=None, rolling_momentum=None)
     layer._list_arrays()
 
 
@@ -89,6 +96,8 @@ def _why_it_stays(net: Network, index: int) -> Optional[str]:
         return "it is the first layer"
     if before.type not in _WEIGHTED:
         return f"layer {index - 1} before it is [{before.type}], which has no weights to take it"
+    if before.option("normalize"):
+        return f"layer {index - 1} before it normalizes in between"
     activation = before.cfg_options["activation"]
     if activation != "linear":
         return f"layer {index - 1} before it has activation={activation} in between"

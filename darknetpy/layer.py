@@ -271,6 +271,8 @@ class Layer:
 
     def __getattr__(self, name: str) -> Array:
         rows = vars(self).get("_rows", ())      # absent while the object is being made
+        if name == "x_norm" and "mean" in rows and name not in rows:
+            return self._compute_x_norm()
         if name.startswith("_") or name not in rows:
             raise AttributeError(f"[{vars(self).get('type')}] layer has no {name!r}; its arrays are {', '.join(rows)}")
         array = self._array(name)
@@ -296,17 +298,16 @@ class Layer:
                         f"a whole network")
 
     def _compute_x_norm(self):
-        """The normalized values of the last training pass, worked out anew: (x - mean) / sqrt(variance + 1e-5)."""
+        """The normalized values of the last pass, worked out anew: (x - mean) / sqrt(variance + 1e-5)."""
         x = self._array("x")
         if x is None:
             raise AttributeError(f"[{self.type}] layer has no x_norm before its first training pass")
-        values = x.copy()
-        channels = self._array("mean").size
+        moving = "rolling_" if "statistics_count" in self.arrays("counter") and self.statistics == "frozen" else ""
+        values, mean, variance = x.copy(), self._array(f"{moving}mean"), self._array(f"{moving}variance")
+        batch = self.batch if mean.ndim == 1 else 1     # (channels,); or (batch, groups), each with values of its own
         address = self._core.address
-        moving = "rolling_" if self.statistics == "frozen" else ""
-        mean, variance = (address(self._array(moving + name)) for name in ("mean", "variance"))
-        self._core.lib.normalize_cpu(address(values), mean, variance, self.batch, channels,
-                                     values.size // (self.batch * channels))
+        self._core.lib.normalize_cpu(address(values), address(mean), address(variance), batch, mean.size,
+                                     values.size // (batch * mean.size))
         values.flags.writeable = False
         return values
 

@@ -128,6 +128,8 @@ def _foreign(start):
 def _stored(net, layer):
     """The arrays of a layer that a .weights file holds, by name, in its order."""
     arrays = layer.arrays("parameter", "statistic")
+    if "inner_biases" in arrays or "scales" in arrays and "rolling_mean" not in arrays and "weights" in arrays:
+        arrays["weights"] = arrays.pop("weights")   # what Darknet does not know: [connected] in [convolutional]'s order
     if _lacks_biases(net, layer):
         del arrays["biases"]
     return arrays

@@ -55,6 +55,8 @@ def _statistics_cases():
     for statistics in ("cumulative", "last", "frozen"):
         for way, net in (("fused", ""), ("composed", "fused=0")):
             yield Case(f"conv bn {statistics} {way}", [layer + statistics], (2, 3, 3), net=net)
+            after = layer + f"{statistics} normalize_after_activation=1"
+            yield Case(f"conv bn {statistics} after the activation {way}", [after], (2, 3, 3), net=net)
     connected = "connected output=3 activation=tanh batch_normalize=1"
     frozen = [layer + "frozen", "maxpool size=2 stride=1", connected]
     yield Case("conv frozen below learning layers", frozen, (2, 4, 4), batch=3)

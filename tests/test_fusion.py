@@ -126,6 +126,31 @@ def test_what_stays_is_named(name, reason):
     assert re.search(reason, "\n".join(notes))
 
 
+@pytest.mark.parametrize(
+    "layers, reason",
+    [
+        (
+            [CONV + "leaky normalize_after_activation=1"],
+            "0 [convolutional] keeps normalize=batch: it comes after",
+        ),
+        (
+            ["connected output=4 normalize=layer activation=tanh"],
+            "0 [connected] keeps normalize=layer: its statistics",
+        ),
+        (
+            [PLAIN + "linear normalize=group", "batchnorm"],
+            "1 [batchnorm] keeps its batch normalization: layer 0 before",
+        ),
+    ],
+)
+def test_other_normalizations_stay(layers, reason):
+    net = randomized(layers)
+    x = inputs(net)
+    before = net.predict(x)
+    assert (net.fuse().predict(x) == before).all() and len(net.layers) == len(layers)
+    assert reason in "\n".join(net.notes)
+
+
 def test_the_truth_of_later_layers_is_left_alone():
     net = randomized([PLAIN + "linear truth=1", "batchnorm"], "dialect=pjreddie").fuse()
     assert len(net.layers) == 2 and "is the truth of later layers" in net.notes[-1]

@@ -15,7 +15,7 @@ from darknetpy.sections.values import format_value, in_range, intervals
 DEBIAN_CFGS = "/usr/share/darknet/cfg"
 NET = "[net]\nwidth=8\nheight=8\nchannels=3\n"
 CONV = "[convolutional]\nfilters=4\n"
-BUILT = ("net convolutional connected batchnorm maxpool avgpool local_avgpool dropout activation softmax "
+BUILT = ("net convolutional connected batchnorm groupnorm layernorm maxpool avgpool local_avgpool dropout activation softmax "
          "logistic cost crop route shortcut upsample").split()
 KEYS = [(name, key) for name in BUILT for key in SECTIONS[name].options]
 REQUIRED = {"route": "layers=0\n", "shortcut": "from=0\n"}
@@ -48,8 +48,8 @@ def with_option(name, line):
 # The table itself.
 
 def test_the_table_knows_every_section_of_the_family():
-    assert len(SECTIONS) == 38      # 37 layer types and [net]
-    assert len(section_names()) == 38 + 10
+    assert len(SECTIONS) == 40      # 37 layer types of the forks, 2 of our own, and [net]
+    assert len(section_names()) == 40 + 10
     assert [name for name, kind in SECTIONS.items() if kind.built] == sorted(BUILT, key=list(SECTIONS).index)
     assert find_section("conv") is find_section("convolutional") is SECTIONS["convolutional"]
     assert find_section("network") is SECTIONS["net"] and find_section("Net") is None
@@ -61,7 +61,7 @@ def test_how_many_options_each_fork_reads():
     rows = list(common.values()) + [row for kind in SECTIONS.values() for row in kind.options.values()
                                     if row is not common.get(row.key)]
     assert len([row for row in rows if set(row.forks) & set("pah")]) == 352
-    assert [sum(letter in row.forks for row in rows) for letter in "pahd"] == [175, 323, 259, 14]
+    assert [sum(letter in row.forks for row in rows) for letter in "pah"] == [175, 323, 259]
 
 
 def test_every_row_is_sound():

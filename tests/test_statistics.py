@@ -271,6 +271,20 @@ def test_recomputed_statistics(net, made_for):
     np.testing.assert_array_equal(network_.predict(batches(1)[0]), network_.predict(batches(1)[0]))
 
 
+def test_recomputed_statistics_after_the_activation():
+    net = network([LAYERS[0] + " normalize_after_activation=1"], train=False)
+    net.layers[0].inner_biases[:] = 0.3
+    net.recompute_statistics(batches(4))
+    plain = network([LAYERS[0].replace("batch_normalize=1 ", "")], train=False)
+    plain.layers[0].weights[:], plain.layers[0].biases[:] = net.layers[0].weights, 0.3
+    outputs = np.stack([plain.predict(x) for x in batches(4)]).astype(float)
+    np.testing.assert_allclose(
+        net.layers[0].rolling_mean, outputs.mean(axis=(0, 1, 3, 4)), rtol=1e-5, atol=1e-6
+    )
+    variance = outputs.var(axis=(1, 3, 4)).mean(axis=0) * (m := BATCH * 20) / (m - 1)
+    np.testing.assert_allclose(net.layers[0].rolling_variance, variance, rtol=1e-5)
+
+
 def test_recomputing_is_all_or_nothing():
     net = network()
     train(net, batches(2))

@@ -65,6 +65,14 @@ STATISTICS = (
     Choice("frozen", "d", "they stay as they are, and training normalizes with them too"),
 )
 
+NORMALIZATIONS = (
+    Choice("none", "d", "biases only"),
+    Choice("batch", "d", "each channel over the mini-batch, as batch_normalize=1"),
+    Choice("group", "d", "groups of channels of each sample, norm_groups of them"),
+    Choice("layer", "d", "all channels of each sample together"),
+    Choice("instance", "d", "each channel of each sample"),
+)
+
 DIALECT_NAMES = (
     Choice("pjreddie", "d", "pjreddie/darknet"),
     Choice("alexeyab", "d", "AlexeyAB/darknet"),

@@ -15,8 +15,8 @@ def check_layer(plan: Resolved, spec: LayerSpec) -> None:
         plan.note(spec.section, "stopbackward",
                   f"stopbackward={spec.values['stopbackward']} means 1 in dialect=pjreddie: in every update")
         spec.values["stopbackward"] = 1
-    _check_statistics(plan, spec)
     _CHECKS.get(spec.type, _accept)(plan, spec)
+    _check_statistics(plan, spec)
 
 
 def _accept(plan, spec):
@@ -41,7 +41,24 @@ def refuse_statistics(where: Resolved | LayerSpec, key: str, value: object) -> N
                           "Darknet's own moving averages", key)
 
 
+def _check_normalization(plan, spec):
+    """Let batch_normalize= and normalize= say the same, and let the keys that go with them act."""
+    values, given = spec.values, spec.section.options
+    if "batch_normalize" in given and values["batch_normalize"] != (values["normalize"] == "batch"):
+        if values["batch_normalize"] or values["normalize"] == "batch":
+            raise spec.error(f"normalize={values['normalize']} contradicts batch_normalize="
+                             f"{values['batch_normalize']:d}", "normalize")
+    values["batch_normalize"] = values["normalize"] == "batch"
+    if values["norm_groups"] and values["normalize"] != "group":
+        raise spec.error(f"norm_groups={values['norm_groups']} acts with normalize=group, but this is "
+                         f"normalize={values['normalize']}", "norm_groups")
+    if values["normalize_after_activation"] and values["normalize"] == "none":
+        raise spec.error("normalize_after_activation=1: there is no normalization; wanted normalize=batch, "
+                         "group, layer or instance", "normalize_after_activation")
+
+
 def _check_convolutional(plan, spec):
+    _check_normalization(plan, spec)
     values = spec.values
     if values["filters"] % values["groups"]:
         raise spec.error(f"groups={values['groups']} does not divide filters={values['filters']}", "groups")
@@ -85,4 +102,5 @@ def _resolve_links(spec, key):
     spec.values[key] = resolved
 
 
-_CHECKS = {"convolutional": _check_convolutional, "route": _check_route, "shortcut": _check_shortcut}
+_CHECKS = {"convolutional": _check_convolutional, "connected": _check_normalization, "route": _check_route,
+           "shortcut": _check_shortcut}
