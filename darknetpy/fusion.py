@@ -88,7 +88,7 @@ def _fold_own(net, layer):
 
 
 def _why_it_stays(net: Network, index: int) -> Optional[str]:
-    """Return why layer `index` is not folded into the one before; "": it is no [batchnorm]; None: it can be."""
+    """Return why layer `index` is not folded into the one before; "": no [batchnorm]; None: it can be."""
     layer, before = net.layers[index], net.layers[index - 1]
     if layer.type != "batchnorm":
         return ""

@@ -185,7 +185,7 @@ class Layer:
 
     @property
     def statistics(self) -> str:
-        """What becomes of each mini-batch's statistics: "ema", "cumulative", "last" or "frozen", as in a .cfg."""
+        """What becomes of mini-batches' statistics: "ema", "cumulative", "last" or "frozen", as in a .cfg."""
         return STATISTICS_WORDS[int(self.option("statistics"))]
 
     @statistics.setter

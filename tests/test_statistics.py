@@ -1,4 +1,4 @@
-"""Moving statistics: each way of keeping them, reset, recomputed, in files; what keeps layers from learning."""
+"""Moving statistics: each way of keeping them, reset, recomputed, in files; what keeps layers as they are."""
 
 from __future__ import annotations
 
