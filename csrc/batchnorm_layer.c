@@ -10,6 +10,11 @@ typedef struct {
 
 /* ---- arrays: the saved rows stand in AlexeyAB's .weights order; pjreddie's files lack the biases */
 static dn_shape shape_channels(const layer *l) { return dn_dims(1, l->out_c, 0, 0, 0); }
+static dn_shape shape_one(const layer *l)
+{
+    (void)l;
+    return dn_dims(1, 1, 0, 0, 0);
+}
 static dn_shape shape_x_norm(const layer *l)
 {
     return batchnorm_keeps_x_norm(l, &((const batchnorm_layer *)l)->norm) ? shape_output(l)
@@ -18,8 +23,8 @@ static dn_shape shape_x_norm(const layer *l)
 static const array_spec batchnorm_rows[] = {
     PARAMETER(batchnorm_layer, norm., biases, bias_updates, shape_channels, 0),
     PARAMETER(batchnorm_layer, norm., scales, scale_updates, shape_channels, 0),
-    BATCHNORM_STATISTICS(batchnorm_layer, norm, shape_channels),
-    BATCHNORM_WORK(batchnorm_layer, norm, shape_channels, shape_x_norm),
+    BATCHNORM_STATISTICS(batchnorm_layer, norm, shape_channels, shape_one),
+    BATCHNORM_WORK(batchnorm_layer, norm, shape_channels, shape_channels, shape_x_norm),
     ARRAY(batchnorm_layer, base.x, "x", shape_input, ACTIVATION, BORROWED),
     END_OF_ARRAYS,
 };
@@ -28,9 +33,7 @@ static const option_spec batchnorm_options[] = {BATCHNORM_OPTIONS(batchnorm_laye
 /* ---- make */
 static dn_status batchnorm_shape(layer *base, network *net)
 {
-    batchnorm_layer *l = (batchnorm_layer *)base;
     (void)net;
-    l->norm.on = 1;
     if (base->h < 1) return dn_set_output(base, 1, 1, base->inputs);
     return dn_set_output(base, base->h, base->w, base->c);
 }

@@ -50,6 +50,27 @@ typedef enum {
 /* Which formulas batch normalization follows: the paper, or one fork's CPU code (for comparing numbers). */
 typedef enum { BATCHNORM_PAPER, BATCHNORM_PJREDDIE, BATCHNORM_ALEXEYAB, BATCHNORM_MODES } batchnorm_mode;
 
+/* What becomes of a mini-batch's mean and variance in the moving statistics that inference normalizes with.
+ * Frozen: these stay, and training normalizes with them too. */
+typedef enum {
+    STATISTICS_EMA,
+    STATISTICS_CUMULATIVE,
+    STATISTICS_LAST,
+    STATISTICS_FROZEN,
+    STATISTICS_KINDS
+} statistics_kind;
+
+/* Whose values share a mean and a variance: of a channel in the mini-batch; of a group of channels in one
+ * sample; of a whole sample; of one channel of one sample. */
+typedef enum {
+    NORMALIZE_NONE,
+    NORMALIZE_BATCH,
+    NORMALIZE_GROUP,
+    NORMALIZE_LAYER,
+    NORMALIZE_INSTANCE,
+    NORMALIZATIONS
+} normalization_kind;
+
 typedef struct layer layer;
 typedef struct network network;
 
@@ -165,7 +186,15 @@ layer_info get_layer_info(const layer *l);
 double get_layer_option(const layer *l, const char *name);                  /* NaN: no such option */
 
 enum { DN_MAX_DIMS = 4 };
-typedef enum { ARRAY_PARAMETER, ARRAY_UPDATE, ARRAY_MOMENT, ARRAY_STATISTIC, ARRAY_ACTIVATION } array_role;
+/* In .weights files: parameters and statistics; in checkpoints all but activations. */
+typedef enum {
+    ARRAY_PARAMETER,
+    ARRAY_UPDATE,
+    ARRAY_MOMENT,
+    ARRAY_STATISTIC,
+    ARRAY_COUNTER,
+    ARRAY_ACTIVATION
+} array_role;
 typedef struct {
     const char *name;
     array_role role;
@@ -183,6 +212,7 @@ dn_status set_network_option(network *net, const char *name, double value);
 double get_network_option(const network *net, const char *name);
 dn_status set_network_steps(network *net, const double *steps, const double *scales, int n);
 dn_status add_layer(network *net, layer *l); /* shapes it; nothing is allocated, and what is keeps its size */
+dn_status remove_layer(network *net, int index); /* links to layers by number are the caller's to change */
 size_t network_bytes(const network *net);                                   /* SIZE_MAX: beyond counting */
 dn_status allocate_network(network *net);
 dn_status resize_network(network *net, int h, int w);

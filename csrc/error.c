@@ -2,6 +2,7 @@
 #include "layer.h"
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 static _Thread_local char text[512];
 static _Thread_local const char *blamed = "";
@@ -16,6 +17,15 @@ dn_status dn_fail(dn_status status, const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     blamed = "";
+    return status;
+}
+
+/* Puts the layer's place before the text of the error that has just been reported. */
+dn_status dn_fail_in_layer(dn_status status, int index)
+{
+    char reason[sizeof text];
+    memcpy(reason, text, sizeof text);
+    snprintf(text, sizeof text, "layer %d %.*s", index, (int)sizeof text - 32, reason);
     return status;
 }
 

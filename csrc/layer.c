@@ -13,7 +13,9 @@ static const array_spec common_arrays[] = {
 enum { COMMON = sizeof common_arrays / sizeof *common_arrays };
 static const option_spec common_options[] = {
     OPTION(layer, "learning_rate", learning_rate, REAL), OPTION(layer, "stopbackward", stopbackward, INT),
-    OPTION(layer, "onlyforward", onlyforward, INT),      OPTION(layer, "truth", truth_source, INT),
+    OPTION(layer, "onlyforward", onlyforward, INT),      OPTION(layer, "dont_update", dont_update, INT),
+    OPTION(layer, "burnin_update", burnin_update, INT),  OPTION(layer, "train_only_bn", train_only_bn, INT),
+    OPTION(layer, "truth", truth_source, INT),
     OPTION(layer, "adam", adam, INT),                    OPTION(layer, "velocity", velocity, INT),
     OPTION(layer, "fused", fused, INT),                  END_OF_OPTIONS,
 };
@@ -275,7 +277,7 @@ dn_status dn_reshape_layer(layer *l, network *net, int batch, int h, int w, int 
 }
 dn_status dn_resize_layer(layer *l, network *net, int h, int w, int c)
 {
-    const dn_status status = dn_reshape_layer(l, net, l->batch, h, w, c, ARRAY_STATISTIC);
+    const dn_status status = dn_reshape_layer(l, net, l->batch, h, w, c, ARRAY_COUNTER);
     if (status != DN_OK) return status;
     drop_arrays(l, ARRAY_ACTIVATION);
     l->x = NULL;

@@ -6,6 +6,7 @@
 
 /* ---- errors: DN_FAIL returns the status, so that `return dn_fail(...)` ends a function */
 dn_status dn_fail(dn_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+dn_status dn_fail_in_layer(dn_status status, int index);
 dn_status dn_fail_option(const char *key, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- options: name in the .cfg -> field of the layer's struct. Types, defaults and ranges for users are
@@ -65,6 +66,7 @@ typedef struct layer_ops {
     size_t (*workspace)(const layer *l);                   /* number of reals; NULL: none */
     double (*flops)(const layer *l);
     void (*release)(layer *l);
+    size_t normalization; /* where its struct holds a `normalization`; 0: nowhere */
     int is_loss; /* its forward pass writes its own delta, given a truth */
     int ends;    /* nobody's delta reaches its output: it is a cost, not a value */
 } layer_ops;
@@ -75,8 +77,8 @@ struct layer {
     int index;                       /* place in the network, -1 alone */
     int batch, h, w, c, inputs, out_h, out_w, out_c, outputs, truths;
     real learning_rate;              /* factor of the network's */
-    int stopbackward, onlyforward,
-        truth_source;                /* truth_source: its output is the truth of the layers after it */
+    int stopbackward, onlyforward, dont_update, burnin_update, train_only_bn;
+    int truth_source;                /* its output is the truth of the layers after it */
     int adam, velocity;              /* optimizer of the network: which moments to keep */
     int fused, train;
     int complete;                    /* all arrays that it needs are allocated */
@@ -91,6 +93,7 @@ extern const layer_ops *const layer_table[LAYER_TYPES];
 struct network {
     const kernels *k;
     int n, capacity, batch, h, w, c, inputs, subdivisions, train, fused;
+    int recompute; /* forward passes average the mini-batches' statistics, whatever train says */
     layer **layers;
     const real *input, *truth;       /* of the layer at work */
     real *delta;
@@ -144,6 +147,7 @@ void dn_loss(layer *l, network *net,
 #define DN_SECRET_NUM (-1234)   /* a truth that counts for nothing (Darknet's SECRET_NUM) */
 
 dn_status dn_update_network_layers(network *net, real rate);
+int dn_layers_without_gradient(const network *net);   /* so many from the first on, in this backward pass */
 void dn_fill_random(real *x, int n, real scale, int uniform, uint64_t seed,
                     int layer_index); /* scale times N(0, 1) or U(-1, 1) */
 

@@ -11,6 +11,7 @@ static const option_spec network_options[] = {
     OPTION(network, "inputs", inputs, INT),
     OPTION(network, "subdivisions", subdivisions, INT),
     OPTION(network, "fused", fused, INT),
+    OPTION(network, "recompute", recompute, INT),
     OPTION(network, "policy", policy, INT),
     OPTION(network, "learning_rate", learning_rate, REAL),
     OPTION(network, "learning_rate_min", learning_rate_min, REAL),
@@ -127,6 +128,27 @@ dn_status add_layer(network *net, layer *l)
     return DN_OK;
 }
 
+/* What follows the layer gets what preceded it, so both sides must have one shape. The layer lives on, alone. */
+dn_status remove_layer(network *net, int index)
+{
+    if (index < 1 || index >= net->n) {
+        return dn_fail(DN_ERR_ARGUMENT, "layer %d: wanted 1 to %d", index, net->n - 1);
+    }
+    layer *l = net->layers[index];
+    const layer *previous = net->layers[index - 1];
+    if (l->out_h != previous->out_h || l->out_w != previous->out_w || l->outputs != previous->outputs) {
+        return dn_fail(DN_ERR_ARGUMENT, "layer %d [%s] cannot be taken out: it changes the shape", index,
+                       l->ops->name);
+    }
+    l->index = -1;
+    --net->n;
+    for (int i = index; i < net->n; ++i) {
+        net->layers[i] = net->layers[i + 1];
+        net->layers[i]->index = i;
+    }
+    return DN_OK;
+}
+
 static size_t largest_workspace(const network *net)
 {
     size_t most = 0;
@@ -239,7 +261,7 @@ dn_status forward_network(network *net)
         }
         if (l->truths) truths = l->truths;
         const dn_status status = forward_layer(l, net);
-        if (status != DN_OK) return status;
+        if (status != DN_OK) return dn_fail_in_layer(status, i);
         net->input = l->output;
         if (!l->truth_source) continue;
         net->truth = l->output;
@@ -252,16 +274,16 @@ dn_status forward_network(network *net)
  * zeros. */
 dn_status backward_network(network *net)
 {
-    for (int i = net->n - 1; i >= 0; --i) {
+    const int last = dn_layers_without_gradient(net);
+    for (int i = net->n - 1; i >= last; --i) {
         layer *l = net->layers[i], *previous = i ? net->layers[i - 1] : NULL;
         const int reached = l->delta_live || l->has_cost || i == net->n - 1;
-        if (l->stopbackward) break;
         if (!reached && l->delta) net->k->fill(l->batch * l->outputs, 0, l->delta, 1);
         if (l->onlyforward || !reached) continue;
         net->delta = !previous ? net->net_delta : previous->ops->ends ? NULL : previous->delta;
         net->delta_live = previous ? &previous->delta_live : &net->net_delta_live;
         const dn_status status = backward_layer(l, net);
-        if (status != DN_OK) return status;
+        if (status != DN_OK) return dn_fail_in_layer(status, i);
     }
     net->input = net->net_input;
     net->delta = net->net_delta;

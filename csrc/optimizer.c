@@ -65,6 +65,51 @@ dn_status update_batchnorm_layer(layer *l, int batch, real learning_rate, real m
     return update_layer(l, batch, learning_rate, momentum, decay);
 }
 
+/* ---- which layers learn */
+
+/* Updates made before the one that the current mini-batch belongs to. */
+static double updates_before(const network *net)
+{
+    return net->seen ? floor((double)(net->seen - 1) / ((double)net->batch * net->subdivisions)) : 0;
+}
+/* The layers that no gradient reaches, the first so many: stopbackward=1 and train_only_bn=1 end the backward
+ * pass for good, stopbackward=N in the first N updates. Weight decay goes on there, as in Darknet, and so do
+ * moving statistics. */
+int dn_layers_without_gradient(const network *net)
+{
+    const double before = updates_before(net);
+    int count = 0;
+    for (int i = 0; i < net->n; ++i) {
+        const layer *l = net->layers[i];
+        if (l->train_only_bn || l->stopbackward == 1 || l->stopbackward > before) count = i + 1;
+    }
+    return count;
+}
+/* The layers up to the last train_only_bn=1: they are not updated at all. */
+static int layers_that_stay(const network *net)
+{
+    int count = net->n;
+    while (count && !net->layers[count - 1]->train_only_bn) --count;
+    return count;
+}
+static int learns(const network *net, const layer *l, int staying)
+{
+    const double before = updates_before(net);
+    return l->index >= staying && l->dont_update <= before &&
+           (double)l->burnin_update * net->burn_in <= before + 1;
+}
+/* What a layer gathers while it does not learn is dropped, and does not count in the gradient's norm. */
+static void drop_updates(const kernels *k, const layer *l)
+{
+    array_spec row;
+    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
+        real *data = dn_array_data(l, &row);
+        if (row.role == ARRAY_UPDATE && data) k->fill((int)dn_array_count(l, &row), 0, data, 1);
+    }
+}
+
+/* ---- the step of all layers */
+
 /* The Euclidean norm of the gradient of all layers, averaged over the batch. */
 static double gradient_norm(const network *net, int batch)
 {
@@ -115,6 +160,10 @@ dn_status dn_update_network_layers(network *net, real rate)
                         .b2 = net->b2,
                         .eps = net->eps,
                         .t = (real)(net->updates + 1)};
+    const int staying = layers_that_stay(net);
+    for (int i = 0; i < net->n; ++i) {
+        if (!learns(net, net->layers[i], staying)) drop_updates(net->k, net->layers[i]);
+    }
     if (s.clipped) {
         const double norm = gradient_norm(net, s.batch);
         if (norm > net->max_gradient) s.clip = (real)(net->max_gradient / norm);
@@ -122,7 +171,7 @@ dn_status dn_update_network_layers(network *net, real rate)
     for (int i = 0; i < net->n; ++i) {
         const layer *l = net->layers[i];
         s.rate = rate * l->learning_rate;
-        update_parameters(net->k, l, &s);
+        if (learns(net, l, staying)) update_parameters(net->k, l, &s);
     }
     return DN_OK;
 }

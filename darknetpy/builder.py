@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any, Optional
 
 import numpy as np
@@ -12,7 +13,7 @@ from darknetpy.core import Core, OptionError
 from darknetpy.core import core as default_core
 from darknetpy.dialects import dialect_value
 from darknetpy.errors import ArgumentError, OutOfMemory
-from darknetpy.layer import Layer, activation_number
+from darknetpy.layer import STATISTICS_WORDS, Layer, activation_number
 from darknetpy.memory import available_bytes, human_bytes
 from darknetpy.network import Network
 from darknetpy.paths import find_beside, find_cfg
@@ -115,7 +116,7 @@ def _add(net, spec, net_values):
     """Make the layer of one section and shape it; errors of the core get the section's file and line."""
     core = net._core
     layer = Layer(spec.type, core=core)
-    layer.spec = spec
+    layer.spec = replace(spec, values=dict(spec.values))        # its own: the plan may serve another network
     try:
         layer._set_options(_core_options(layer, spec, net, net_values))
         core.check(core.lib.add_layer(net._handle, layer._handle))
@@ -130,7 +131,29 @@ def _without_section(message, name):
 
 # Words of the option table -> numbers of the core's enums.
 _POLICIES = {"constant": 0, "step": 1, "steps": 2, "exp": 3, "poly": 4, "random": 5, "sigmoid": 6, "sgdr": 7}
+_NORMALIZATIONS = {"none": 0, "batch": 1, "group": 2, "layer": 3, "instance": 4}
 _COST_TYPES = {"sse": 0, "masked": 1, "L1": 2, "smooth": 3, "seg": 4, "wgan": 5}
+
+
+_STATISTICS = {word: number for number, word in enumerate(STATISTICS_WORDS)}
+_WORDS = {"type": _COST_TYPES, "normalize": _NORMALIZATIONS, "statistics": _STATISTICS}
+
+
+def core_value(key: str, value: Any, name: Optional[str] = None) -> Any:
+    """Return what the core wants for an option of a layer: a word's number, any other value as it is.
+
+    Raises
+    ------
+    ArgumentError
+        There is no such word; the message calls the option `name`.
+    """
+    if key == "activation":
+        return activation_number(value)
+    if key not in _WORDS:
+        return value
+    if value not in _WORDS[key]:
+        raise ArgumentError(f"{name or key}={value!r}: wanted one of {', '.join(_WORDS[key])}")
+    return _WORDS[key][value]
 
 
 def _core_options(layer, spec, net, net_values):
@@ -139,17 +162,23 @@ def _core_options(layer, spec, net, net_values):
     for key, value in spec.values.items():
         if value is None:
             continue
-        if key == "activation":
-            value = activation_number(value, net._core)
-        elif key == "type":
-            value = _COST_TYPES[value]
-        elif key == "tree":
-            value = _tree_groups(spec, value)
+        value = _tree_groups(spec, value) if key == "tree" else core_value(key, value)
         if isinstance(value, list) or _knows(layer, key):
             options[key] = value
     options["fused"] = net_values["fused"]
     options["adam"], options["velocity"] = net_values["adam"], net_values["max_gradient"] > 0
     options.update(dialect_options(spec.type, net.dialect, net.batchnorm))
+    options.update(_statistics_options(spec, net_values))
+    return options
+
+
+def _statistics_options(spec, net_values):
+    """What becomes of batch statistics: as the layer says, else as [net] does."""
+    options = {}
+    for key in {"statistics", "rolling_momentum"} & spec.values.keys():
+        value = net_values[key] if spec.values[key] is None else spec.values[key]
+        if value is not None:
+            options[key] = core_value(key, value)
     return options
 
 
@@ -207,8 +236,7 @@ def network_to_cfg(net: Network) -> str:
     """Return the .cfg text of a network; see :meth:`Network.to_cfg`."""
     sections = [_net_section(net)]
     for i, layer in enumerate(net.layers):
-        values = layer.spec.values if hasattr(layer, "spec") else layer.cfg_values
-        sections.append(_section(SECTIONS[layer.type], values, net.dialect, i + 1))
+        sections.append(_section(SECTIONS[layer.type], layer.cfg_options, net.dialect, i + 1))
     return format_cfg(sections)
 
 

@@ -15,6 +15,7 @@ from darknetpy.errors import ArgumentError
 if TYPE_CHECKING:
     from darknetpy.sections import LayerSpec
 
+STATISTICS_WORDS = ("ema", "cumulative", "last", "frozen")      # of the core's statistics_kind, in its order
 _seeds = itertools.count()   # layers made by hand get weights of their own, the same in every run
 
 
@@ -182,6 +183,52 @@ class Layer:
     def keep_x_norm(self, value: bool) -> None:
         self._set_and_allocate("keep_x_norm", value)
 
+    @property
+    def statistics(self) -> str:
+        """What becomes of mini-batches' statistics: "ema", "cumulative", "last" or "frozen", as in a .cfg."""
+        return STATISTICS_WORDS[int(self.option("statistics"))]
+
+    @statistics.setter
+    def statistics(self, word: str) -> None:
+        if word not in STATISTICS_WORDS:
+            raise ArgumentError(f"statistics={word!r}: wanted one of {', '.join(STATISTICS_WORDS)}")
+        self._set_statistics("statistics", word, STATISTICS_WORDS.index(word))
+
+    @property
+    def rolling_momentum(self) -> float:
+        """Share of the old value in the moving statistics, under statistics="ema"."""
+        return float(str(self._core.dtype.type(self.option("rolling_momentum"))))       # .99, not .9900000095
+
+    @rolling_momentum.setter
+    def rolling_momentum(self, share: float) -> None:
+        if not 0 <= share < 1:
+            raise ArgumentError(f"rolling_momentum={share!r}: wanted a number in [0, 1)")
+        self._set_statistics("rolling_momentum", float(share), share)
+
+    def _set_statistics(self, key, value, number):
+        """Tell the core, and the values that a .cfg or a checkpoint of the layer is written from."""
+        if self.option("batchnorm_mode") and value != "ema":
+            raise ArgumentError(f"[{self.type}] {key}={value}: a layer with batchnorm=darknet has Darknet's own "
+                                "moving averages")
+        self._set_options({key: number})
+        self.cfg_options[key] = value
+
+    @property
+    def cfg_options(self) -> dict[str, Any]:
+        """The layer's options as a .cfg has them; links are absolute."""
+        return self.spec.values if hasattr(self, "spec") else self.cfg_values
+
+    def reset_statistics(self) -> None:
+        """Begin the moving statistics anew: the next mini-batch is the first; under "ema" they are zero until then.
+
+        Does nothing for a layer without batch normalization, and for frozen statistics.
+        """
+        if "statistics_count" not in self.arrays("counter") or self.statistics == "frozen":
+            return
+        self.statistics_count[:] = 0
+        if self.statistics == "ema":
+            self.rolling_mean[:] = self.rolling_variance[:] = 0
+
     def _set_and_allocate(self, name, value):
         self._core.check(self._core.lib.set_layer_option(self._handle, name.encode(), float(bool(value))))
         if self._rows:
@@ -213,7 +260,8 @@ class Layer:
         Parameters
         ----------
         *roles : str
-            ``"parameter"``, ``"update"``, ``"moment"``, ``"statistic"``, ``"activation"``; none: all.
+            ``"parameter"``, ``"update"``, ``"moment"``, ``"statistic"``, ``"counter"``, ``"activation"``;
+            none: all.
         """
         lib = self._core.lib
         wanted = {getattr(lib, f"ARRAY_{role.upper()}") for role in roles}
@@ -223,6 +271,8 @@ class Layer:
 
     def __getattr__(self, name: str) -> Array:
         rows = vars(self).get("_rows", ())      # absent while the object is being made
+        if name == "x_norm" and "mean" in rows and name not in rows:
+            return self._compute_x_norm()
         if name.startswith("_") or name not in rows:
             raise AttributeError(f"[{vars(self).get('type')}] layer has no {name!r}; its arrays are {', '.join(rows)}")
         array = self._array(name)
@@ -248,15 +298,16 @@ class Layer:
                         f"a whole network")
 
     def _compute_x_norm(self):
-        """The normalized values of the last training pass, worked out anew: (x - mean) / sqrt(variance + 1e-5)."""
+        """The normalized values of the last pass, worked out anew: (x - mean) / sqrt(variance + 1e-5)."""
         x = self._array("x")
         if x is None:
             raise AttributeError(f"[{self.type}] layer has no x_norm before its first training pass")
-        values = x.copy()
-        channels = self._array("mean").size
+        moving = "rolling_" if "statistics_count" in self.arrays("counter") and self.statistics == "frozen" else ""
+        values, mean, variance = x.copy(), self._array(f"{moving}mean"), self._array(f"{moving}variance")
+        batch = self.batch if mean.ndim == 1 else 1     # (channels,); or (batch, groups), each with values of its own
         address = self._core.address
-        self._core.lib.normalize_cpu(address(values), address(self._array("mean")), address(self._array("variance")), self.batch,
-                                     channels, values.size // (self.batch * channels))
+        self._core.lib.normalize_cpu(address(values), address(mean), address(variance), batch, mean.size,
+                                     values.size // (batch * mean.size))
         values.flags.writeable = False
         return values
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 import numpy as np
 
-from darknetpy.builder import _COST_TYPES, dialect_options
+from darknetpy.builder import core_value, dialect_options
 from darknetpy.errors import ArgumentError
-from darknetpy.layer import Layer, activation_number, shape_text
+from darknetpy.layer import Layer, shape_text
 from darknetpy.network import Network
 
 
@@ -21,8 +21,8 @@ def _make(kind, batch, h, w, c, cfg_values, options=None, dialect="pjreddie", bu
     """Make a layer: `cfg_values` are its options as a .cfg has them, `options` what only the core knows."""
     layer = Layer(kind)
     layer.cfg_values = cfg_values
-    translated = {key: activation_number(value) if key == "activation" else _COST_TYPES[value] if key == "type" else value
-                  for key, value in cfg_values.items()}
+    translated = {key: core_value(key, value) for key, value in cfg_values.items()
+                  if value is not None and key != "batch_normalize"}    # which is normalize=batch
     layer._set_options({**translated, **dialect_options(kind, dialect, "paper"), **(options or {})})
     return layer._build(batch, h, w, c) if build else layer
 
@@ -40,12 +40,30 @@ def _number(name, value):
         raise ArgumentError(f"{name}={value!r}: wanted a number") from None
 
 
+def _normalization(batch_normalize, normalize, norm_groups, after):
+    """The four options of what normalizes a layer's sums, as a .cfg has them."""
+    kind = ("batch" if batch_normalize else "none") if normalize is None else normalize
+    core_value("normalize", kind)
+    if batch_normalize and kind != "batch":
+        raise ArgumentError(f"normalize={kind!r} contradicts batch_normalize={batch_normalize!r}")
+    if norm_groups is not None:
+        _integers(norm_groups=norm_groups)
+        if norm_groups < 1 or kind != "group":
+            raise ArgumentError(f"norm_groups={norm_groups}: wanted a positive number, with normalize='group'")
+    if after and kind == "none":
+        raise ArgumentError("normalize_after_activation: there is no normalization")
+    return {"batch_normalize": int(kind == "batch"), "normalize": kind, "norm_groups": norm_groups,
+            "normalize_after_activation": int(bool(after))}
+
+
 def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups: int = 1, size: int = 1,
                              stride: int = 1, padding: int = 0, activation: str = "logistic",
                              batch_normalize: int = 0, binary: int = 0, xnor: int = 0, adam: int = 0, *,
                              stride_x: Optional[int] = None, stride_y: Optional[int] = None,
-                             dilation: int = 1) -> Layer:
-    """Convolution with `n` filters of `size` x `size`, then batch normalization or a bias, then the activation.
+                             dilation: int = 1, normalize: Optional[str] = None,
+                             norm_groups: Optional[int] = None,
+                             normalize_after_activation: int = 0) -> Layer:
+    """Convolution with `n` filters of `size` x `size`, then a normalization or a bias, then the activation.
 
     Parameters
     ----------
@@ -68,12 +86,19 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
         Steps of each direction (AlexeyAB); None: `stride`.
     dilation : int
         Distance of the taps; the padding grows with it and the output keeps the size it has without (AlexeyAB).
+    normalize : {"none", "batch", "group", "layer", "instance"}, optional
+        None: batch if `batch_normalize`, else none.
+    norm_groups : int, optional
+        Groups of ``normalize="group"``; None: the largest divisor of `n` up to 32.
+    normalize_after_activation : bool
+        Normalize what the activation makes of sums and inner biases, not the sums.
 
     Returns
     -------
     Layer
-        weights (n, c/groups, size, size), biases (n,), and with normalization scales, rolling_mean, rolling_variance (n,);
-        output (batch, n, out_h, out_w) with out = (in + 2 padding - size) // stride + 1.
+        weights (n, c/groups, size, size), biases (n,); with a normalization scales (n,), after the activation also
+        inner_biases (n,); rolling_mean, rolling_variance (n,) of batch normalization; mean and variance (n,), or (batch, groups)
+        of the others; output (batch, n, out_h, out_w) with out = (in + 2 padding - size) // stride + 1.
 
     Raises
     ------
@@ -86,7 +111,8 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
     values: dict[str, Any] = {
         "filters": n, "groups": groups, "size": size, "stride": stride, "dilation": dilation, "padding": padding,
         "stride_x": stride if stride_x is None else stride_x, "stride_y": stride if stride_y is None else stride_y,
-        "activation": activation, "batch_normalize": int(batch_normalize)}
+        "activation": activation,
+        **_normalization(batch_normalize, normalize, norm_groups, normalize_after_activation)}
     for key in ("stride_x", "stride_y", "dilation"):
         if values[key] < 1:
             raise ArgumentError(f"{key}={values[key]}: wanted at least 1")
@@ -94,22 +120,26 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
 
 
 def make_connected_layer(batch: int, inputs: int, outputs: int, activation: str = "logistic",
-                         batch_normalize: int = 0, adam: int = 0) -> Layer:
-    """Every output a weighted sum of all inputs, then batch normalization or a bias, then the activation.
+                         batch_normalize: int = 0, adam: int = 0, *, normalize: Optional[str] = None,
+                         norm_groups: Optional[int] = None, normalize_after_activation: int = 0) -> Layer:
+    """Every output a weighted sum of all inputs, then a normalization or a bias, then the activation.
 
     Parameters
     ----------
     batch, inputs, outputs : int
     activation : str
     batch_normalize, adam : bool
+    normalize, norm_groups, normalize_after_activation
+        As in :func:`make_convolutional_layer`; a channel is one output.
 
     Returns
     -------
     Layer
-        weights (outputs, inputs), biases (outputs,); output (batch, outputs, 1, 1).
+        weights (outputs, inputs), biases (outputs,), and what a normalization brings; output (batch, outputs, 1, 1).
     """
     _integers(batch=batch, inputs=inputs, outputs=outputs)
-    values = {"output": outputs, "activation": activation, "batch_normalize": int(batch_normalize)}
+    values = {"output": outputs, "activation": activation,
+              **_normalization(batch_normalize, normalize, norm_groups, normalize_after_activation)}
     return _make("connected", batch, 0, 0, inputs, values, {"adam": bool(adam)})
 
 
@@ -143,6 +173,72 @@ def make_batchnorm_layer(batch: int, w: int, h: int, c: int) -> Layer:
     """
     _integers(batch=batch, w=w, h=h, c=c)
     return _make("batchnorm", batch, h, w, c, {})
+
+
+def make_groupnorm_layer(batch: int, w: int, h: int, c: int, groups: Optional[int] = None) -> Layer:
+    """Group normalization: every group of channels of every sample gets zero mean and unit variance, then every channel a scale
+    and a bias; in training and inference alike.
+
+    Parameters
+    ----------
+    batch, w, h, c : int
+        Rows of a pass; width, height and channels of input and output.
+    groups : int, optional
+        Divides `c`; None: its largest divisor up to 32 that leaves a group more than one value.  `c` groups are instance
+        normalization.
+
+    Returns
+    -------
+    Layer
+        scales (gamma), biases (beta), scale_updates, bias_updates (c,); mean, variance (batch, groups); x and x_norm
+        (batch, c, h, w), the input and its normalized values.
+
+    Raises
+    ------
+    ArgumentError
+        `groups` does not divide `c`, or a group would be a single value.
+
+    References
+    ----------
+    Y. Wu and K. He, "Group Normalization", arXiv:1803.08494.
+
+    Examples
+    --------
+    >>> import numpy as np, darknetpy as dn
+    >>> l = dn.make_groupnorm_layer(batch=2, w=5, h=4, c=6, groups=3)
+    >>> net = dn.Network(train=True)
+    >>> net.input = np.random.default_rng(0).standard_normal((2, 6, 4, 5), np.float32)
+    >>> dn.forward_groupnorm_layer(l, net)
+    >>> bool(np.allclose(l.output.reshape(2, 3, -1).mean(axis=2), 0, atol=1e-6))
+    True
+    """
+    _integers(batch=batch, w=w, h=h, c=c)
+    if groups is not None:
+        _integers(groups=groups)
+        if groups < 1:
+            raise ArgumentError(f"groups={groups}: wanted a divisor of the {c} channels")
+    return _make("groupnorm", batch, h, w, c, {"groups": groups})
+
+
+def make_layernorm_layer(batch: int, w: int, h: int, c: int) -> Layer:
+    """Layer normalization: all values of every sample together get zero mean and unit variance, then every channel a scale and a
+    bias; group normalization with one group.
+
+    Parameters
+    ----------
+    batch, w, h, c : int
+
+    Returns
+    -------
+    Layer
+        As :func:`make_groupnorm_layer`; mean, variance (batch, 1).
+
+    References
+    ----------
+    J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer Normalization", arXiv:1607.06450.
+    """
+    _integers(batch=batch, w=w, h=h, c=c)
+    return _make("layernorm", batch, h, w, c, {})
 
 
 def make_maxpool_layer(batch: int, h: int, w: int, c: int, size: int, stride: int,
@@ -283,8 +379,7 @@ def make_cost_layer(batch: int, inputs: int, cost_type: str = "sse", scale: floa
         ``seg``: weight of values whose truth is 0.
     """
     _integers(batch=batch, inputs=inputs)
-    if cost_type not in _COST_TYPES:
-        raise ArgumentError(f"cost_type={cost_type!r}: wanted one of {', '.join(_COST_TYPES)}")
+    core_value("type", cost_type, "cost_type")
     return _make("cost", batch, 0, 0, inputs, {"type": cost_type, "scale": _number("scale", scale), "noobj": _number("noobj", noobj)})
 
 
@@ -501,6 +596,10 @@ def _named(kind: str) -> tuple[_Pass, _Pass, _Update, _Resize]:
  resize_connected_layer) = _named("connected")
 (forward_batchnorm_layer, backward_batchnorm_layer, update_batchnorm_layer,
  resize_batchnorm_layer) = _named("batchnorm")
+(forward_groupnorm_layer, backward_groupnorm_layer, update_groupnorm_layer,
+ resize_groupnorm_layer) = _named("groupnorm")
+(forward_layernorm_layer, backward_layernorm_layer, update_layernorm_layer,
+ resize_layernorm_layer) = _named("layernorm")
 (forward_maxpool_layer, backward_maxpool_layer, update_maxpool_layer,
  resize_maxpool_layer) = _named("maxpool")
 (forward_avgpool_layer, backward_avgpool_layer, update_avgpool_layer,

@@ -1,6 +1,7 @@
 """A network as an object: layers in order, passes, training steps, prediction."""
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
@@ -455,6 +456,34 @@ class Network:
         self._input = self._truth = self._delta = self._own_delta = None
         for layer in self.layers:
             layer._referenced = None
+
+    def reset_statistics(self) -> None:
+        """Begin the moving statistics of every layer anew; see :meth:`Layer.reset_statistics`."""
+        for layer in self.layers:
+            layer.reset_statistics()
+
+    def recompute_statistics(self, batches: Iterable[Floats]) -> int:
+        """Average the statistics of mini-batches; see :func:`darknetpy.moving_statistics.recompute_statistics`."""
+        from darknetpy.moving_statistics import recompute_statistics
+
+        return recompute_statistics(self, batches)
+
+    def fuse(self) -> Network:
+        """Fold batch normalization into the weights of the layers before it, in place; return the network.
+
+        The outputs stay the same up to rounding; :meth:`to_cfg` and :meth:`save_weights` then write a network without
+        batch normalization.  A [batchnorm] behind a linear convolutional or connected layer goes, and later layers
+        move up by one.
+        What cannot be folded stays, and a note in ``notes`` says why.
+
+        Raises
+        ------
+        ArgumentError
+            The network was made for training, which needs the normalization.
+        """
+        from darknetpy.fusion import fuse
+
+        return fuse(self)
 
     def summary(self) -> str:
         """Return a text table: layer, filters, size, input, output, BFLOPs, trainable and non-trainable parameters."""

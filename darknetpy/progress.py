@@ -59,6 +59,22 @@ class PlainProgress:
         self._show()
 
 
+def counted(items, total, what, stream, seconds=5):
+    """Yield the items, telling `stream` how many of `total` are done: in place on a terminal, else now and then."""
+    live = stream.isatty() and os.environ.get("TERM") != "dumb"
+    seconds, end = (.25, "") if live else (seconds, "\n")
+    start = last = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if done and now - last >= seconds:
+            last = now
+            left = clock((now - start) / done * (total - done))
+            print(f"{chr(13) * live}{done} of {total} {what}, ETA {left}", end=end, file=stream, flush=True)
+        yield item
+    if live and last > start:
+        print(file=stream)
+
+
 class LiveProgress(PlainProgress):
     """A live line drawn by rich, with a bar where there is room; lines of validation stay above it."""
 

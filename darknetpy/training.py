@@ -15,6 +15,7 @@ from darknetpy.data import Loader, View, ensure_backup
 from darknetpy.errors import ArgumentError, CfgError, DarknetError, WeightsError
 from darknetpy.evaluation import Accuracy, best_count, evaluate, require_agreement
 from darknetpy.files import sweep_temporaries
+from darknetpy.moving_statistics import refuse_single_values
 from darknetpy.progress import PlainProgress
 from darknetpy.training_log import Record, TrainingLog
 from darknetpy.weights import load_weights, save_weights
@@ -137,6 +138,7 @@ class Trainer:
 
     def _require_trainable(self):
         net = self.net
+        refuse_single_values(net)
         if not net.truths:
             raise ArgumentError("the network has no loss layer ([cost], [softmax], [logistic]): it cannot train")
         require_agreement(net, self.source)

@@ -128,6 +128,8 @@ def _foreign(start):
 def _stored(net, layer):
     """The arrays of a layer that a .weights file holds, by name, in its order."""
     arrays = layer.arrays("parameter", "statistic")
+    if "inner_biases" in arrays or "scales" in arrays and "rolling_mean" not in arrays and "weights" in arrays:
+        arrays["weights"] = arrays.pop("weights")   # what Darknet does not know: [connected] in [convolutional]'s order
     if _lacks_biases(net, layer):
         del arrays["biases"]
     return arrays
@@ -219,6 +221,9 @@ def load_weights(net: Network, path: Path, cutoff: Optional[int] = None, *, star
     The options of a layer's section act as in Darknet: ``dontload`` (the file lacks the layer), ``dontloadscales`` (it
     lacks the scales and rolling statistics), ``numload`` (it has only so many filters), ``flipped`` (its weights are
     stored transposed).  Files older than version 0.1 have [connected] weights transposed.
+
+    The file does not say how many mini-batches its moving statistics come from: the next one is counted as the first,
+    and under ``statistics=cumulative`` replaces them.
     """
     first, last = _range(net, start, cutoff)
     path = os.fsdecode(path)
@@ -235,6 +240,9 @@ def load_weights(net: Network, path: Path, cutoff: Optional[int] = None, *, star
         piece.array[...] = value
         if _lacks_biases(net, piece.layer):
             piece.layer.biases[...] = 0         # what such a file means
+    for layer in net.layers[first:last]:
+        if "statistics_count" in layer.arrays("counter"):
+            layer.statistics_count[:] = 0
     net.seen = 0 if clear else header.seen
 
 

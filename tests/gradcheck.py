@@ -173,7 +173,10 @@ class _Loss:
 def _input_step(case, scale):
     """In units of the input's scale, since batch normalization enlarges; behind weights and a bias of order 1 rounding matters more."""
     kind, *options = case.layers[0].split()
-    weighted = kind in ("convolutional", "connected") and not (case.train and "batch_normalize=1" in options)
+    own_statistics = any(f"normalize={name}" in options for name in ("group", "layer", "instance")) or (
+        case.train and ("batch_normalize=1" in options or "normalize=batch" in options)
+    )
+    weighted = kind in ("convolutional", "connected") and not own_statistics
     return STEP * (scale**0.5 if weighted else scale)
 
 

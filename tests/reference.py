@@ -249,6 +249,59 @@ def batchnorm_layer(x, scales, biases, delta):
     }
 
 
+# ---- group, layer and instance normalization: a slice is one group of one sample
+def _slices(x, mean, variance, groups):
+    """The normalized values and 1 / deviation, as (batch, groups, channels of a group, spatial)."""
+    batch, channels, spatial = x.shape
+    statistic = (batch, groups, 1, 1)
+    inverse = 1 / np.sqrt(variance.reshape(statistic) + BN_EPSILON)
+    return (x.reshape(batch, groups, channels // groups, spatial) - mean.reshape(statistic)) * inverse, inverse
+
+
+def groupnorm_forward_cpu(x, batch, channels, spatial, groups, scales, biases, a, mean, variance, y):
+    planes = _planes(x, batch, channels, spatial)
+    slices = planes.reshape(batch * groups, -1)
+    mean[:], variance[:] = slices.mean(axis=1), slices.var(axis=1)
+    x_hat = _slices(planes, mean, variance, groups)[0].reshape(planes.shape)
+    _planes(y, batch, channels, spatial)[:] = activate(a, scales[_C] * x_hat + biases[_C])
+
+
+def groupnorm_backward_cpu(
+    x,
+    y,
+    delta,
+    batch,
+    channels,
+    spatial,
+    groups,
+    scales,
+    biases,
+    a,
+    mean,
+    variance,
+    scale_updates,
+    bias_updates,
+    add,
+    dx,
+    workspace=None,
+):
+    """The Jacobian of the normalization, 1/deviation (I - 1/M - x_hat x_hat' / M), applied to the delta at x_hat."""
+    planes = _planes(x, batch, channels, spatial)
+    x_hat, inverse = _slices(planes, mean, variance, groups)
+    z = scales[_C] * x_hat.reshape(planes.shape) + biases[_C]
+    d = _planes(delta, batch, channels, spatial) * slope(a, z)
+    bias_updates += d.sum(axis=(0, 2))
+    scale_updates += (d * x_hat.reshape(planes.shape)).sum(axis=(0, 2))
+    d_hat, inner = (d * scales[_C]).reshape(x_hat.shape), (2, 3)
+    result = inverse * (
+        d_hat
+        - d_hat.mean(axis=inner, keepdims=True)
+        - x_hat * (d_hat * x_hat).mean(axis=inner, keepdims=True)
+    )
+    if dx is not None:
+        give(_planes(dx, batch, channels, spatial), result.reshape(planes.shape), add)
+
+
 # ---- activations
 def _sigmoid(x):
     return 1 / (1 + np.exp(-x))

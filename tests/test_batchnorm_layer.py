@@ -42,7 +42,12 @@ def _cases():
         for activation in ("tanh", "mish"):
             layer = f"convolutional filters=1 size=1 activation={activation} batch_normalize=1"
             yield Case(f"batchnorm long rows {activation} {way}", [layer], (2, 1, 520), batch=2, net=net)
+    for statistics in ("cumulative", "last", "frozen"):
+        for way, net in (("fused", ""), ("composed", "fused=0")):
+            layer = [f"batchnorm statistics={statistics}"]
+            yield Case(f"batchnorm {statistics} {way}", layer, (3, 2, 4), batch=3, net=net)
     yield Case("batchnorm batch 1", ["batchnorm"], (2, 2, 3), batch=1)
+    yield Case("batchnorm frozen batch 1", ["batchnorm statistics=frozen"], (4, 1, 1), batch=1)
     yield Case(
         "batchnorm keeps the delta of others",
         [

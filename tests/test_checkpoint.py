@@ -58,6 +58,8 @@ CASES = {
     "subdivisions": ("policy=steps\nsteps=2,3\nscales=.5,.5", 3, 7),
     "adam in subdivisions": ("adam=1\nmax_gradient=.05\npolicy=poly\npower=2\nmax_batches=9\nburn_in=2", 3, 5),
     "sgdr": ("policy=sgdr\nsgdr_cycle=3\nmax_batches=20", 1, 4),
+    "cumulative": ("statistics=cumulative", 1, 5),
+    "last and momentum": ("statistics=last\nrolling_momentum=.7", 2, 5),
     "composed": ("fused=0\nbatchnorm=darknet\ndialect=alexeyab", 1, 4),
 }
 
@@ -80,7 +82,8 @@ def train(net, first, last):
 
 def state(net):
     """All that training changes, as bytes."""
-    arrays = [array.tobytes() for layer in net.layers for array in layer.arrays("parameter", "statistic", "update", "moment").values()]
+    roles = "parameter", "statistic", "counter", "update", "moment"
+    arrays = [array.tobytes() for layer in net.layers for array in layer.arrays(*roles).values()]
     return b"".join(arrays) + repr((net.seen, net.updates, net.learning_rate)).encode()
 
 

@@ -49,7 +49,7 @@ activation=linear
 [softmax]
 """
 COMMANDS = (["classifier"], ["classifier", "train"], ["classifier", "predict"], ["classifier", "valid"], ["summary"], ["explain"],
-            ["check"], ["info"], ["bench"])
+            ["check"], ["info"], ["bench"], ["recompute-bn"], ["fuse"])
 
 
 def run(*words, cwd, stdin=None, **environment):

@@ -17,6 +17,10 @@ def _cases():
             layer = [f"connected output=4 activation={a} batch_normalize=1"]
             yield Case(f"connected bn {a} {way}", layer, (5,), batch=4, net=net)
             yield Case(f"connected bn {a} {way} inference", layer, (5,), batch=3, net=net, train=False)
+    for statistics in ("cumulative", "last", "frozen"):
+        for way, net in (("fused", ""), ("composed", "fused=0")):
+            layer = [f"connected output=4 activation=mish batch_normalize=1 statistics={statistics}"]
+            yield Case(f"connected bn {statistics} {way}", layer, (5,), batch=4, net=net)
     yield Case("connected to an image", ["connected output=3 activation=tanh"], (2, 3, 2))
     yield Case("connected one by one", ["connected output=1 activation=linear"], (1,), batch=1)
     yield Case("connected 67 bn", ["connected output=67 activation=leaky batch_normalize=1"], (3,), batch=3)

@@ -50,6 +50,18 @@ def _shape_cases():
     )
 
 
+def _statistics_cases():
+    layer = "convolutional filters=3 size=2 activation=swish batch_normalize=1 statistics="
+    for statistics in ("cumulative", "last", "frozen"):
+        for way, net in (("fused", ""), ("composed", "fused=0")):
+            yield Case(f"conv bn {statistics} {way}", [layer + statistics], (2, 3, 3), net=net)
+            after = layer + f"{statistics} normalize_after_activation=1"
+            yield Case(f"conv bn {statistics} after the activation {way}", [after], (2, 3, 3), net=net)
+    connected = "connected output=3 activation=tanh batch_normalize=1"
+    frozen = [layer + "frozen", "maxpool size=2 stride=1", connected]
+    yield Case("conv frozen below learning layers", frozen, (2, 4, 4), batch=3)
+
+
 def _activation_cases():
     for a in ACTIVATIONS:
         layer, shape = f"convolutional filters=3 size=2 activation={a}", (2, 3, 3)
@@ -63,6 +75,7 @@ def _activation_cases():
 
 GRADIENT_CASES = [
     *_shape_cases(),
+    *_statistics_cases(),
     *_activation_cases(),
     Case(
         "conv keeps the delta of others",

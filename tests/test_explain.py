@@ -63,7 +63,7 @@ def test_the_explain_command(capsys):
     assert run_explain("net", "policy") == 0
     assert "cosine from learning_rate" in capsys.readouterr().out
     assert run_explain("--json") == 0
-    assert len(json.loads(capsys.readouterr().out)) == 38
+    assert len(json.loads(capsys.readouterr().out)) == 40
     assert run_explain("conv", "--json") == 0
     record = json.loads(capsys.readouterr().out)
     assert (record["section"], record["keys"][0]["key"], record["keys"][0]["range"]) == (

@@ -181,6 +181,57 @@ def _fused(shape, x, d, mean, variance, r):
                 )
 
 
+GROUPED = [  # batch, channels, spatial, groups
+    (3, 4, 1, 2),
+    (2, 35, 1, 5),
+    (2, 300, 1, 1),
+    (2, 6, 2, 3),
+    (3, 4, 5, 4),
+    (1, 8, 49, 2),
+    (40, 4, 9, 2),
+    (2, 3, 600, 1),
+    (1, 6, 1500, 2),
+    (1, 300, 70, 1),
+    (2, 5000, 1, 1),
+]
+
+
+def groupnorm():
+    for batch, channels, spatial, groups in GROUPED:
+        for scale in (1.0, 1e-2):
+            yield from _groupnorm(batch, channels, spatial, groups, scale)
+
+
+def _groupnorm(batch, channels, spatial, groups, scale):
+    r = _rng("groupnorm", batch, channels, spatial, groups, scale)
+    x = scale * (r.standard_normal((batch, channels, spatial)) + 0.5)
+    slices = x.reshape(batch, groups, -1)
+    statistics = {"mean": slices.mean(axis=2), "variance": slices.var(axis=2)}
+    shape = {"batch": batch, "channels": channels, "spatial": spatial, "groups": groups}
+    p = {"scales": r.uniform(0.5, 1.5, channels), "biases": r.standard_normal(channels)}
+    empty = {name: np.ones((batch, groups)) for name in statistics}
+    for a in ("linear", "tanh", "mish"):
+        yield "groupnorm_forward_cpu", {"x": x, **p, **empty, "a": a, "y": np.zeros_like(x), **shape}
+    for add, wanted in ((0, 1), (1, 1), (0, 0)):
+        updates = {name: r.standard_normal(channels) for name in ("scale_updates", "bias_updates")}
+        yield (
+            "groupnorm_backward_cpu",
+            {
+                "x": x,
+                "y": np.zeros_like(x),
+                "delta": scale**2 * r.standard_normal(x.shape) / np.sqrt(x.size),
+                **p,
+                "a": "linear",
+                **statistics,
+                **updates,
+                "add": add,
+                "dx": r.standard_normal(x.shape) if wanted else None,
+                "workspace": np.zeros(2 * batch * channels),
+                **shape,
+            },
+        )
+
+
 def activations():
     for n in SIZES:
         r = _rng("activations", n)
@@ -445,7 +496,7 @@ def optimizer():
 
 CASES = [
     case
-    for family in (vectors, biases, batchnorm, activations, pools, maps, losses, optimizer)
+    for family in (vectors, biases, batchnorm, groupnorm, activations, pools, maps, losses, optimizer)
     for case in family()
 ]
 

@@ -15,7 +15,7 @@ from darknetpy.sections.values import format_value, in_range, intervals
 DEBIAN_CFGS = "/usr/share/darknet/cfg"
 NET = "[net]\nwidth=8\nheight=8\nchannels=3\n"
 CONV = "[convolutional]\nfilters=4\n"
-BUILT = ("net convolutional connected batchnorm maxpool avgpool local_avgpool dropout activation softmax "
+BUILT = ("net convolutional connected batchnorm groupnorm layernorm maxpool avgpool local_avgpool dropout activation softmax "
          "logistic cost crop route shortcut upsample").split()
 KEYS = [(name, key) for name in BUILT for key in SECTIONS[name].options]
 REQUIRED = {"route": "layers=0\n", "shortcut": "from=0\n"}
@@ -48,8 +48,8 @@ def with_option(name, line):
 # The table itself.
 
 def test_the_table_knows_every_section_of_the_family():
-    assert len(SECTIONS) == 38      # 37 layer types and [net]
-    assert len(section_names()) == 38 + 10
+    assert len(SECTIONS) == 40      # 37 layer types of the forks, 2 of our own, and [net]
+    assert len(section_names()) == 40 + 10
     assert [name for name, kind in SECTIONS.items() if kind.built] == sorted(BUILT, key=list(SECTIONS).index)
     assert find_section("conv") is find_section("convolutional") is SECTIONS["convolutional"]
     assert find_section("network") is SECTIONS["net"] and find_section("Net") is None
@@ -61,7 +61,7 @@ def test_how_many_options_each_fork_reads():
     rows = list(common.values()) + [row for kind in SECTIONS.values() for row in kind.options.values()
                                     if row is not common.get(row.key)]
     assert len([row for row in rows if set(row.forks) & set("pah")]) == 352
-    assert [sum(letter in row.forks for row in rows) for letter in "pahd"] == [175, 323, 259, 6]
+    assert [sum(letter in row.forks for row in rows) for letter in "pah"] == [175, 323, 259]
 
 
 def test_every_row_is_sound():
@@ -378,9 +378,12 @@ def test_layer_refusals(text, message):
     assert message in refusal(NET + text)
 
 
-def test_a_long_stopbackward_is_noted():
+def test_a_long_stopbackward_is_alexeyabs():
     assert plan(NET + "[conv]\nstopbackward=1\n").notes == []
-    assert "acts in every iteration" in plan(NET + "[conv]\nstopbackward=500\n").notes[0]
+    found = plan(NET + "[conv]\nstopbackward=500\n")
+    assert "means 1 in dialect=pjreddie" in found.notes[0] and found.layers[0].values["stopbackward"] == 1
+    found = plan(NET + "[conv]\nstopbackward=500\n", dialect="alexeyab")
+    assert found.notes == [] and found.layers[0].values["stopbackward"] == 500
 
 
 # What AlexeyAB added: acts, has no effect here, or is not built yet.
@@ -399,6 +402,8 @@ def test_a_long_stopbackward_is_noted():
     (CONV + "[shortcut]\nfrom=-1\nweights_type=none\nweights_normalization=none\nactivation=relu6\n",
      "weights_type", "none"),
     ("[dropout]\ndropblock=0\n", "probability", .2),
+    ("[conv]\ntrain_only_bn=1\n", "train_only_bn", True), ("[conv]\ndont_update=9\n", "dont_update", 9),
+    ("[conv]\nburnin_update=2\n", "burnin_update", 2),
 ])
 def test_alexeyab_options_that_act(text, key, value):
     found = plan(NET + text)
@@ -414,7 +419,6 @@ def test_alexeyab_options_that_act(text, key, value):
     ("[conv]\nsway=1\n", "sway"), ("[conv]\ngrad_centr=1\n", "grad_centr"), ("[conv]\nreverse=.5\n",
                                                                              "reverse"),
     ("[conv]\ncbn=1\n", "cbn"), ("[conv]\ncoordconv=1\n", "coordconv"), ("[conv]\nclip=1\n", "clip"),
-    ("[conv]\ntrain_only_bn=1\n", "train_only_bn"), ("[conv]\ndont_update=9\n", "dont_update"),
     ("[maxpool]\nmaxpool_depth=1\n", "maxpool_depth"), ("[dropout]\ndropblock=1\n", "dropblock"),
     (CONV + "[shortcut]\nfrom=-1\nweights_type=per_channel\n", "weights_type"),
 ])

@@ -9,8 +9,8 @@ import numpy as np
 from darknetpy.builder import load_network
 from darknetpy.core import blas_version, core
 
-_NUMBERS = ("filters", "groups", "size", "stride", "stride_x", "stride_y", "dilation", "padding", "batch_normalize",
-            "probability", "temperature", "alpha", "beta", "prefix", "scale", "group_id", "noloss", "learning_rate")
+_NUMBERS = ("filters", "groups", "size", "stride", "stride_x", "stride_y", "dilation", "padding", "normalize",
+            "normalize_after_activation", "probability", "temperature", "alpha", "beta", "prefix", "scale", "group_id", "noloss", "learning_rate")
 _LISTS = ("layers", "from", "tree")
 _PARAMETERS = ("parameter", "statistic")
 

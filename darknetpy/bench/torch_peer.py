@@ -46,7 +46,9 @@ def activation(name):
 
 def _sequence(weighted, norm, l):
     parts = [weighted]
-    if l["batch_normalize"]:
+    if l["normalize"] > 1 or l["normalize_after_activation"]:
+        raise Unsupported("normalization other than batch normalization before the activation")
+    if l["normalize"]:
         parts.append(norm(weighted.weight.shape[0], eps=1e-5, momentum=.01))
     last = activation(l["activation"])
     return nn.Sequential(*parts, *([last] if last else []))
@@ -55,13 +57,13 @@ def _sequence(weighted, norm, l):
 def convolutional(l):
     """Convolution, normalization or bias, activation."""
     weighted = nn.Conv2d(l["input"][0], l["filters"], l["size"], (l["stride_y"], l["stride_x"]), l["padding"] * l["dilation"],
-                         l["dilation"], l["groups"], bias=not l["batch_normalize"])
+                         l["dilation"], l["groups"], bias=not l["normalize"])
     return _sequence(weighted, nn.BatchNorm2d, l)
 
 
 def connected(l):
     """Matrix, normalization or bias, activation, on flattened images."""
-    weighted = nn.Linear(l["inputs"], l["outputs"], bias=not l["batch_normalize"])
+    weighted = nn.Linear(l["inputs"], l["outputs"], bias=not l["normalize"])
     return nn.Sequential(nn.Flatten(), *_sequence(weighted, nn.BatchNorm1d, l))
 
 

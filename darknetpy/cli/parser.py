@@ -6,7 +6,7 @@ import importlib
 
 import darknetpy
 
-COMMANDS = ("classifier", "summary", "explain", "check", "info", "bench")
+COMMANDS = ("classifier", "recompute-bn", "fuse", "summary", "explain", "check", "info", "bench")
 _DESCRIPTION = "Darknet's networks, trained, run and measured."
 _EPILOG = """examples:
   darknetpy classifier train fashion-mnist: fashion-mnist.cfg     train a network on the images that come with the package
@@ -45,7 +45,7 @@ def make_parser():
     parser.add_argument("--version", action="version", version=f"darknetpy {darknetpy.__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name in COMMANDS:
-        importlib.import_module(f"darknetpy.cli.{name}").add_parser(subparsers)
+        importlib.import_module(f"darknetpy.cli.{name.replace('-', '_')}").add_parser(subparsers)
     return parser
 
 

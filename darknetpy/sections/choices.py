@@ -58,6 +58,21 @@ BATCHNORM_MODES = (
     Choice("darknet", "d", "the formulas of the fork's CPU code, for comparing numbers"),
 )
 
+STATISTICS = (
+    Choice("ema", "d", "moving average: each mini-batch moves it by 1 - rolling_momentum"),
+    Choice("cumulative", "d", "plain average of all mini-batches since the last reset"),
+    Choice("last", "d", "those of the last mini-batch"),
+    Choice("frozen", "d", "they stay as they are, and training normalizes with them too"),
+)
+
+NORMALIZATIONS = (
+    Choice("none", "d", "biases only"),
+    Choice("batch", "d", "each channel over the mini-batch, as batch_normalize=1"),
+    Choice("group", "d", "groups of channels of each sample, norm_groups of them"),
+    Choice("layer", "d", "all channels of each sample together"),
+    Choice("instance", "d", "each channel of each sample"),
+)
+
 DIALECT_NAMES = (
     Choice("pjreddie", "d", "pjreddie/darknet"),
     Choice("alexeyab", "d", "AlexeyAB/darknet"),

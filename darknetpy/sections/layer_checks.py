@@ -3,23 +3,62 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .values import format_value
+
 if TYPE_CHECKING:
     from .resolution import LayerSpec, Resolved
 
 
 def check_layer(plan: Resolved, spec: LayerSpec) -> None:
     """Check one LayerSpec; make its links absolute and its padding and dilation those in effect."""
-    if spec.values["stopbackward"] > 1:
+    if spec.values["stopbackward"] > 1 and plan.dialect == "pjreddie":
         plan.note(spec.section, "stopbackward",
-                  "stopbackward acts in every iteration here, as in Darknet on a CPU")
+                  f"stopbackward={spec.values['stopbackward']} means 1 in dialect=pjreddie: in every update")
+        spec.values["stopbackward"] = 1
     _CHECKS.get(spec.type, _accept)(plan, spec)
+    _check_statistics(plan, spec)
 
 
 def _accept(plan, spec):
     """Nothing to check."""
 
 
+def _check_statistics(plan, spec):
+    """Refuse what batchnorm=darknet does not know; note what concerns no batch normalization."""
+    for key in ("statistics", "rolling_momentum"):
+        if spec.values.get(key) is None:
+            continue
+        if not spec.values.get("batch_normalize", True):
+            plan.note(spec.section, key, f"{key}= has no effect here: the layer has no batch normalization")
+        elif plan.batchnorm == "darknet":
+            refuse_statistics(spec, key, spec.values[key])
+
+
+def refuse_statistics(where: Resolved | LayerSpec, key: str, value: object) -> None:
+    """Raise an error unless `value` is what batchnorm=darknet does anyway."""
+    if value not in (None, "ema"):
+        raise where.error(f"{key}={format_value(value)} goes with batchnorm=paper: batchnorm=darknet has "
+                          "Darknet's own moving averages", key)
+
+
+def _check_normalization(plan, spec):
+    """Let batch_normalize= and normalize= say the same, and let the keys that go with them act."""
+    values, given = spec.values, spec.section.options
+    if "batch_normalize" in given and values["batch_normalize"] != (values["normalize"] == "batch"):
+        if values["batch_normalize"] or values["normalize"] == "batch":
+            raise spec.error(f"normalize={values['normalize']} contradicts batch_normalize="
+                             f"{values['batch_normalize']:d}", "normalize")
+    values["batch_normalize"] = values["normalize"] == "batch"
+    if values["norm_groups"] and values["normalize"] != "group":
+        raise spec.error(f"norm_groups={values['norm_groups']} acts with normalize=group, but this is "
+                         f"normalize={values['normalize']}", "norm_groups")
+    if values["normalize_after_activation"] and values["normalize"] == "none":
+        raise spec.error("normalize_after_activation=1: there is no normalization; wanted normalize=batch, "
+                         "group, layer or instance", "normalize_after_activation")
+
+
 def _check_convolutional(plan, spec):
+    _check_normalization(plan, spec)
     values = spec.values
     if values["filters"] % values["groups"]:
         raise spec.error(f"groups={values['groups']} does not divide filters={values['filters']}", "groups")
@@ -63,4 +102,5 @@ def _resolve_links(spec, key):
     spec.values[key] = resolved
 
 
-_CHECKS = {"convolutional": _check_convolutional, "route": _check_route, "shortcut": _check_shortcut}
+_CHECKS = {"convolutional": _check_convolutional, "connected": _check_normalization, "route": _check_route,
+           "shortcut": _check_shortcut}

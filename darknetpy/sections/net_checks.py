@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .layer_checks import refuse_statistics
 from .values import INT_MAX
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ def check_net(plan: Resolved) -> None:
     _check_batch(plan)
     _POLICY_CHECKS.get(plan.net["policy"], _accept)(plan)
     _check_crops(plan)
+    if plan.batchnorm == "darknet":
+        for key in ("statistics", "rolling_momentum"):
+            refuse_statistics(plan, key, plan.net[key])
 
 
 def _accept(plan):

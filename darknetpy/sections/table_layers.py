@@ -1,7 +1,14 @@
 """The layers that process features: convolution, pooling, normalization, links between layers, loss."""
 from __future__ import annotations
 
-from .choices import ACTIVATIONS, COST_TYPES, SHORTCUT_NORMALIZATION, SHORTCUT_WEIGHTS
+from .choices import (
+    ACTIVATIONS,
+    COST_TYPES,
+    NORMALIZATIONS,
+    SHORTCUT_NORMALIZATION,
+    SHORTCUT_WEIGHTS,
+    STATISTICS,
+)
 from .model import (
     ABOVE_ZERO,
     NOT_NEGATIVE,
@@ -43,6 +50,24 @@ def batch_normalize(forks: str = "pah") -> Row:
     return flag("batch_normalize", 0, forks, "normalize the sums over the batch before bias and activation")
 
 
+def moving_statistics() -> tuple[Row, ...]:
+    """The rows about the statistics that inference normalizes by."""
+    return (choice("statistics", None, "d", "as in [net], for this layer", STATISTICS),
+            number("rolling_momentum", None, "d", "as in [net], for this layer", BELOW_ONE))
+
+
+def normalize() -> tuple[Row, ...]:
+    """The rows of what normalizes a layer's sums, and where."""
+    default = Derived("batch_normalize", lambda v: "batch" if v["batch_normalize"] else "none")
+    return (batch_normalize(),
+            choice("normalize", default, "d", "what normalizes the sums, with scales and biases per channel",
+                   NORMALIZATIONS),
+            integer("norm_groups", None, "d",
+                    "normalize=group: groups; default the largest divisor of the channels up to 32", POSITIVE),
+            flag("normalize_after_activation", 0, "d",
+                 "normalize the activation's output; the sums then get inner biases of their own"))
+
+
 def streams() -> tuple[Row, ...]:
     """The rows that place a layer on a CUDA stream."""
     return (integer("stream", -1, "ah", "CUDA stream of the layer", effect="note"),
@@ -62,7 +87,7 @@ def _window(forks):
 
 
 _CONVOLUTIONAL = layer(
-    "convolutional", "convolution, with optional batch normalization, and activation", "pah",
+    "convolutional", "convolution, with optional normalization, and activation", "pah",
     integer("filters", 1, "pah", "output channels", POSITIVE),
     integer("size", 1, "pah", "side of the kernel", POSITIVE, unit="pixels"),
     integer("stride", 1, "pah", "step of the kernel", POSITIVE, unit="pixels"),
@@ -75,7 +100,8 @@ _CONVOLUTIONAL = layer(
     integer("dilation", 1, "ah", "distance of neighbouring kernel taps; 1 if size=1", POSITIVE,
             unit="pixels"),
     activation(),
-    batch_normalize(),
+    *normalize(),
+    *moving_statistics(),
     flag("flipped", 0, "pah", "the weights in the file are transposed"),
     integer("antialiasing", 0, "ah", "1, 2: blur after a stride-1 convolution instead of striding",
             effect="later"),
@@ -99,8 +125,8 @@ _CONVOLUTIONAL = layer(
     *streams(), aliases=("conv",), built=True)
 
 _CONNECTED = layer(
-    "connected", "fully connected layer, with optional batch normalization, and activation", "pah",
-    integer("output", 1, "pah", "outputs", POSITIVE), activation(), batch_normalize(),
+    "connected", "fully connected layer, with optional normalization, and activation", "pah",
+    integer("output", 1, "pah", "outputs", POSITIVE), activation(), *normalize(), *moving_statistics(),
     aliases=("conn",), built=True)
 
 _MAXPOOL = layer(
@@ -225,7 +251,13 @@ _SPATIAL = (
 
 LAYERS = (
     _CONVOLUTIONAL, _CONNECTED,
-    layer("batchnorm", "batch normalization with scale and bias", "pa", built=True),
+    layer("batchnorm", "batch normalization with scale and bias", "pa", *moving_statistics(), built=True),
+    layer("groupnorm", "normalizes groups of channels of each sample, with scale and bias", "d",
+          integer("groups", None, "d", "groups; default the largest divisor of the channels up to 32",
+                  POSITIVE),
+          built=True),
+    layer("layernorm", "normalizes all values of each sample, with scale and bias per channel", "d",
+          built=True),
     _MAXPOOL,
     layer("local_avgpool", "mean of each window", "ah", *_window("ah"), aliases=("local_avg",), built=True),
     layer("avgpool", "mean of each channel over the image", "pah", aliases=("avg",), built=True),

@@ -1,7 +1,7 @@
 """[net], and the options that every layer takes."""
 from __future__ import annotations
 
-from .choices import BATCHNORM_MODES, DIALECT_NAMES, POLICIES
+from .choices import BATCHNORM_MODES, DIALECT_NAMES, POLICIES, STATISTICS
 from .model import (
     ABOVE_ZERO,
     NOT_NEGATIVE,
@@ -30,6 +30,10 @@ def _ratio(key):
 _OWN = (
     choice("dialect", None, "d", "fork whose conventions hold", DIALECT_NAMES),
     choice("batchnorm", "paper", "d", "formulas of batch normalization", BATCHNORM_MODES),
+    choice("statistics", "ema", "d", "what inference normalizes by, made of each mini-batch's statistics",
+           STATISTICS),
+    number("rolling_momentum", None, "d",
+           "share of the old value in statistics=ema; .99, or with batchnorm=darknet the fork's", BELOW_ONE),
     flag("fused", 1, "d",
          "run fused kernels; 0: compose layers of the named kernels, for reading and checking"),
     number("decay_l1", 0.0, "d", "L1 weight decay: each step moves weights towards 0 by rate times this",
@@ -161,7 +165,8 @@ NET = SectionType(
 
 COMMON = (
     number("learning_rate", 1.0, "pah", "factor on the network's learning rate", NOT_NEGATIVE),
-    integer("stopbackward", 0, "pah", "1: the backward pass ends here", NOT_NEGATIVE),
+    integer("stopbackward", 0, "pah", "1: the backward pass ends here; N: it does in the first N updates",
+            NOT_NEGATIVE, unit="updates"),
     flag("onlyforward", 0, "pah", "skip this layer in the backward pass"),
     flag("dontload", 0, "pah",
          "skip this layer when loading .weights; the place in the file does not advance"),
@@ -171,11 +176,11 @@ COMMON = (
     flag("truth", 0, "p", "the output becomes the truth of the layers after it"),
     number("clip", 0.0, "ah", "after an update, clip weights to plus or minus this (GPU)", NOT_NEGATIVE,
            effect="later"),
-    integer("dont_update", 0, "ah", "no update before this iteration (GPU)", NOT_NEGATIVE, effect="later"),
-    integer("burnin_update", 0, "ah", "no update before this many times burn_in (GPU)", NOT_NEGATIVE,
-            effect="later"),
-    flag("train_only_bn", 0, "ah", "update nothing but batch normalization, up to here (GPU)",
-         effect="later"),
+    integer("dont_update", 0, "ah", "the layer does not learn in the first N updates", NOT_NEGATIVE,
+            unit="updates"),
+    integer("burnin_update", 0, "ah", "the layer does not learn before this many times burn_in",
+            NOT_NEGATIVE),
+    flag("train_only_bn", 0, "ah", "no layer up to here learns; moving statistics go on"),
     number("smooth", 0.0, "p", "smoothing of the output's delta, or of the labels in [cost] (GPU)",
            effect="note"),
     number("show_receptive_field", 0.0, "ah", "print the receptive field", effect="note"),

@@ -1,0 +1,131 @@
+"""Folding batch normalization into the weights before it: the same outputs, less to compute and to store.
+
+In inference batch normalization is y = s x + t per channel, with s = scale / sqrt(variance + epsilon) and
+t = bias - mean s.  Behind weighted sums it disappears: weights become s weights, the bias becomes s bias + t.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Optional
+
+import numpy as np
+
+from darknetpy.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from darknetpy.layer import Layer
+    from darknetpy.network import Network
+
+_EPSILON = 1e-5  # BN_EPSILON of csrc/scalar.h
+_WEIGHTED = ("convolutional", "connected")
+_LINKS = {"route": "layers", "shortcut": "from"}  # keys that name layers
+_FILE_SWITCHES = {"dontload": False, "dontloadscales": False, "dontsave": False, "numload": 0}
+
+
+def fuse(net: Network) -> Network:
+    """Fold batch normalization into weights, in place; see :meth:`darknetpy.Network.fuse`."""
+    if net._built_for_training:
+        raise ArgumentError(
+            "a network made for training cannot be fused: training needs the normalization; load it with "
+            "train=False"
+        )
+    for layer in net.layers:
+        if layer.type in _WEIGHTED and layer.option("normalize"):
+            _fold_own(net, layer)
+    index = 0
+    while index < len(net.layers):
+        reason = _why_it_stays(net, index)
+        if reason is None:
+            _fold_next(net, index)
+            continue
+        if reason:
+            net.notes.append(
+                f"layer {index} [{net.layers[index].type}] keeps its batch normalization: {reason}"
+            )
+        index += 1
+    for layer in net.layers:  # they were about the file that was read; the one to come holds every array
+        layer.cfg_options.update(
+            {key: value for key, value in _FILE_SWITCHES.items() if key in layer.cfg_options}
+        )
+    return net
+
+
+def _scale_and_shift(layer):
+    """What inference does to each channel, in float64."""
+    values = {
+        name: array.astype(float)
+        for name, array in layer.arrays("parameter", "statistic").items()
+        if name != "weights"
+    }
+    variance = values["rolling_variance"]
+    pjreddie = layer.option("batchnorm_mode") == layer._core.lib.BATCHNORM_PJREDDIE
+    deviation = np.sqrt(variance) + 1e-6 if pjreddie else np.sqrt(variance + _EPSILON)
+    scale = values["scales"] / deviation
+    return scale, values["biases"] - values["rolling_mean"] * scale
+
+
+def _multiply(layer, scale, bias):
+    """Multiply the weights of each output channel, and set its bias."""
+    shape = (-1,) + (1,) * (layer.weights.ndim - 1)
+    layer.weights[...] = layer.weights * scale.reshape(shape)
+    layer.biases[...] = bias
+
+
+def _fold_own(net, layer):
+    """Fold the normalization that a convolutional or connected layer contains, or note why it stays."""
+    kind = layer.cfg_options["normalize"]
+    if kind != "batch" or layer.option("normalize_after_activation"):
+        reason = (
+            "it comes after the activation" if kind == "batch" else "its statistics are each sample's own"
+        )
+        net.notes.append(f"layer {layer.index} [{layer.type}] keeps normalize={kind}: {reason}")
+        return
+    scale, shift = _scale_and_shift(layer)
+    _multiply(layer, scale, shift)
+    layer._set_options({"normalize": 0})
+    layer.cfg_options.update(batch_normalize=False, normalize="none", statistics=None, rolling_momentum=None)
+    layer._list_arrays()
+
+
+def _why_it_stays(net: Network, index: int) -> Optional[str]:
+    """Return why layer `index` is not folded into the one before; "": no [batchnorm]; None: it can be."""
+    layer, before = net.layers[index], net.layers[index - 1]
+    if layer.type != "batchnorm":
+        return ""
+    if index == 0:
+        return "it is the first layer"
+    if before.type not in _WEIGHTED:
+        return f"layer {index - 1} before it is [{before.type}], which has no weights to take it"
+    if before.option("normalize"):
+        return f"layer {index - 1} before it normalizes in between"
+    activation = before.cfg_options["activation"]
+    if activation != "linear":
+        return f"layer {index - 1} before it has activation={activation} in between"
+    readers = [
+        other.index for other in net.layers if index - 1 in other.cfg_options.get(_LINKS.get(other.type), ())
+    ]
+    if readers:
+        return f"layer {readers[0]} reads the output of layer {index - 1} without it"
+    if layer.option("truth") or before.option("truth"):
+        return "its input or output is the truth of later layers"
+    return None
+
+
+def _fold_next(net, index):
+    """Fold a [batchnorm] into the layer before it, and take it out of the network."""
+    layer, before = net.layers[index], net.layers[index - 1]
+    scale, shift = _scale_and_shift(layer)
+    _multiply(before, scale, before.biases * scale + shift)
+    net._core.check(net._core.lib.remove_layer(net._handle, index))
+    net.layers.remove(layer)
+    for other in net.layers:
+        _renumber(other, index)
+
+
+def _renumber(layer: Layer, removed: int) -> None:
+    """Let a layer's links follow when the layer `removed` has gone: its readers read the one before."""
+    key = _LINKS.get(layer.type)
+    if key is not None:
+        links = [link - (link >= removed) for link in layer.cfg_options[key]]
+        layer.cfg_options[key] = links
+        layer._set_options({key: links})
