@@ -60,7 +60,8 @@ of the last hidden layer, moves much less while training goes on."""
         charts.curves(accuracy, rows, "iteration", "accuracy", "normalize", percent=True, legend=_KINDS.get)
         charts.finish(accuracy, "iteration", "validation accuracy in %")
         inputs[1].sharey(inputs[0])
-        for i, (kind, own) in enumerate(table.groups(rows, "normalize").items()):
+        first = [row for row in rows if row["seed"] == 0]  # with other weights it would be another neuron
+        for i, (kind, own) in enumerate(table.groups(first, "normalize").items()):
             for percentile, style in (("p15", ":"), ("p50", "-"), ("p85", "--")):
                 charts.curves(
                     inputs[i],

@@ -53,7 +53,7 @@ class Experiment:
     """
 
     name = title = source = question = ""
-    iterations, seeds, points, recompute, size = 1000, 1, 20, True, (9, 4.2)
+    iterations, seeds, points, recompute, size = 1000, 3, 20, True, (9, 4.2)
 
     def runs(self, iterations):
         """Return the list of Run."""

@@ -27,7 +27,7 @@ images; all see the same number of images. Steps with few images are many, cheap
 falls fast for each image seen, but it jitters, and vectors and threads have little to work on. Steps
 with all images are exact and smooth, but few. Mini-batches lie between. There is no batch normalization:
 in a connected network, a mini-batch of one image is one value per channel, whose variance is zero."""
-    iterations, points, size = 1094, 50, (11, 4.2)
+    iterations, seeds, points, size = 1094, 1, 50, (11, 4.2)
 
     def runs(self, iterations):
         """`iterations` are updates with 64 images; the other sizes make as many as see the same images."""
@@ -50,27 +50,19 @@ in a connected network, a mini-batch of one image is one value per channel, whos
 
     def draw(self, figure, rows):
         by_images, by_time = figure.subplots(1, 2, sharey=True)
-        for i, (size, own) in enumerate(
-            table.groups([row for row in rows if row["seed"] == 0], "batch").items()
-        ):
-            loss, low, high, images, seconds = (
-                [row[key] for row in own] for key in ("loss", "loss_p10", "loss_p90", "images", "seconds")
-            )
-            by_images.plot(images, loss, color=charts.COLORS[i], label=f"{size:,}")
-            by_images.fill_between(images, low, high, color=charts.COLORS[i], alpha=0.15, linewidth=0)
-            by_time.plot(
-                seconds,
-                loss,
-                color=charts.COLORS[i],
-                label=f"{size:,}: {own[-1]['seconds_per_epoch']:.2f} s per epoch",
-            )
+        first = table.groups([row for row in rows if row["seed"] == 0], "batch")
+        for color, (size, own) in zip(charts.COLORS, first.items()):
+            column = {key: [row[key] for row in own] for key in own[0]}
+            label = f"{size:,}: {own[-1]['seconds_per_epoch']:.2f} s per epoch"
+            by_images.plot(column["images"], column["loss"], color=color)
+            spread = column["loss_p10"], column["loss_p90"]
+            by_images.fill_between(column["images"], *spread, color=color, alpha=0.15, linewidth=0)
+            by_time.plot(column["seconds"], column["loss"], color=color, label=label)
+        loss = "training loss per image"
         charts.finish(
-            by_images,
-            "images seen",
-            "training loss per image",
-            "images of each step: mean and 10th to 90th percentile",
+            by_images, "images seen", loss, "mean and 10th to 90th percentile of the steps", legend=False
         )
-        charts.finish(by_time, "seconds of training", "training loss per image", "the same over time")
+        charts.finish(by_time, "seconds of training", loss, "the same over time")
         by_time.set_xscale("log")
 
 

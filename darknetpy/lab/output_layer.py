@@ -34,7 +34,7 @@ The scores that softmax turns into probabilities carry meaning by their size: a 
 itself makes them large. Batch normalization at the output fixes mean and deviation of each class's score
 over the mini-batch, whatever classes happen to be in it, and leaves one scale and one bias per class to
 make up for it. The smaller the mini-batch, the more its chance composition leaks into every score."""
-    iterations, seeds, points, size = 1100, 3, 10, (11, 4.2)
+    iterations, points, size = 1100, 10, (11, 4.2)
 
     def runs(self, iterations):
         """`iterations` are updates with the largest mini-batch; smaller ones see as many images."""
@@ -54,13 +54,9 @@ make up for it. The smaller the mini-batch, the more its chance composition leak
     def draw(self, figure, rows):
         for axes, (size, own) in zip(figure.subplots(1, 3, sharey=True), table.groups(rows, "batch").items()):
             charts.curves(axes, own, "images", "accuracy", "normalized", percent=True)
-            charts.finish(
-                axes,
-                "images seen",
-                "validation accuracy in %",
-                f"mini-batches of {size}",
-                legend=size == _SIZES[0],
-            )
+            title, first = f"mini-batches of {size}", size == _SIZES[0]
+            charts.finish(axes, "images seen", "validation accuracy in %", title, legend=first)
+            axes.locator_params(axis="x", nbins=4)
 
 
 EXPERIMENT = OutputLayer()

@@ -39,7 +39,7 @@ Batch and layer normalization of the weighted sums, before the activation, as bo
 the activation's outputs. The reason given for the sums is that their distribution is more symmetric,
 'more Gaussian', so that normalizing it keeps it more stable; how much the place matters is an empirical
 question."""
-    iterations, size = 1500, (11, 4.2)
+    iterations, size = 800, (11, 4.2)
 
     def runs(self, iterations):
         return [

@@ -34,7 +34,7 @@ dropout of half the hidden units, with both and with neither. An image's normali
 others of its mini-batch, a noise that acts as a regularizer; the paper could leave out dropout. Dropout
 is the stronger noise: it narrows the gap between training and validation accuracy more, and slows
 training down."""
-    iterations, seeds, points, size = 3300, 3, 20, (11, 4.2)
+    iterations, points, size = 3300, 20, (11, 4.2)
 
     def runs(self, iterations):
         return [Run({"regularizer": variant}, wide_net(variant), iterations) for variant in _VARIANTS]

@@ -40,7 +40,7 @@ def averages(rows, keys, values):
             {**{key: same[0][key] for key in keys}, **{value: mean(same, value) for value in values}}
         )
         if several and "accuracy" in values:
-            found[-1]["accuracy_sd"] = float(np.std([row["accuracy"] for row in same], ddof=1))
+            found[-1]["accuracy_sd"] = round(float(np.std([row["accuracy"] for row in same], ddof=1)), 12)
     return found
 
 
