@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from darknetpy.cli import main
+from darknetpy.data import open_data
 from darknetpy.lab import (
     NAMES,
     covariate_shift,
@@ -128,6 +129,7 @@ def test_runs_repeat_exactly_and_seeds_differ(few_images):
 
 def test_training_ends_where_it_diverges(few_images):
     rows = training.train(Tiny(), tiny_run(rate=1e30, normalize="none"), few_images, 0)
+    assert len(rows) == 1
     assert rows[-1]["iteration"] < 4 and math.isnan(rows[-1]["loss"]) and math.isnan(rows[-1]["accuracy"])
 
 
@@ -177,6 +179,26 @@ def test_statistics_leave_training_alone(few_images):
     assert len(runs) == 4
     losses = [[row["loss"] for row in rows] for rows in runs]
     assert losses[0] == losses[1] == losses[2] == losses[3]
+
+
+def test_only_the_recomputed_statistics_are_recomputed(few_images, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        training.Training, "recompute_statistics", lambda self: calls.append(self.labels["statistics"])
+    )
+    for run in statistics.EXPERIMENT.runs(2):
+        training.train(statistics.EXPERIMENT, run, few_images, 0)
+    assert calls == ["recomputed"] * 2
+
+
+def test_full_is_the_whole_set(embedded, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        training, "open_data", lambda name: opened.append(name) or open_data("fashion-mnist:")
+    )
+    found = training.Data.load(full=True)
+    assert opened == ["fashion-mnist:full"] and len(found.train) == len(embedded.train) == 7000
+    assert 0 == found.train.x.min() < found.train.x.max() == 1
 
 
 # ---- tables and charts

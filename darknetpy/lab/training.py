@@ -75,9 +75,8 @@ class Training:
 
     def __init__(self, run, data, seed):
         sections = parse_cfg_text(run.cfg)
-        sections[0].options["seed"] = Option(
-            "seed", str(seed), 1
-        )  # of the weights, and of what dropout drops
+        # Of the first weights, and of what dropout drops.
+        sections[0].options["seed"] = Option("seed", str(seed), sections[0].line)
         self.net = build_network(resolve(sections), train=True)
         if run.start is not None:
             run.start(self.net, np.random.default_rng(seed))
