@@ -24,23 +24,26 @@ class PlainProgress:
 
     def __init__(self, stream, seconds=5):
         self._stream, self._seconds, self._last = stream, seconds, None
-        self._total = self._record = None
+        self._text = None
 
     def begin(self, iteration, total):
         """Training starts: `iteration` of `total` updates are made already."""
-        self._total = total
 
     def step(self, record, images, eta):
         """An update was made; `images` seen in all, `eta` seconds to go."""
-        self._record = (record, images, eta)
+        self.advance(record.iteration, lambda: step_line(record, images, eta))
+
+    def advance(self, iteration, text):
+        """`iteration` updates are made; `text`, called if it is shown, says what there is to know."""
+        self._text = text
         if self._last is None or time.monotonic() - self._last >= self._seconds:
             self._show()
 
     def _show(self):
-        if self._record is not None:
+        if self._text is not None:
             self._last = time.monotonic()
-            record, self._record = self._record, None
-            self.note(step_line(*record))
+            text, self._text = self._text, None
+            self.note(text())
 
     def validated(self, iteration, accuracy, best):
         """Validation was measured; `best` says whether it is the best so far."""
@@ -95,7 +98,10 @@ class LiveProgress(PlainProgress):
     def step(self, record, images, eta):
         facts = (f"{record.iteration} epoch {record.epoch:.2f} loss {record.loss:.3f} avg {record.average:.3f} rate {record.rate:.3g} "
                  f"{record.images_per_second:.0f} img/s ETA {clock(eta)}")
-        self._bar.update(self._task, completed=record.iteration, facts=facts)
+        self.advance(record.iteration, lambda: facts)
+
+    def advance(self, iteration, text):
+        self._bar.update(self._task, completed=iteration, facts=text())
 
     def note(self, text):
         self._console.print(text, markup=False)

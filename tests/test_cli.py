@@ -19,6 +19,7 @@ import darknetpy
 from darknetpy import training
 from darknetpy.checkpoint import read_header
 from darknetpy.cli import main
+from darknetpy.lab import NAMES
 from darknetpy.signals import Interrupted
 
 TINY = """[net]
@@ -49,7 +50,8 @@ activation=linear
 [softmax]
 """
 COMMANDS = (["classifier"], ["classifier", "train"], ["classifier", "predict"], ["classifier", "valid"], ["summary"], ["explain"],
-            ["check"], ["info"], ["bench"], ["recompute-bn"], ["fuse"])
+            ["check"], ["info"], ["bench"], ["recompute-bn"], ["fuse"], ["lab"],
+            *(["lab", name] for name in ("list", *NAMES)))
 
 
 def run(*words, cwd, stdin=None, **environment):

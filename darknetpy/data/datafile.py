@@ -199,8 +199,8 @@ def agree(path: StrPath, names: list[str], classes: int) -> list[str]:
     return names[:classes]
 
 
-def ensure_backup(folder: StrPath) -> None:
-    """Make sure that weights can be saved in `folder`: create it if need be, write and remove a file.
+def ensure_backup(folder: StrPath, what: str = "backup folder") -> None:
+    """Make sure that files can be saved in `folder`, which messages call `what`: create it if need be, write and remove a file.
 
     Raises
     ------
@@ -214,5 +214,5 @@ def ensure_backup(folder: StrPath) -> None:
         probe.unlink()
     except OSError as error:
         raise DataError(
-            f"backup folder {os.fspath(folder)!r} cannot be written: {error.strerror or error}"
+            f"{what} {os.fspath(folder)!r} cannot be written: {error.strerror or error}"
         ) from error
