@@ -9,8 +9,8 @@
 #include <assert.h>
 
 /* A slice is worked on in pieces of whole channels. Its sums are those of its pieces, added in order, so that
- * one thread or several may take them: several where slices are few, or too long for a core's cache. */
-enum { MOST_PIECES = 64, PIECE = 4096, ROW = 512, BLOCK = 64, FEW_SLICES = 32, LONG_SLICE = 1 << 18 };
+ * one thread or several may take them: several where slices are few. */
+enum { MOST_PIECES = 64, PIECE = 4096, ROW = 512, BLOCK = 64 };
 typedef struct {
     int channels, spatial, groups;
     int slices, rows;                /* of the array; channels of a slice */
@@ -65,14 +65,18 @@ MULTIVERSION static void sum_moments(const real *x, real shift, int n, double *s
         *square += two;
     }
 }
-/* Sums of x - shift, shift being the slice's first value: no digits are lost where |mean| >> deviation. */
+/* Sums of x - shift, shift being the mean of the slice's first values: no digits are lost where |mean| >>
+ * deviation, and x[0] may be an outlier. */
 static void slice_statistics(const slicing *s, const real *x, real *mean, real *variance)
 {
     double sum[MOST_PIECES], square[MOST_PIECES], m = (double)s->length;
-    EACH_PIECE(s, sum_moments(x + piece_at(s, p), x[0], piece_rows(s, p) * s->spatial, sum + p, square + p))
+    const int first = s->length < BLOCK ? (int)s->length : BLOCK;
+    sum_moments(x, x[0], first, sum, square);
+    const real shift = (real)(x[0] + sum[0] / first);
+    EACH_PIECE(s, sum_moments(x + piece_at(s, p), shift, piece_rows(s, p) * s->spatial, sum + p, square + p))
     for (int p = 1; p < s->pieces; ++p) sum[0] += sum[p], square[0] += square[p];
     const double v = (square[0] - sum[0] * sum[0] / m) / m;
-    *mean = (real)(x[0] + sum[0] / m);
+    *mean = (real)(shift + sum[0] / m);
     *variance = (real)(v > 0 ? v : 0);
 }
 
