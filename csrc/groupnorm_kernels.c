@@ -6,12 +6,11 @@
 #include "rows.h"
 #include "scalar.h"
 #include "stream.h"
-#include "sums.h"
 #include <assert.h>
 
 /* A slice is worked on in pieces of whole channels. Its sums are those of its pieces, added in order, so that
- * one thread or several may take them: several where slices are few, or too long for a core's cache. */
-enum { MOST_PIECES = 64, PIECE = 4096, ROW = 512, BLOCK = 64, FEW_SLICES = 32, LONG_SLICE = 1 << 18 };
+ * one thread or several may take them: several where slices are few. */
+enum { MOST_PIECES = 64, PIECE = 4096, ROW = 512, BLOCK = 64 };
 typedef struct {
     int channels, spatial, groups;
     int slices, rows;                /* of the array; channels of a slice */
@@ -29,9 +28,10 @@ static slicing slice_up(int batch, int channels, int spatial, int groups)
     const int fitting = PIECE / spatial, least = (s.rows + MOST_PIECES - 1) / MOST_PIECES;
     s.piece = fitting > least ? fitting : least;
     s.pieces = (s.rows + s.piece - 1) / s.piece;
-    s.shared = s.pieces > 1 && (s.slices < FEW_SLICES || s.length > LONG_SLICE);
+    s.shared = s.pieces > 1 && s.slices < 4 * dn_num_threads();
     return s;
 }
+#define SIMD_SUMS(a, b) DN_PRAGMA(omp simd reduction(+ : a, b))
 #define EACH_SLICE(s) PARALLEL_FOR((s).shared ? 0 : (s).values) for (int i = 0; i < (s).slices; ++i)
 #define EACH_PIECE(s, call) \
     if ((s)->shared) { \
@@ -47,14 +47,36 @@ static int piece_rows(const slicing *s, int p)
 static size_t piece_at(const slicing *s, int p) { return (size_t)p * s->piece * s->spatial; }
 
 /* ---- forward */
-/* Sums of x - shift, shift being the slice's first value: no digits are lost where |mean| >> deviation. */
+/* The sums of x - shift and of its squares, of n values: in single precision over at most ROW of them, so
+ * that the vector units take whole vectors, in double precision beyond. */
+MULTIVERSION static void sum_moments(const real *x, real shift, int n, double *sum, double *square)
+{
+    *sum = *square = 0;
+    for (int begin = 0; begin < n; begin += ROW) {
+        const int end = n - begin < ROW ? n : begin + ROW;
+        real one = 0, two = 0;
+        SIMD_SUMS(one, two)
+        for (int i = begin; i < end; ++i) {
+            const real d = x[i] - shift;
+            one += d;
+            two += d * d;
+        }
+        *sum += one;
+        *square += two;
+    }
+}
+/* Sums of x - shift, shift being the mean of the slice's first values: no digits are lost where |mean| >>
+ * deviation, and x[0] may be an outlier. */
 static void slice_statistics(const slicing *s, const real *x, real *mean, real *variance)
 {
-    double sum[MOST_PIECES] = {0}, square[MOST_PIECES] = {0}, m = (double)s->length;
-    EACH_PIECE(s, moments_row(x + piece_at(s, p), x[0], piece_rows(s, p) * s->spatial, sum + p, square + p))
+    double sum[MOST_PIECES], square[MOST_PIECES], m = (double)s->length;
+    const int first = s->length < BLOCK ? (int)s->length : BLOCK;
+    sum_moments(x, x[0], first, sum, square);
+    const real shift = (real)(x[0] + sum[0] / first);
+    EACH_PIECE(s, sum_moments(x + piece_at(s, p), shift, piece_rows(s, p) * s->spatial, sum + p, square + p))
     for (int p = 1; p < s->pieces; ++p) sum[0] += sum[p], square[0] += square[p];
     const double v = (square[0] - sum[0] * sum[0] / m) / m;
-    *mean = (real)(x[0] + sum[0] / m);
+    *mean = (real)(shift + sum[0] / m);
     *variance = (real)(v > 0 ? v : 0);
 }
 
@@ -88,7 +110,7 @@ static void normalize_piece(const slicing *s, const real *x, int rows, real mean
             real *to = stream ? z : y + i;
             normalize_rows(x + i, 1, n, mean, inverse, scales + j, biases + j, to);
             activate_row(to, n, a);
-            if (stream) stream_row(z, n, y + i);
+            if (stream) stream_row(z, n, y + i, x + i + s->length);
         }
     }
     if (stream) stream_end();
@@ -149,7 +171,6 @@ static void activation_delta(const slicing *s, const slice_backward *b, size_t a
     }
 }
 
-enum { LANES = 16 };
 /* Of each of some channels sums = sum of delta and dots = sum of delta (x - mean) inverse; added to *sum and
  * *dot, times the channel's scale, in double precision. */
 MULTIVERSION static void channel_sums(const real *x, const real *delta, int rows, int n, real mean,
@@ -157,47 +178,48 @@ MULTIVERSION static void channel_sums(const real *x, const real *delta, int rows
                                       double *dot)
 {
     for (int j = 0; j < rows; ++j, x += n, delta += n) {
-        double ones[LANES] = {0}, twos[LANES] = {0}, a = 0, b = 0;
-        int i = 0;
-        for (; n - i >= LANES; i += LANES) {
-            for (int k = 0; k < LANES; ++k) {
-                ones[k] += delta[i + k];
-                twos[k] += delta[i + k] * ((double)x[i + k] - mean);
+        double a_sum = 0, b_sum = 0;
+        for (int begin = 0; begin < n; begin += ROW) {
+            const int end = n - begin < ROW ? n : begin + ROW;
+            real one = 0, two = 0;
+            SIMD_SUMS(one, two)
+            for (int i = begin; i < end; ++i) {
+                one += delta[i];
+                two += delta[i] * (x[i] - mean);
             }
+            a_sum += one;
+            b_sum += two;
         }
-        for (; i < n; ++i) a += delta[i], b += delta[i] * ((double)x[i] - mean);
-        for (int k = 0; k < LANES; ++k) a += ones[k], b += twos[k];
-        sums[j] = (real)a;
-        dots[j] = (real)(b * inverse);
-        *sum += a * scales[j];
-        *dot += b * inverse * scales[j];
+        sums[j] = (real)a_sum;
+        dots[j] = (real)(b_sum * inverse);
+        *sum += a_sum * scales[j];
+        *dot += b_sum * inverse * scales[j];
     }
 }
 /* The same where a channel is one value. */
 MULTIVERSION static void flat_sums(const real *x, const real *delta, int rows, real mean, real inverse,
                                    const real *scales, real *sums, real *dots, double *sum, double *dot)
 {
-    double ones[LANES] = {0}, twos[LANES] = {0};
-    for (int j = 0; j < rows; ++j) {
-        sums[j] = delta[j];
-        dots[j] = delta[j] * ((x[j] - mean) * inverse);
-    }
-    for (int j = 0; j + LANES <= rows; j += LANES) {
-        for (int k = 0; k < LANES; ++k) {
-            ones[k] += (double)delta[j + k] * scales[j + k];
-            twos[k] += (double)dots[j + k] * scales[j + k];
+    for (int begin = 0; begin < rows; begin += ROW) {
+        const int end = rows - begin < ROW ? rows : begin + ROW;
+        real one = 0, two = 0;
+        SIMD_SUMS(one, two)
+        for (int j = begin; j < end; ++j) {
+            const real product = delta[j] * ((x[j] - mean) * inverse);
+            sums[j] = delta[j];
+            dots[j] = product;
+            one += scales[j] * delta[j];
+            two += scales[j] * product;
         }
+        *sum += one;
+        *dot += two;
     }
-    for (int j = rows / LANES * LANES; j < rows; ++j) {
-        *sum += (double)delta[j] * scales[j];
-        *dot += (double)dots[j] * scales[j];
-    }
-    for (int k = 0; k < LANES; ++k) *sum += ones[k], *dot += twos[k];
 }
 static void sum_piece(const slicing *s, const slice_backward *b, int p)
 {
     const int rows = piece_rows(s, p), c = p * s->piece;
     const size_t at = piece_at(s, p);
+    b->sum[p] = b->dot[p] = 0;
     if (b->a != LINEAR) activation_delta(s, b, at, rows, b->dx);
     if (s->spatial == 1) {
         flat_sums(b->x + at, b->delta + at, rows, b->mean, b->inverse, b->scales + c, b->sums + c,
@@ -240,7 +262,7 @@ static void delta_piece(const slicing *s, const slice_backward *b, int p, int ad
             const size_t from = at + (size_t)j * n + i;
             const int count = n - i < ROW ? n - i : ROW;
             delta_rows(b, b->x + from, b->delta + from, 1, count, b->scales + c + j, 0, z);
-            stream_row(z, count, b->dx + from);
+            stream_row(z, count, b->dx + from, b->delta + from + s->length);
         }
     }
     stream_end();
@@ -271,7 +293,7 @@ void groupnorm_backward_cpu(const real *x, const real *y, const real *delta, int
     const int stream = !add && dx != delta && stream_pays(s->values, spatial);
     real *sums = workspace, *dots = workspace + (size_t)batch * channels;
     EACH_SLICE(all) {
-        double sum[MOST_PIECES] = {0}, dot[MOST_PIECES] = {0};
+        double sum[MOST_PIECES], dot[MOST_PIECES];
         const size_t at = i * s->length, row = (size_t)i * s->rows;
         const int c = i % groups * s->rows;
         const real inverse = bn_inverse_std(variance[i]);

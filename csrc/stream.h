@@ -5,7 +5,6 @@
 #include "real.h"
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 #if defined(__SSE2__) && !defined(DARKNET_DOUBLE)
 #include <emmintrin.h>
 #endif
@@ -14,17 +13,20 @@ enum { STREAM_VALUES = 1 << 22, STREAM_ROW = 512 };
 /* Does it pay? Rows must be long, since a line written in parts, or in two ways, is slow. */
 static inline int stream_pays(size_t values, int row) { return values > STREAM_VALUES && row >= STREAM_ROW; }
 
-/* to[i] = from[i]; the caller ends with stream_end() before another thread may read. */
-static inline void stream_row(const real *from, int n, real *to)
+/* to[i] = from[i]; meanwhile the memory reads n values at `soon` ahead of their use, whether they exist or not.
+ * The caller ends with stream_end() before another thread may read `to`. */
+static inline void stream_row(const real *from, int n, real *to, const real *soon)
 {
-#if defined(__SSE2__) && !defined(DARKNET_DOUBLE)
     int i = 0;
+    (void)soon;
+#if defined(__SSE2__) && !defined(DARKNET_DOUBLE)
     for (; i < n && (uintptr_t)(to + i) % 16; ++i) to[i] = from[i];
-    for (; i + 4 <= n; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
-    for (; i < n; ++i) to[i] = from[i];
-#else
-    memcpy(to, from, sizeof(real) * (size_t)n);
+    for (; i + 16 <= n; i += 16) {
+        __builtin_prefetch(soon + i, 0, 2);
+        for (int j = i; j < i + 16; j += 4) _mm_stream_ps(to + j, _mm_loadu_ps(from + j));
+    }
 #endif
+    for (; i < n; ++i) to[i] = from[i];
 }
 static inline void stream_end(void)
 {

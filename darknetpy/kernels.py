@@ -5,6 +5,8 @@ Every array is float32 and C-contiguous and its size is checked; results are wri
 """
 from __future__ import annotations
 
+from typing import Optional
+
 import numpy as np
 
 from darknetpy._types import Floats
@@ -130,6 +132,95 @@ def normalize_delta_cpu(x: Floats, mean: Floats, variance: Floats, mean_delta: F
     statistics = [_floats(name, array, filters) for name, array in
                   (("mean", mean), ("variance", variance), ("mean_delta", mean_delta), ("variance_delta", variance_delta))]
     _lib.normalize_delta_cpu(_floats("x", x, n), *statistics, batch, filters, spatial, _floats("delta", delta, n, out=True))
+
+
+# ---- group, layer and instance normalization
+def _groups(batch, channels, spatial, groups):
+    n = _sizes(batch=batch, channels=channels, spatial=spatial)
+    _sizes(groups=groups)
+    if channels % groups:
+        raise ArgumentError(f"groups={groups}: wanted a divisor of channels={channels}")
+    return n
+
+
+def _elementwise(a):
+    number = activation_number(a)
+    if number >= _lib.NORM_CHAN:
+        raise ArgumentError(f"{a}: mixes channels; wanted an activation of single values")
+    return number
+
+
+def groupnorm_forward_cpu(x: Floats, batch: int, channels: int, spatial: int, groups: int, scales: Floats,
+                          biases: Floats, a: str, mean: Floats, variance: Floats, y: Floats) -> None:
+    """Group normalization with activation: y = f(scales * (x - mean) / sqrt(variance + 1e-5) + biases), all in one call.
+
+    Parameters
+    ----------
+    x : ndarray of float32, batch * channels * spatial values
+    batch, channels, spatial, groups : int
+        `groups` divides `channels`; 1 is layer normalization, `channels` instance normalization.
+    scales, biases : ndarray of float32, shape (channels,)
+    a : str
+        Name of the activation, such as ``"linear"``.
+    mean, variance : ndarray of float32, shape (batch, groups), written
+        Of every group of channels of every sample; the biased variance.
+    y : ndarray of float32, like `x`, written
+        May be `x` itself.
+
+    Raises
+    ------
+    ArgumentError
+        As for :func:`mean_cpu`; also where `groups` does not divide `channels`.
+
+    References
+    ----------
+    Y. Wu and K. He, arXiv:1803.08494, equations 1, 2 and 6.
+    """
+    n, number = _groups(batch, channels, spatial, groups), _elementwise(a)
+    _lib.groupnorm_forward_cpu(_floats("x", x, n), batch, channels, spatial, groups, _floats("scales", scales, channels),
+                               _floats("biases", biases, channels), number, _floats("mean", mean, batch * groups, out=True),
+                               _floats("variance", variance, batch * groups, out=True), _floats("y", y, n, out=True))
+
+
+def groupnorm_backward_cpu(x: Floats, y: Floats, delta: Floats, batch: int, channels: int, spatial: int,
+                           groups: int, scales: Floats, biases: Floats, a: str, mean: Floats,
+                           variance: Floats, scale_updates: Floats, bias_updates: Floats, add: int,
+                           dx: Optional[Floats], workspace: Optional[Floats] = None) -> None:
+    """The backward pass of :func:`groupnorm_forward_cpu`: delta at y -> dx; the updates are added to.
+
+    Parameters
+    ----------
+    x, y, mean, variance : ndarray of float32
+        What the forward pass read and wrote.
+    delta : ndarray of float32, like `x`
+    batch, channels, spatial, groups, scales, biases, a
+        As in the forward pass.
+    scale_updates, bias_updates : ndarray of float32, shape (channels,), added to
+    add : bool
+        Whether `dx` is added to, not written.
+    dx : ndarray of float32, like `x`, or None
+        None: not wanted.  With an activation it must be `delta` itself, which then holds the result.
+    workspace : ndarray of float32, 2 * batch * channels values, optional
+
+    Raises
+    ------
+    ArgumentError
+        As for the forward pass; also where `dx` is `delta` and `add`, or is not `delta` with an activation.
+    """
+    n, number = _groups(batch, channels, spatial, groups), _elementwise(a)
+    given, result = _floats("delta", delta, n), core.ffi.NULL if dx is None else _floats("dx", dx, n, out=True)
+    if number != _lib.LINEAR and result != given:
+        raise ArgumentError(f"dx: wanted delta itself, since a={a!r}")
+    if result == given and add:
+        raise ArgumentError("add: wanted 0, since dx is delta itself")
+    if workspace is None:
+        workspace = np.empty(2 * batch * channels, np.float32)
+    _lib.groupnorm_backward_cpu(
+        _floats("x", x, n), _floats("y", y, n), given, batch, channels, spatial, groups, _floats("scales", scales, channels),
+        _floats("biases", biases, channels), number, _floats("mean", mean, batch * groups),
+        _floats("variance", variance, batch * groups), _floats("scale_updates", scale_updates, channels, out=True),
+        _floats("bias_updates", bias_updates, channels, out=True), bool(add), result,
+        _floats("workspace", workspace, 2 * batch * channels, out=True))
 
 
 # ---- biases and scales

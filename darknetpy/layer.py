@@ -271,7 +271,7 @@ class Layer:
 
     def __getattr__(self, name: str) -> Array:
         rows = vars(self).get("_rows", ())      # absent while the object is being made
-        if name == "x_norm" and "mean" in rows and name not in rows:
+        if name == "x_norm" and "mean" in rows and name not in rows:    # group normalization never stores it
             return self._compute_x_norm()
         if name.startswith("_") or name not in rows:
             raise AttributeError(f"[{vars(self).get('type')}] layer has no {name!r}; its arrays are {', '.join(rows)}")

@@ -42,6 +42,21 @@ def _shape(c, h, w, flat):
     return f"{w} x {h} x {c}" if h > 0 else str(flat)
 
 
+def remarks(net):
+    """Return what is odd about a network though not wrong, one line each."""
+    linked = {source for layer in net.layers for source in _links(layer)}
+    return [f"layer {layer.index} [{layer.type}]: its biases are without effect, since the [batchnorm] after it subtracts the mean"
+            for layer, after in zip(net.layers, net.layers[1:])
+            if after.type == "batchnorm" and layer.type in ("convolutional", "connected") and layer.index not in linked
+            and layer.option("normalize") == layer.option("activation") == 0]       # neither: sums plus biases go on
+
+
+def _links(layer):
+    """The earlier layers that a layer names in its options."""
+    values = layer.spec.values if hasattr(layer, "spec") else layer.cfg_values
+    return [index for key in ("layers", "from") for index in values.get(key) or ()]
+
+
 def summary_text(net):
     """Return the table as text; see :meth:`darknetpy.Network.summary`."""
     rows = summary_rows(net)
@@ -57,4 +72,4 @@ def summary_text(net):
     rule = "-" * len(line(["-" * w for w in widths]))
     text = [line(HEAD), rule, *(line(c) for c in cells), rule, line(totals)]
     text.append(f"dialect {net.dialect}, batchnorm {net.batchnorm}, batch {net.batch} (x {net.subdivisions} subdivisions)")
-    return "\n".join(text)
+    return "\n".join(text + remarks(net))

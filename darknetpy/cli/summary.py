@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from darknetpy.cli.common import CFG_HELP, WEIGHTS_HELP, add_network_options, load_for_inference, print_json
 from darknetpy.cli.parser import positive
-from darknetpy.summary import summary_rows
+from darknetpy.summary import remarks, summary_rows
 
 _EXAMPLE = """examples:
   darknetpy summary fashion-mnist.cfg
@@ -37,5 +37,5 @@ def run(args):
     rows = summary_rows(net)
     totals = {key: sum(row[key] for row in rows) for key in ("bflops", "trainable", "non_trainable")}
     print_json({"cfg": args.cfg, "dialect": net.dialect, "batchnorm": net.batchnorm, "batch": net.batch, "layers": rows,
-                "total": totals, "seen": net.seen if args.weights else None})
+                "total": totals, "remarks": remarks(net), "seen": net.seen if args.weights else None})
     return 0
