@@ -4,7 +4,8 @@
 >>> l = dn.make_batchnorm_layer(batch=4, w=6, h=6, c=3)       # one layer, by hand
 >>> net = dn.load_network("fashion-mnist.cfg")                # a network from a .cfg
 
-Layers by hand: :mod:`darknetpy.layers`; single kernels: :mod:`darknetpy.kernels`; the command line: ``darknetpy --help``.
+Layers by hand: :mod:`darknetpy.layers`, run by :mod:`darknetpy.passes`; single kernels: :mod:`darknetpy.kernels`; the command line:
+``darknetpy --help``.
 """
 from __future__ import annotations
 
@@ -13,9 +14,11 @@ from darknetpy._types import Path
 from darknetpy.builder import load_network
 from darknetpy.errors import ArgumentError, CfgError, DarknetError, DataError, DeviceError, OutOfMemory, WeightsError
 from darknetpy.layer import Layer
-from darknetpy.layers import *  # noqa: F403  make_, forward_, backward_, update_ and resize_ of every layer type
-from darknetpy.layers import __all__ as _layer_functions  # type: ignore[attr-defined]
+from darknetpy.layers import *  # noqa: F403  make_ of every layer type
+from darknetpy.layers import __all__ as _constructors  # type: ignore[attr-defined]
 from darknetpy.network import Network
+from darknetpy.passes import *  # noqa: F403  forward_, backward_, update_ and resize_ of every layer type
+from darknetpy.passes import __all__ as _passes  # type: ignore[attr-defined]
 from darknetpy.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -43,4 +46,4 @@ def load_checkpoint(path: Path) -> Network:
 
 
 __all__ = ["ArgumentError", "CfgError", "DarknetError", "DataError", "DeviceError", "Layer", "Network", "OutOfMemory", "WeightsError",
-           "get_num_threads", "kernels", "load_checkpoint", "load_network", "set_num_threads", *_layer_functions]
+           "get_num_threads", "kernels", "load_checkpoint", "load_network", "set_num_threads", *_constructors, *_passes]

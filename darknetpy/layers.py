@@ -1,20 +1,19 @@
-"""One documented constructor per layer type, and the passes of single layers, by Darknet's names.
+"""One documented constructor per layer type, by Darknet's names.
 
 Constructors take pjreddie's arguments in his order, by position or by name; what AlexeyAB added is by name only.  They allocate
-everything, gradients included.  ``forward_<type>_layer(l, net)`` and ``backward_<type>_layer(l, net)`` work on ``net.input``,
-``net.truth`` and ``net.delta``; see :class:`darknetpy.Network`.
+everything, gradients included.  What runs them: :mod:`darknetpy.passes`.
 """
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
+from darknetpy.arguments import require_integers, require_number
 from darknetpy.builder import core_value, dialect_options
 from darknetpy.errors import ArgumentError
 from darknetpy.layer import Layer, shape_text
-from darknetpy.network import Network
 
 
 def _make(kind, batch, h, w, c, cfg_values, options=None, dialect="pjreddie", build=True):
@@ -27,19 +26,6 @@ def _make(kind, batch, h, w, c, cfg_values, options=None, dialect="pjreddie", bu
     return layer._build(batch, h, w, c) if build else layer
 
 
-def _integers(**values):
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not -2**31 <= value < 2**31:
-            raise ArgumentError(f"{name}={value!r}: wanted an integer of 32 bits")
-
-
-def _number(name, value):
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ArgumentError(f"{name}={value!r}: wanted a number") from None
-
-
 def _normalization(batch_normalize, normalize, norm_groups, after):
     """The four options of what normalizes a layer's sums, as a .cfg has them."""
     kind = ("batch" if batch_normalize else "none") if normalize is None else normalize
@@ -47,7 +33,7 @@ def _normalization(batch_normalize, normalize, norm_groups, after):
     if batch_normalize and kind != "batch":
         raise ArgumentError(f"normalize={kind!r} contradicts batch_normalize={batch_normalize!r}")
     if norm_groups is not None:
-        _integers(norm_groups=norm_groups)
+        require_integers(norm_groups=norm_groups)
         if norm_groups < 1 or kind != "group":
             raise ArgumentError(f"norm_groups={norm_groups}: wanted a positive number, with normalize='group'")
     if after and kind == "none":
@@ -105,7 +91,7 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
     ArgumentError
         A size is out of range; the message names it.
     """
-    _integers(batch=batch, h=h, w=w, c=c, n=n, groups=groups, size=size, stride=stride, padding=padding, dilation=dilation)
+    require_integers(batch=batch, h=h, w=w, c=c, n=n, groups=groups, size=size, stride=stride, padding=padding, dilation=dilation)
     if binary or xnor:
         raise ArgumentError("binary and xnor convolutions are not built yet")
     values: dict[str, Any] = {
@@ -137,7 +123,7 @@ def make_connected_layer(batch: int, inputs: int, outputs: int, activation: str 
     Layer
         weights (outputs, inputs), biases (outputs,), and what a normalization brings; output (batch, outputs, 1, 1).
     """
-    _integers(batch=batch, inputs=inputs, outputs=outputs)
+    require_integers(batch=batch, inputs=inputs, outputs=outputs)
     values = {"output": outputs, "activation": activation,
               **_normalization(batch_normalize, normalize, norm_groups, normalize_after_activation)}
     return _make("connected", batch, 0, 0, inputs, values, {"adam": bool(adam)})
@@ -171,7 +157,7 @@ def make_batchnorm_layer(batch: int, w: int, h: int, c: int) -> Layer:
     >>> bool(np.allclose(l.output.mean(axis=(0, 2, 3)), 0, atol=1e-6))
     True
     """
-    _integers(batch=batch, w=w, h=h, c=c)
+    require_integers(batch=batch, w=w, h=h, c=c)
     return _make("batchnorm", batch, h, w, c, {})
 
 
@@ -212,9 +198,9 @@ def make_groupnorm_layer(batch: int, w: int, h: int, c: int, groups: Optional[in
     >>> bool(np.allclose(l.output.reshape(2, 3, -1).mean(axis=2), 0, atol=1e-6))
     True
     """
-    _integers(batch=batch, w=w, h=h, c=c)
+    require_integers(batch=batch, w=w, h=h, c=c)
     if groups is not None:
-        _integers(groups=groups)
+        require_integers(groups=groups)
         if groups < 1:
             raise ArgumentError(f"groups={groups}: wanted a divisor of the {c} channels")
     return _make("groupnorm", batch, h, w, c, {"groups": groups})
@@ -237,7 +223,7 @@ def make_layernorm_layer(batch: int, w: int, h: int, c: int) -> Layer:
     ----------
     J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer Normalization", arXiv:1607.06450.
     """
-    _integers(batch=batch, w=w, h=h, c=c)
+    require_integers(batch=batch, w=w, h=h, c=c)
     return _make("layernorm", batch, h, w, c, {})
 
 
@@ -272,7 +258,7 @@ def make_local_avgpool_layer(batch: int, h: int, w: int, c: int, size: int, stri
 
 def _make_pool(kind, batch, h, w, c, size, stride, padding, stride_x, stride_y):
     padding = size - 1 if padding is None else padding
-    _integers(batch=batch, h=h, w=w, c=c, size=size, stride=stride, padding=padding)
+    require_integers(batch=batch, h=h, w=w, c=c, size=size, stride=stride, padding=padding)
     values = {"size": size, "stride": stride, "stride_x": stride if stride_x is None else stride_x,
               "stride_y": stride if stride_y is None else stride_y, "padding": padding}
     return _make(kind, batch, h, w, c, values)
@@ -290,7 +276,7 @@ def make_avgpool_layer(batch: int, w: int, h: int, c: int) -> Layer:
     Layer
         output (batch, c, 1, 1).
     """
-    _integers(batch=batch, w=w, h=h, c=c)
+    require_integers(batch=batch, w=w, h=h, c=c)
     return _make("avgpool", batch, h, w, c, {})
 
 
@@ -310,8 +296,8 @@ def make_dropout_layer(batch: int, inputs: int, probability: float = .5, *, w: i
     ----------
     N. Srivastava et al., "Dropout", JMLR 15, 2014.
     """
-    _integers(batch=batch, inputs=inputs)
-    return _make("dropout", batch, *_image(inputs, w, h, c), {"probability": _number("probability", probability)})
+    require_integers(batch=batch, inputs=inputs)
+    return _make("dropout", batch, *_image(inputs, w, h, c), {"probability": require_number("probability", probability)})
 
 
 def make_activation_layer(batch: int, inputs: int, activation: str = "linear", *, w: int = 0, h: int = 0,
@@ -326,7 +312,7 @@ def make_activation_layer(batch: int, inputs: int, activation: str = "linear", *
     w, h, c : int
         As in :func:`make_dropout_layer`.
     """
-    _integers(batch=batch, inputs=inputs)
+    require_integers(batch=batch, inputs=inputs)
     return _make("activation", batch, *_image(inputs, w, h, c), {"activation": activation})
 
 
@@ -349,8 +335,8 @@ def make_softmax_layer(batch: int, inputs: int, groups: int = 1, *, temperature:
     Layer
         output, loss (batch, inputs); after a forward pass with a truth t, delta = (t - output) / temperature.
     """
-    _integers(batch=batch, inputs=inputs, groups=groups)
-    values = {"groups": groups, "temperature": _number("temperature", temperature), "noloss": int(noloss)}
+    require_integers(batch=batch, inputs=inputs, groups=groups)
+    values = {"groups": groups, "temperature": require_number("temperature", temperature), "noloss": int(noloss)}
     return _make("softmax", batch, 0, 0, inputs, values)
 
 
@@ -361,7 +347,7 @@ def make_logistic_layer(batch: int, inputs: int) -> Layer:
     ----------
     batch, inputs : int
     """
-    _integers(batch=batch, inputs=inputs)
+    require_integers(batch=batch, inputs=inputs)
     return _make("logistic", batch, 0, 0, inputs, {})
 
 
@@ -378,9 +364,10 @@ def make_cost_layer(batch: int, inputs: int, cost_type: str = "sse", scale: floa
     noobj : float
         ``seg``: weight of values whose truth is 0.
     """
-    _integers(batch=batch, inputs=inputs)
+    require_integers(batch=batch, inputs=inputs)
     core_value("type", cost_type, "cost_type")
-    return _make("cost", batch, 0, 0, inputs, {"type": cost_type, "scale": _number("scale", scale), "noobj": _number("noobj", noobj)})
+    return _make("cost", batch, 0, 0, inputs,
+                 {"type": cost_type, "scale": require_number("scale", scale), "noobj": require_number("noobj", noobj)})
 
 
 def make_crop_layer(batch: int, h: int, w: int, c: int, crop_height: int, crop_width: int, flip: int = 0,
@@ -398,7 +385,7 @@ def make_crop_layer(batch: int, h: int, w: int, c: int, crop_height: int, crop_w
     noadjust : bool
         Keep the values x; otherwise they become 2 x - 1.
     """
-    _integers(batch=batch, h=h, w=w, c=c, crop_height=crop_height, crop_width=crop_width)
+    require_integers(batch=batch, h=h, w=w, c=c, crop_height=crop_height, crop_width=crop_width)
     if (angle, saturation, exposure) != (0, 1, 1):
         raise ArgumentError(f"angle={angle} saturation={saturation} exposure={exposure}: wanted 0, 1, 1 (they act on a GPU only)")
     values = {"crop_height": crop_height, "crop_width": crop_width, "flip": int(flip), "noadjust": int(noadjust)}
@@ -420,12 +407,12 @@ def make_route_layer(batch: int, n: int, input_layers: Sequence[int], input_size
     groups, group_id : int
         Take part `group_id` of `groups` of each (AlexeyAB).
     """
-    _integers(batch=batch, n=n, groups=groups, group_id=group_id)
+    require_integers(batch=batch, n=n, groups=groups, group_id=group_id)
     input_layers, input_sizes = list(np.atleast_1d(input_layers)), list(np.atleast_1d(input_sizes))
     if len(input_layers) != n or len(input_sizes) != n:
         raise ArgumentError(f"n={n}: got {len(input_layers)} layers and {len(input_sizes)} sizes")
     for index, size in zip(input_layers, input_sizes):
-        _integers(input_layers=index, input_sizes=size)
+        require_integers(input_layers=index, input_sizes=size)
     values = {"layers": [int(index) for index in input_layers], "groups": groups, "group_id": group_id}
     layer = _make("route", batch, 0, 0, 0, values, build=False)
     layer.links = batch, [(int(index), str(size)) for index, size in zip(input_layers, input_sizes)]
@@ -446,8 +433,8 @@ def make_shortcut_layer(batch: int, index: int, w: int, h: int, c: int, w2: int,
     alpha, beta : float
         Factors of the input and of the other layer's output (pjreddie).
     """
-    _integers(batch=batch, index=index, w=w, h=h, c=c, w2=w2, h2=h2, c2=c2)
-    values = {"from": [index], "activation": activation, "alpha": _number("alpha", alpha), "beta": _number("beta", beta)}
+    require_integers(batch=batch, index=index, w=w, h=h, c=c, w2=w2, h2=h2, c2=c2)
+    values = {"from": [index], "activation": activation, "alpha": require_number("alpha", alpha), "beta": require_number("beta", beta)}
     layer = _make("shortcut", batch, h, w, c, values, build=False)
     layer.links = batch, [(index, shape_text(c2, h2, w2, c2)), (None, shape_text(c, h, w, c))]
     return layer
@@ -461,8 +448,8 @@ def make_upsample_layer(batch: int, w: int, h: int, c: int, stride: int = 2, *, 
     batch, w, h, c, stride : int
     scale : float
     """
-    _integers(batch=batch, w=w, h=h, c=c, stride=stride)
-    return _make("upsample", batch, h, w, c, {"stride": stride, "scale": _number("scale", scale)})
+    require_integers(batch=batch, w=w, h=h, c=c, stride=stride)
+    return _make("upsample", batch, h, w, c, {"stride": stride, "scale": require_number("scale", scale)})
 
 
 def _image(inputs, w, h, c):
@@ -474,156 +461,5 @@ def _image(inputs, w, h, c):
     return h, w, c
 
 
-# ---- the passes of single layers
-def forward_layer(l: Layer, net: Network) -> None:
-    """Run one layer forward on ``net.input`` (and ``net.truth``), as training or inference as ``net.train`` says.
-
-    Raises
-    ------
-    ArgumentError
-        The network has no input, or one of another size than the layer's; or the layer cannot run so (batch normalization
-        training on one value per channel).
-    """
-    _check_pass(l, net)
-    core = net._core
-    if net.input is None:
-        raise ArgumentError("net.input is not set")
-    core.array("net.input", net.input, l.batch * l.inputs, shape=l.input_shape)
-    if net.truth is not None and l.truths:
-        core.array("net.truth", net.truth, l.batch * l.truths)
-    if l.fused and not net.option("fused"):
-        l.fused = False
-    l._referenced = (net.input, net.truth)
-    core.lib.set_network_input(net._handle, core.address(net.input))
-    core.lib.set_network_truth(net._handle, core.address(net.truth))
-    core.check(core.lib.forward_layer(l._handle, net._handle))
-
-
-def backward_layer(l: Layer, net: Network) -> None:
-    """Run one layer backward from ``l.delta``: its updates grow, and ``net.delta`` gets the delta at the layer's input.
-
-    ``net.delta`` is written into a buffer of the network's own, or added to the array that the user assigned.
-    """
-    _check_pass(l, net)
-    core = net._core
-    net._point_delta_at(l.input_shape)
-    core.check(core.lib.backward_layer(l._handle, net._handle))
-
-
-def update_layer(l: Layer, batch: int, learning_rate: float, momentum: float, decay: float) -> None:
-    """One step of stochastic gradient descent with momentum, Darknet's rule.
-
-    For every parameter: updates -= decay * batch * weights (weights only), parameter += learning_rate / batch * updates,
-    updates *= momentum.
-
-    Parameters
-    ----------
-    l : Layer
-    batch : int
-        Images that the updates were summed over.
-    learning_rate, momentum, decay : float
-    """
-    if not isinstance(l, Layer):
-        raise ArgumentError(f"wanted a layer, got {type(l).__name__}")
-    _integers(batch=batch)
-    l._core.check(l._core.lib.update_layer(l._handle, batch, learning_rate, momentum, decay))
-
-
-def resize_layer(l: Layer, w: int, h: int) -> None:
-    """Give a layer made by hand an input of w x h; parameters keep their values."""
-    if l.index >= 0:
-        raise ArgumentError("the layer belongs to a network: use net.resize")
-    _integers(w=w, h=h)
-    l._refuse_while_viewed()
-    l._core.check(l._core.lib.resize_layer(l._handle, l._core.ffi.NULL, h, w))
-    l._referenced = None
-
-
-def _check_pass(l, net):
-    if not isinstance(l, Layer):
-        raise ArgumentError(f"wanted a layer first, got {type(l).__name__}")
-    if not isinstance(net, Network):
-        raise ArgumentError(f"wanted a Network second, got {type(net).__name__}")
-    if l.type in ("route", "shortcut") and l.index < 0:
-        raise ArgumentError(f"a {l.type} layer works inside a network: net.add it first")
-
-
-class _Pass(Protocol):
-    def __call__(self, l: Layer, net: Network) -> None: ...
-
-
-class _Update(Protocol):
-    def __call__(self, l: Layer, batch: int, learning_rate: float, momentum: float, decay: float) -> None: ...
-
-
-class _Resize(Protocol):
-    def __call__(self, l: Layer, w: int, h: int) -> None: ...
-
-
-def _named(kind: str) -> tuple[_Pass, _Pass, _Update, _Resize]:
-    """The functions that bear a type's name; they refuse layers of another."""
-    def check(l):
-        if isinstance(l, Layer) and l.type != kind:
-            raise ArgumentError(f"wanted a {kind} layer, got a {l.type} layer")
-
-    def forward(l: Layer, net: Network) -> None:
-        check(l)
-        forward_layer(l, net)
-
-    def backward(l: Layer, net: Network) -> None:
-        check(l)
-        backward_layer(l, net)
-
-    def update(l: Layer, batch: int, learning_rate: float, momentum: float, decay: float) -> None:
-        check(l)
-        update_layer(l, batch, learning_rate, momentum, decay)
-
-    def resize(l: Layer, w: int, h: int) -> None:
-        check(l)
-        resize_layer(l, w, h)
-
-    for verb, function, like in (("forward", forward, forward_layer), ("backward", backward, backward_layer),
-                                 ("update", update, update_layer), ("resize", resize, resize_layer)):
-        function.__name__ = function.__qualname__ = f"{verb}_{kind}_layer"
-        summary = (like.__doc__ or "").partition("\n")[0]
-        function.__doc__ = f"{summary} For {kind} layers; see :func:`{verb}_layer`."
-    return forward, backward, update, resize
-
-
-(forward_convolutional_layer, backward_convolutional_layer, update_convolutional_layer,
- resize_convolutional_layer) = _named("convolutional")
-(forward_connected_layer, backward_connected_layer, update_connected_layer,
- resize_connected_layer) = _named("connected")
-(forward_batchnorm_layer, backward_batchnorm_layer, update_batchnorm_layer,
- resize_batchnorm_layer) = _named("batchnorm")
-(forward_groupnorm_layer, backward_groupnorm_layer, update_groupnorm_layer,
- resize_groupnorm_layer) = _named("groupnorm")
-(forward_layernorm_layer, backward_layernorm_layer, update_layernorm_layer,
- resize_layernorm_layer) = _named("layernorm")
-(forward_maxpool_layer, backward_maxpool_layer, update_maxpool_layer,
- resize_maxpool_layer) = _named("maxpool")
-(forward_avgpool_layer, backward_avgpool_layer, update_avgpool_layer,
- resize_avgpool_layer) = _named("avgpool")
-(forward_local_avgpool_layer, backward_local_avgpool_layer, update_local_avgpool_layer,
- resize_local_avgpool_layer) = _named("local_avgpool")
-(forward_dropout_layer, backward_dropout_layer, update_dropout_layer,
- resize_dropout_layer) = _named("dropout")
-(forward_activation_layer, backward_activation_layer, update_activation_layer,
- resize_activation_layer) = _named("activation")
-(forward_softmax_layer, backward_softmax_layer, update_softmax_layer,
- resize_softmax_layer) = _named("softmax")
-(forward_logistic_layer, backward_logistic_layer, update_logistic_layer,
- resize_logistic_layer) = _named("logistic")
-(forward_cost_layer, backward_cost_layer, update_cost_layer,
- resize_cost_layer) = _named("cost")
-(forward_crop_layer, backward_crop_layer, update_crop_layer,
- resize_crop_layer) = _named("crop")
-(forward_route_layer, backward_route_layer, update_route_layer,
- resize_route_layer) = _named("route")
-(forward_shortcut_layer, backward_shortcut_layer, update_shortcut_layer,
- resize_shortcut_layer) = _named("shortcut")
-(forward_upsample_layer, backward_upsample_layer, update_upsample_layer,
- resize_upsample_layer) = _named("upsample")
-
 if not TYPE_CHECKING:       # to a type checker every name above is public that begins without an underscore
-    __all__ = [name for name in dir() if name.endswith("_layer") and not name.startswith("_")]
+    __all__ = [name for name in dir() if name.startswith("make_")]

@@ -10,7 +10,8 @@ from darknetpy.builder import load_network
 from darknetpy.core import blas_version, core
 
 _NUMBERS = ("filters", "groups", "size", "stride", "stride_x", "stride_y", "dilation", "padding", "normalize",
-            "normalize_after_activation", "probability", "temperature", "alpha", "beta", "prefix", "scale", "group_id", "noloss", "learning_rate")
+            "normalize_after_activation", "probability", "temperature", "alpha", "beta", "prefix", "scale", "group_id", "noloss",
+            "learning_rate")
 _LISTS = ("layers", "from", "tree")
 _PARAMETERS = ("parameter", "statistic")
 

@@ -1,0 +1,167 @@
+"""The passes of single layers: forward, backward, update, resize; for any layer, and under the name of every type.
+
+``forward_<type>_layer(l, net)`` and ``backward_<type>_layer(l, net)`` work on ``net.input``, ``net.truth`` and ``net.delta``; see
+:class:`darknetpy.Network`.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from darknetpy.arguments import require_integers
+from darknetpy.errors import ArgumentError
+from darknetpy.layer import Layer
+from darknetpy.network import Network
+
+
+def forward_layer(l: Layer, net: Network) -> None:
+    """Run one layer forward on ``net.input`` (and ``net.truth``), as training or inference as ``net.train`` says.
+
+    Raises
+    ------
+    ArgumentError
+        The network has no input, or one of another size than the layer's; or the layer cannot run so (batch normalization
+        training on one value per channel).
+    """
+    _check_pass(l, net)
+    core = net._core
+    if net.input is None:
+        raise ArgumentError("net.input is not set")
+    core.array("net.input", net.input, l.batch * l.inputs, shape=l.input_shape)
+    if net.truth is not None and l.truths:
+        core.array("net.truth", net.truth, l.batch * l.truths)
+    if l.fused and not net.option("fused"):
+        l.fused = False
+    l._referenced = (net.input, net.truth)
+    core.lib.set_network_input(net._handle, core.address(net.input))
+    core.lib.set_network_truth(net._handle, core.address(net.truth))
+    core.check(core.lib.forward_layer(l._handle, net._handle))
+
+
+def backward_layer(l: Layer, net: Network) -> None:
+    """Run one layer backward from ``l.delta``: its updates grow, and ``net.delta`` gets the delta at the layer's input.
+
+    ``net.delta`` is written into a buffer of the network's own, or added to the array that the user assigned.
+    """
+    _check_pass(l, net)
+    core = net._core
+    net._point_delta_at(l.input_shape)
+    core.check(core.lib.backward_layer(l._handle, net._handle))
+
+
+def update_layer(l: Layer, batch: int, learning_rate: float, momentum: float, decay: float) -> None:
+    """One step of stochastic gradient descent with momentum, Darknet's rule.
+
+    For every parameter: updates -= decay * batch * weights (weights only), parameter += learning_rate / batch * updates,
+    updates *= momentum.
+
+    Parameters
+    ----------
+    l : Layer
+    batch : int
+        Images that the updates were summed over.
+    learning_rate, momentum, decay : float
+    """
+    if not isinstance(l, Layer):
+        raise ArgumentError(f"wanted a layer, got {type(l).__name__}")
+    require_integers(batch=batch)
+    l._core.check(l._core.lib.update_layer(l._handle, batch, learning_rate, momentum, decay))
+
+
+def resize_layer(l: Layer, w: int, h: int) -> None:
+    """Give a layer made by hand an input of w x h; parameters keep their values."""
+    if l.index >= 0:
+        raise ArgumentError("the layer belongs to a network: use net.resize")
+    require_integers(w=w, h=h)
+    l._refuse_while_viewed()
+    l._core.check(l._core.lib.resize_layer(l._handle, l._core.ffi.NULL, h, w))
+    l._referenced = None
+
+
+def _check_pass(l, net):
+    if not isinstance(l, Layer):
+        raise ArgumentError(f"wanted a layer first, got {type(l).__name__}")
+    if not isinstance(net, Network):
+        raise ArgumentError(f"wanted a Network second, got {type(net).__name__}")
+    if l.type in ("route", "shortcut") and l.index < 0:
+        raise ArgumentError(f"a {l.type} layer works inside a network: net.add it first")
+
+
+class _Pass(Protocol):
+    def __call__(self, l: Layer, net: Network) -> None: ...
+
+
+class _Update(Protocol):
+    def __call__(self, l: Layer, batch: int, learning_rate: float, momentum: float, decay: float) -> None: ...
+
+
+class _Resize(Protocol):
+    def __call__(self, l: Layer, w: int, h: int) -> None: ...
+
+
+def _named(kind: str) -> tuple[_Pass, _Pass, _Update, _Resize]:
+    """The functions that bear a type's name; they refuse layers of another."""
+    def check(l):
+        if isinstance(l, Layer) and l.type != kind:
+            raise ArgumentError(f"wanted a {kind} layer, got a {l.type} layer")
+
+    def forward(l: Layer, net: Network) -> None:
+        check(l)
+        forward_layer(l, net)
+
+    def backward(l: Layer, net: Network) -> None:
+        check(l)
+        backward_layer(l, net)
+
+    def update(l: Layer, batch: int, learning_rate: float, momentum: float, decay: float) -> None:
+        check(l)
+        update_layer(l, batch, learning_rate, momentum, decay)
+
+    def resize(l: Layer, w: int, h: int) -> None:
+        check(l)
+        resize_layer(l, w, h)
+
+    for verb, function, like in (("forward", forward, forward_layer), ("backward", backward, backward_layer),
+                                 ("update", update, update_layer), ("resize", resize, resize_layer)):
+        function.__name__ = function.__qualname__ = f"{verb}_{kind}_layer"
+        summary = (like.__doc__ or "").partition("\n")[0]
+        function.__doc__ = f"{summary} For {kind} layers; see :func:`{verb}_layer`."
+    return forward, backward, update, resize
+
+
+(forward_convolutional_layer, backward_convolutional_layer, update_convolutional_layer,
+ resize_convolutional_layer) = _named("convolutional")
+(forward_connected_layer, backward_connected_layer, update_connected_layer,
+ resize_connected_layer) = _named("connected")
+(forward_batchnorm_layer, backward_batchnorm_layer, update_batchnorm_layer,
+ resize_batchnorm_layer) = _named("batchnorm")
+(forward_groupnorm_layer, backward_groupnorm_layer, update_groupnorm_layer,
+ resize_groupnorm_layer) = _named("groupnorm")
+(forward_layernorm_layer, backward_layernorm_layer, update_layernorm_layer,
+ resize_layernorm_layer) = _named("layernorm")
+(forward_maxpool_layer, backward_maxpool_layer, update_maxpool_layer,
+ resize_maxpool_layer) = _named("maxpool")
+(forward_avgpool_layer, backward_avgpool_layer, update_avgpool_layer,
+ resize_avgpool_layer) = _named("avgpool")
+(forward_local_avgpool_layer, backward_local_avgpool_layer, update_local_avgpool_layer,
+ resize_local_avgpool_layer) = _named("local_avgpool")
+(forward_dropout_layer, backward_dropout_layer, update_dropout_layer,
+ resize_dropout_layer) = _named("dropout")
+(forward_activation_layer, backward_activation_layer, update_activation_layer,
+ resize_activation_layer) = _named("activation")
+(forward_softmax_layer, backward_softmax_layer, update_softmax_layer,
+ resize_softmax_layer) = _named("softmax")
+(forward_logistic_layer, backward_logistic_layer, update_logistic_layer,
+ resize_logistic_layer) = _named("logistic")
+(forward_cost_layer, backward_cost_layer, update_cost_layer,
+ resize_cost_layer) = _named("cost")
+(forward_crop_layer, backward_crop_layer, update_crop_layer,
+ resize_crop_layer) = _named("crop")
+(forward_route_layer, backward_route_layer, update_route_layer,
+ resize_route_layer) = _named("route")
+(forward_shortcut_layer, backward_shortcut_layer, update_shortcut_layer,
+ resize_shortcut_layer) = _named("shortcut")
+(forward_upsample_layer, backward_upsample_layer, update_upsample_layer,
+ resize_upsample_layer) = _named("upsample")
+
+if not TYPE_CHECKING:       # to a type checker every name above is public that begins without an underscore
+    __all__ = [name for name in dir() if name.endswith("_layer") and not name.startswith("_")]
