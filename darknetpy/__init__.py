@@ -15,7 +15,7 @@ from darknetpy.builder import load_network
 from darknetpy.errors import ArgumentError, CfgError, DarknetError, DataError, DeviceError, OutOfMemory, WeightsError
 from darknetpy.layer import Layer
 from darknetpy.layers import *  # noqa: F403  make_ of every layer type
-from darknetpy.layers import __all__ as _constructors  # type: ignore[attr-defined]
+from darknetpy.layers import __all__ as _constructors
 from darknetpy.network import Network
 from darknetpy.passes import *  # noqa: F403  forward_, backward_, update_ and resize_ of every layer type
 from darknetpy.passes import __all__ as _passes  # type: ignore[attr-defined]

@@ -170,12 +170,10 @@ def test_public_functions_are_annotated(name):
     assert functions and not bare, bare
 
 
-def test_checkers_see_every_layer_function():
+def test_checkers_see_every_pass():
     """They read names that are assigned in the file, not those that only come to be when it runs."""
-    for module in (dn.layers, dn.passes):
-        text = _text(module.__file__)
-        written = [name for name in module.__all__ if re.search(rf"^(def | ?\(?(\w+, )*){name}\b", text, re.M)]
-        assert written == module.__all__
+    text = _text(dn.passes.__file__)
+    assert [name for name in dn.passes.__all__ if not re.search(rf"^(def | ?\(?(\w+, )*){name}\b", text, re.M)] == []
 
 
 def test_named_kernels_are_public():
