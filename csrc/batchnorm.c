@@ -87,7 +87,7 @@ static void composed_forward(const layer *l, network *net, const batch_normaliza
 }
 
 dn_status batchnorm_forward(const layer *l, network *net, const batch_normalization *n, const real *x,
-                            int channels, int spatial, ACTIVATION a, real *y)
+                            int channels, int spatial, ACTIVATION a, int has_statistics, real *y)
 {
     const kernels *k = net->k;
     const double m = (double)l->batch * spatial;
@@ -103,12 +103,9 @@ dn_status batchnorm_forward(const layer *l, network *net, const batch_normalizat
         return DN_OK;
     }
     const batchnorm_arrays p = arrays_of(n, uses_batch);
-    if (uses_batch) {
-        k->batchnorm_forward_train(x, l->batch, channels, spatial, &p, a, y);
-        roll(net, n, channels, (real)(m / (m - 1)));
-    } else {
-        k->batchnorm_forward(x, l->batch, channels, spatial, &p, a, y);
-    }
+    if (uses_batch && !has_statistics) k->batchnorm_forward_train(x, l->batch, channels, spatial, &p, a, y);
+    else k->batchnorm_forward(x, l->batch, channels, spatial, &p, a, y);
+    if (uses_batch) roll(net, n, channels, (real)(m / (m - 1)));
     if (n->x_norm) {
         k->copy(l->batch * channels * spatial, x, 1, n->x_norm, 1);
         k->normalize(n->x_norm, p.mean, p.variance, l->batch, channels, spatial);

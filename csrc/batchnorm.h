@@ -40,9 +40,9 @@ int batchnorm_keeps_x_norm(const layer *l, const batch_normalization *n);
 int batchnorm_uses_batch(const network *net, const batch_normalization *n);
 
 /* y = activation(scales * normalized x + biases), x (batch, channels, spatial); updates the moving
- * statistics where it normalizes with the mini-batch's. */
+ * statistics where it normalizes with the mini-batch's. has_statistics: a convolution has taken these. */
 dn_status batchnorm_forward(const layer *l, network *net, const batch_normalization *n, const real *x,
-                            int channels, int spatial, ACTIVATION a, real *y);
+                            int channels, int spatial, ACTIVATION a, int has_statistics, real *y);
 /* delta at y -> dx (written, or added to; NULL: not wanted) and the updates. With an activation dx must be
  * delta. */
 dn_status batchnorm_backward(const layer *l, network *net, const batch_normalization *n, const real *x,

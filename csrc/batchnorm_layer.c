@@ -53,7 +53,7 @@ static dn_status batchnorm_forward_pass(layer *base, network *net)
 {
     const batchnorm_layer *l = (const batchnorm_layer *)base;
     return batchnorm_forward(base, net, &l->norm, net->input, base->out_c, base->out_h * base->out_w, LINEAR,
-                             base->output);
+                             0, base->output);
 }
 static dn_status batchnorm_backward_pass(layer *base, network *net)
 {

@@ -4,6 +4,8 @@
 #include "engine.h"
 #include <limits.h>
 
+enum { MOMENTS_REALS = sizeof(part_moments) / sizeof(real) };
+
 int conv_epilogue_fuses(ACTIVATION a) { return a == LINEAR || a == RELU || a == LEAKY; }
 
 static conv_axis forward_axis(int in, int out, int size, int stride, int dilation, int pad)
@@ -85,12 +87,43 @@ static conv_product data_product(const conv_shape *s, int phase_y, int phase_x)
     return p;
 }
 
+/* Mean and variance of each filter from those of its parts, in their order: T. F. Chan, G. H. Golub and R. J.
+ * LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979. */
+static void merge_moments(const part_moments *part, int filters, ptrdiff_t parts, const conv_epilogue *ep)
+{
+    for (int f = 0; f < filters; ++f, part += parts) {
+        part_moments all = part[0];
+        for (ptrdiff_t i = 1; i < parts; ++i) {
+            const double count = all.count + part[i].count, distance = part[i].mean - all.mean;
+            all.squares += part[i].squares + distance * distance * (all.count * part[i].count / count);
+            all.mean += distance * (part[i].count / count);
+            all.count = count;
+        }
+        ep->mean[f] = (real)all.mean;
+        ep->mean_rest[f] = (real)(all.mean - ep->mean[f]);
+        ep->variance[f] = (real)(all.squares / all.count);
+    }
+}
+
+/* Statistics are taken block by block while the outputs are in the cache, or where that does not pay, after. */
 void convolution_forward_cpu(const conv_shape *s, const real *x, const real *w, const conv_epilogue *ep,
                              real *y, real *workspace)
 {
     conv_product p = forward_product(s);
+    const int statistics = ep && ep->mean, on_the_way = statistics && product_takes_moments(&p);
+    const ptrdiff_t parts = cut_product(&p).layout.blocks;
     p.epilogue = ep;
+    if (on_the_way) {
+        p.moments = (part_moments *)workspace;
+        workspace += MOMENTS_REALS * pieces(parts * s->n, FILTER_UNIT) * FILTER_UNIT;
+    }
     current_engine()->product(&p, x, w, y, workspace, dn_num_threads());
+    if (on_the_way) {
+        merge_moments(p.moments, s->n, parts, ep);
+    } else if (statistics) {
+        const batchnorm_arrays a = {.mean = ep->mean, .mean_rest = ep->mean_rest, .variance = ep->variance};
+        batchnorm_statistics_cpu(y, s->batch, s->n, s->out_h * s->out_w, &a);
+    }
 }
 
 void convolution_backward_data_cpu(const conv_shape *s, const real *dy, const real *w, int add, real *dx,
@@ -151,6 +184,8 @@ size_t convolution_workspace(const conv_shape *s, int threads)
     const size_t tasks = (size_t)s->groups * cut.parts * cut.shares;
     size_t forward = FILTER_UNIT, gradient = FILTER_UNIT, most;
     int fit = add_product(&p, threads, &forward)
+        && add_size(&forward, MOMENTS_REALS, (size_t)s->n, (size_t)cut_product(&p).layout.blocks)
+        && add_size(&forward, MOMENTS_REALS, FILTER_UNIT, 1)
         && add_size(&gradient, cut.chunks > 1 ? tasks * cut.chunks : (size_t)threads, cut.rows, cut.ld)
         && add_size(&gradient, threads, GRADIENT_SCRATCH, 1);
     most = forward > gradient ? forward : gradient;

@@ -95,6 +95,7 @@ typedef struct {
 typedef struct {
     const real *scale, *shift;
     ACTIVATION activation;
+    real *mean, *mean_rest, *variance; /* or NULL: written, of each filter's results; see batchnorm_arrays */
 } conv_epilogue;
 
 /* One pooling: window (size x size) at output i starts at i * stride - offset; what lies outside does not

@@ -100,6 +100,14 @@ product_cut cut_product(const conv_product *p)
     return cut;
 }
 
+/* A depthwise convolution is not made block by block. */
+int product_takes_moments(const conv_product *p)
+{
+    enum { WORTHWHILE = 16 };
+    const column_layout l = lay_columns(p, 1);
+    return (p->channels > 1 || p->filters > 1) && (!l.share_x || p->x.out >= WORTHWHILE);
+}
+
 /* Parts of at most DEPTH rows, then shares of at least 256 filters, then chunks of pixels until there are
  * TASKS tasks. Without share_x, for which the pixels of dy would have to be spread as the columns are. */
 gradient_cut cut_gradient(const conv_product *p)

@@ -25,6 +25,11 @@ typedef struct {
     int to, to_step, whole;
 } conv_axis;
 
+/* Some values' number, mean, and sum of squared distances from it. */
+typedef struct {
+    double count, mean, squares;
+} part_moments;
+
 /* A forward pass, or one phase of a backward pass for data: output (batch, groups, filters, y.whole, x.whole)
  * from input (batch, groups, channels, y.in, x.in). Weight (group, filter, channel, ky, kx) stands at group *
  * group_stride + filter * filter_stride + channel * channel_stride + ky * size + kx. */
@@ -34,6 +39,7 @@ typedef struct {
     conv_axis y, x;
     int add;                        /* to what the output holds */
     const conv_epilogue *epilogue;  /* or NULL */
+    part_moments *moments;          /* or NULL: (groups * filters, blocks), written: the output's */
 } conv_product;
 
 /* A matrix product C (M, N) = alpha * A * B + beta * C; A (M, K) has element (m, k) at m * a_row + k *
@@ -98,6 +104,8 @@ typedef struct {
     size_t ahead;          /* values of the columns made once for all shares; 0: each share makes its own */
 } product_cut;
 product_cut cut_product(const conv_product *p);
+/* Can the product take moments on its way? Its blocks must be stored in pieces worth a vector's while. */
+int product_takes_moments(const conv_product *p);
 
 /* How the weight gradient is cut into tasks: parts of the depth x shares of the filters x chunks of the
  * blocks of columns. A task's sums are an area (rows, ld) of the workspace. */

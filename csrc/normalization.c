@@ -98,18 +98,25 @@ real *normalization_sums(const layer *l, const normalization *n)
 }
 conv_epilogue normalization_epilogue(const layer *l, const network *net, const normalization *n)
 {
-    conv_epilogue e = {NULL, NULL, LINEAR};
-    if (!n->kind || n->after) {
-        e.shift = n->after && n->kind ? n->inner_biases : n->batch.biases;
-    } else {
-        /* Folding pays where nothing reads x later: in a network made for inference. */
-        const int folds = n->kind == NORMALIZE_BATCH && !l->train && !batchnorm_uses_batch(net, &n->batch);
-        if (!folds || batchnorm_composed(l, &n->batch)) return e;
+    conv_epilogue e = {.activation = LINEAR};
+    const int activates = conv_epilogue_fuses(n->activation) && !n->activation_input;
+    const int fuses = n->kind == NORMALIZE_BATCH && !batchnorm_composed(l, &n->batch);
+    const int uses_batch = fuses && batchnorm_uses_batch(net, &n->batch);
+    /* Folding pays where nothing reads x later: in a network made for inference. */
+    const int folds = fuses && !uses_batch && !n->after && !l->train;
+    if (folds) {
         batchnorm_fold(&n->batch, l->out_c, n->folded, n->folded + l->out_c);
         e.scale = n->folded;
         e.shift = n->folded + l->out_c;
+    } else if (!n->kind || n->after) {
+        e.shift = n->kind ? n->inner_biases : n->batch.biases;
     }
-    if (conv_epilogue_fuses(n->activation) && !n->activation_input) e.activation = n->activation;
+    if (activates && (folds || !n->kind || n->after)) e.activation = n->activation;
+    if (uses_batch && (activates || !n->after)) {
+        e.mean = n->batch.mean;
+        e.mean_rest = n->batch.mean_rest;
+        e.variance = n->batch.variance;
+    }
     return e;
 }
 static void activate(const layer *l, const kernels *k, ACTIVATION a, real *from, real *to)
@@ -129,11 +136,13 @@ static void bias_and_activate(const layer *l, const kernels *k, ACTIVATION a, co
     if (!done) k->add_bias(from, biases, l->batch, l->out_c, spatial_of(l));
     if (!done || done->activation == LINEAR) activate(l, k, a, from, to);
 }
-static dn_status normalize(const layer *l, network *net, const normalization *n, const real *x, ACTIVATION a,
-                           real *y)
+static dn_status normalize(const layer *l, network *net, const normalization *n, const conv_epilogue *done,
+                           const real *x, ACTIVATION a, real *y)
 {
     const batch_normalization *b = &n->batch;
-    if (!is_grouped(n)) return batchnorm_forward(l, net, b, x, l->out_c, spatial_of(l), a, y);
+    if (!is_grouped(n)) {
+        return batchnorm_forward(l, net, b, x, l->out_c, spatial_of(l), a, done && done->mean, y);
+    }
     net->k->groupnorm_forward(x, l->batch, l->out_c, spatial_of(l), groups_of(l, n), b->scales, b->biases, a,
                               b->mean, b->variance, y);
     return DN_OK;
@@ -150,11 +159,11 @@ dn_status normalization_forward(const layer *l, network *net, const normalizatio
     if (n->after) {
         real *x = n->x ? n->x : l->output;
         bias_and_activate(l, net->k, a, n->inner_biases, done, sums, x);
-        return normalize(l, net, n, x, LINEAR, l->output);
+        return normalize(l, net, n, done, x, LINEAR, l->output);
     }
-    if (!activation_mixes_channels(a)) return normalize(l, net, n, sums, a, l->output);
+    if (!activation_mixes_channels(a)) return normalize(l, net, n, done, sums, a, l->output);
     real *z = n->activation_input ? n->activation_input : l->output;
-    const dn_status status = normalize(l, net, n, sums, LINEAR, z);
+    const dn_status status = normalize(l, net, n, done, sums, LINEAR, z);
     if (status == DN_OK) activate(l, net->k, a, z, l->output);
     return status;
 }

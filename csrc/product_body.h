@@ -3,6 +3,7 @@
 #ifndef DN_PRODUCT_BODY_H
 #define DN_PRODUCT_BODY_H
 #include "columns_body.h"
+#include "normalize_rows.h"
 #include <omp.h>
 
 /* Panels that are used on all columns before the next ones: 64 filters x DEPTH are 64 KB of floats, which
@@ -57,6 +58,7 @@ typedef struct {
     real *y;                /* of the group, image 0 */
     real *apart;            /* (filters, PITCH): sums of tiles that do not lie in one piece in y */
     int group, first, end;
+    part_moments *moments;  /* of the group's first filter and this block, or NULL */
 } product_task;
 
 /* Moves columns j .. j + width of `rows` filters between y and `apart`, piece by piece. */
@@ -106,6 +108,27 @@ static void product_tiles(const product_task *t, int from, int upto, int d0, int
     }
 }
 
+/* Moments of the outputs of panels from .. upto, which are finished and still in the cache. */
+static void take_moments(const product_task *t, int from, int upto)
+{
+    const conv_product *p = t->p;
+    const block *b = t->columns;
+    const int n = panels(p), end = part_of(p->filters, upto, n);
+    const size_t plane = (size_t)p->y.whole * p->x.whole;
+    for (int filter = part_of(p->filters, from, n); filter < end; ++filter) {
+        const real *y = t->y + filter * plane, shift = y[b->span[0].at];
+        row_sums sums = {{0}, {0}};
+        double count = 0;
+        for (int s = 0; s < b->spans; ++s) {
+            add_moments(y + b->span[s].at, 1, b->span[s].count, &shift, &sums);
+            count += b->span[s].count;
+        }
+        const double sum = total_of(sums.first), squares = total_of(sums.second) - sum * sum / count;
+        t->moments[filter * t->layout->blocks] =
+            (part_moments){count, shift + sum / count, squares > 0 ? squares : 0};
+    }
+}
+
 /* `ahead`: the block's columns where they are made already, COLUMN_SCRATCH for each step; else NULL, and they
  * are made in scratch. */
 static void run_product_task(const product_task *t, const real *x, const real *ahead, real *scratch)
@@ -125,6 +148,7 @@ static void run_product_task(const product_task *t, const real *x, const real *a
             const int upto = at_most(from + PANELS, t->end);
             for (int j = 0; j < t->columns->count; j += WIDTH)
                 product_tiles(t, from, upto, d0, depth, j, b + j, row);
+            if (t->moments && i == steps - 1) take_moments(t, from, upto);
         }
     }
 }
@@ -165,8 +189,9 @@ static void product(const conv_product *p, const real *x, const real *w, real *y
         for (ptrdiff_t task = 0; task < p->groups * l->blocks * shares; ++task) {
             const int share = task % shares, group = task / shares / l->blocks;
             real *const mine = scratch + omp_get_thread_num() * (COLUMN_SCRATCH + (size_t)p->filters * PITCH);
+            const ptrdiff_t number = task / shares % l->blocks;
             block b;
-            make_block(p, l, task / shares % l->blocks, &b);
+            make_block(p, l, number, &b);
             const product_task t = {p,
                                     l,
                                     &b,
@@ -175,7 +200,8 @@ static void product(const conv_product *p, const real *x, const real *w, real *y
                                     mine + COLUMN_SCRATCH,
                                     group,
                                     part_of(n, share, shares),
-                                    part_of(n, share + 1, shares)};
+                                    part_of(n, share + 1, shares),
+                                    p->moments ? p->moments + group * p->filters * l->blocks + number : NULL};
             run_product_task(&t, x + (size_t)group * p->channels * p->y.in * p->x.in,
                 cut.ahead ? ahead + task / shares * l->steps * COLUMN_SCRATCH : NULL, mine);
         }

@@ -86,6 +86,8 @@ def convolution_forward_cpu(s, x, w, ep, y, workspace=None):
         scale = 1 if ep.scale is None else ep.scale[:, None, None]
         shift = 0 if ep.shift is None else ep.shift[:, None, None]
         out[:] = activate(ep.activation, scale * out + shift)
+        if getattr(ep, "mean", None) is not None:
+            ep.mean[:], ep.variance[:] = out.mean((0, 2, 3)), out.var((0, 2, 3))
 
 
 def convolution_backward_data_cpu(s, dy, w, add, dx, workspace=None):

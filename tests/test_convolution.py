@@ -86,6 +86,47 @@ def test_forward(label, simd, threads):
 
 
 @pytest.mark.parametrize("label", SHAPES)
+@pytest.mark.parametrize("a", ACTIVATIONS)
+def test_forward_takes_statistics(label, a, simd, threads):
+    """Mean and variance of what is stored, gathered on the way; |mean| is 30 deviations."""
+    s, r, x, w, dy, workspace = _arrays(label)
+    mean, rest, variance = np.full((3, s["n"]), np.nan)
+    shift = 30 * r.choice([-1.0, 1.0], s["n"])
+    ep = {"scale": None, "shift": shift, "activation": a, "mean": mean, "mean_rest": rest, "variance": variance}
+    case = {"s": ("conv_shape *", s), "x": x, "w": w, "y": np.full(dy.size, np.nan), "workspace": workspace}
+    bits = []
+    for n in (1, 2, 3):
+        threads(n)
+        case["ep"] = ("conv_epilogue *", dict(ep))
+        bits.append(kernel_calls.compare("convolution_forward_cpu", case, skip=("workspace", "mean_rest")))
+    assert bits[0] == bits[1] == bits[2]
+
+
+def test_statistics_keep_what_the_float_mean_leaves_out(threads):
+    """mean + mean_rest is the mean of the stored values to double precision's digits; the variance as good."""
+    s = _shape("3x3") | {"batch": 4, "h": 40, "w": 40, "out_h": 40, "out_w": 40}
+    r = np.random.default_rng(5)
+    keep = {}
+    arrays = {"mean": np.zeros(17), "mean_rest": np.zeros(17), "variance": np.zeros(17), "shift": np.full(17, 1000.0)}
+    ep = kernel_calls.structure("conv_epilogue *", {"scale": None, "activation": "linear", **arrays}, keep)
+    shape = core.ffi.new("conv_shape *", s)
+    x, w, y, workspace = (
+        kernel_calls.Guarded(a)
+        for a in (
+            r.standard_normal(4 * 3 * 1600),
+            0.01 * r.standard_normal(17 * 27),
+            np.zeros(4 * 17 * 1600),
+            np.zeros(core.lib.convolution_workspace(shape, 3)),
+        )
+    )
+    core.lib.convolution_forward_cpu(shape, x.pointer, w.pointer, ep, y.pointer, workspace.pointer)
+    stored = y.values.astype(float).reshape(4, 17, 1600)
+    mean = keep["mean"].values.astype(float) + keep["mean_rest"].values
+    assert np.abs(mean - stored.mean((0, 2))).max() < 1e-7
+    np.testing.assert_allclose(keep["variance"].values, stored.var((0, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("label", SHAPES)
 def test_backward_data(label, simd, threads):
     s, r, x, w, dy, workspace = _arrays(label)
     for add, dx in ((0, np.full(x.size, np.nan)), (1, r.standard_normal(x.size))):
