@@ -67,8 +67,8 @@ void *dn_allocate(size_t bytes)
 {
     const size_t whole = (bytes + LINE - 1) / LINE * LINE;
     const int large = whole >= 2 * LARGE_PAGE;
-    void *memory = whole < bytes ? NULL : aligned_alloc(large ? LARGE_PAGE : LINE, whole ? whole : LINE);
-    if (!memory) return NULL;
+    void *memory = NULL;
+    if (whole < bytes || posix_memalign(&memory, large ? LARGE_PAGE : LINE, whole ? whole : LINE)) return NULL;
 #ifdef MADV_HUGEPAGE
     if (large) madvise(memory, whole, MADV_HUGEPAGE); /* a wish: its refusal is no error */
 #endif

@@ -12,19 +12,20 @@ import pytest
 REFUSE = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <stddef.h>
 static long left = -1;
 static int for_good;
 void refuse(long after, int all) { left = after, for_good = all; }
-void *aligned_alloc(size_t alignment, size_t size)
+int posix_memalign(void **memory, size_t alignment, size_t size)
 {
-    void *(*real)(size_t, size_t) = (void *(*)(size_t, size_t))dlsym(RTLD_NEXT, "aligned_alloc");
+    int (*real)(void **, size_t, size_t) = (int (*)(void **, size_t, size_t))dlsym(RTLD_NEXT, "posix_memalign");
     if (left > 0) --left;
     else if (left == 0) {
         if (!for_good) left = -1;
-        return NULL;
+        return ENOMEM;
     }
-    return real(alignment, size);
+    return real(memory, alignment, size);
 }
 """
 
