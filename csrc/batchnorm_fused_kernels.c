@@ -12,8 +12,8 @@
 
 /* ---- how the work is cut, by shape alone */
 
-/* Channels of a task: so many that what they hold of one image is worth a read. */
-enum { MOST_CHANNELS = 64, WORTH_A_READ = 1024 };
+/* Channels of a task: so many that what they hold of one image is worth a read, and fits in a stretch. */
+enum { MOST_CHANNELS = 64, WORTH_A_READ = STRETCH / 4 };
 static int channels_of_task(int spatial)
 {
     const int channels = (WORTH_A_READ + spatial - 1) / spatial;

@@ -6,8 +6,8 @@
 #include "darknet.h"
 
 /* A stretch has at most this many values, so that it stays in the first-level cache from one loop to the
- * next. */
-enum { STRETCH = 4096 };
+ * next. In double precision, which gradient checks are for, small arrays have several. */
+enum { STRETCH = sizeof(real) == sizeof(float) ? 4096 : 256 };
 
 /* Two running sums of a channel in double precision, eight lanes each; a stretch is summed in float before it
  * is added. The order is fixed by the lengths alone. */

@@ -38,10 +38,12 @@ def _cases():
         for train in (True, False):
             name = f"{line.split()[0]} with x_norm{'' if train else ' inference'}"
             yield Case(name, [line], shape, batch=4, train=train, keep_x_norm=True)
+    # Beyond a stretch of the twin (STRETCH, csrc/normalize_rows.h): few channels, whose images are parts; and more.
     for way, net in (("fused", ""), ("composed", "fused=0")):
-        for activation in ("tanh", "mish"):
-            layer = f"convolutional filters=1 size=1 activation={activation} batch_normalize=1"
-            yield Case(f"batchnorm long rows {activation} {way}", [layer], (2, 1, 520), batch=2, net=net)
+        for filters, activation in ((3, "tanh"), (3, "mish"), (8, "tanh"), (8, "mish")):
+            layer = f"convolutional filters={filters} size=1 activation={activation} batch_normalize=1"
+            name = f"batchnorm long rows of {filters} {activation} {way}"
+            yield Case(name, [layer], (2, 1, 270), batch=2, net=net)
     for statistics in ("cumulative", "last", "frozen"):
         for way, net in (("fused", ""), ("composed", "fused=0")):
             layer = [f"batchnorm statistics={statistics}"]
@@ -217,7 +219,7 @@ def test_start_values():
         assert getattr(l, name).shape == (32,) and (getattr(l, name) == 0).all(), name
 
 
-@pytest.mark.parametrize("spatial", [(1, 1), (7, 7), (40, 40)])
+@pytest.mark.parametrize("spatial", [(1, 1), (7, 7), (40, 40), (65, 64)])
 def test_statistics_survive_a_large_mean_and_an_odd_first_value(spatial):
     """Sums in float32 would lose them: shifted by a first value far away, or not shifted at all."""
     rng = np.random.default_rng(3)

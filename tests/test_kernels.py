@@ -25,6 +25,9 @@ PLANES = [
     (2, 7, 255),
     (5, 4, 1024),
 ]  # batch, filters, spatial
+# Rows of more than a stretch (4096 values, csrc/normalize_rows.h): of few channels, whose images are cut into
+# parts (batchnorm_fused_kernels.c), more of them than images and fewer; and of many channels.
+LONG_ROWS = [(3, 2, 4099), (9, 1, 8200), (2, 9, 4113)]
 BY_INPUT = ("gelu", "swish", "mish", "hard_mish")
 
 
@@ -78,7 +81,7 @@ def biases():
 
 
 def batchnorm():
-    for batch, filters, spatial in PLANES:
+    for batch, filters, spatial in [*PLANES, *LONG_ROWS]:
         for scale in (1.0, 1e-2):
             yield from _batchnorm(batch, filters, spatial, scale)
 
@@ -512,7 +515,7 @@ def test_kernel(name, threads):
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
-@pytest.mark.parametrize("shape", [(3, 2, 1), (2, 130, 1), (2, 3, 35), (2, 2, 1100)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 2, 1), (2, 130, 1), (2, 3, 35), (2, 2, 1100), *LONG_ROWS], ids=str)
 @pytest.mark.parametrize("a", ELEMENTWISE)
 def test_backward_in_place(a, shape, frozen, threads):
     """With an activation dx is the array of delta, which holds the activation's gradient meanwhile."""
