@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 HEADER_BYTES = 20                   # of the files that are written today: three int32 and a uint64
 _VALUE = np.dtype("<f4")
 _NORMALIZATION = ("scales", "rolling_mean", "rolling_variance")
+_WITH_SCALES = ("convolutional", "connected")       # the sections that dontloadscales concerns, as in Darknet
 
 
 class Header(NamedTuple):
@@ -156,7 +157,7 @@ def _pieces(net, start, cutoff, offset, transposed=False):
         switches = _switches(layer)
         if switches.get("dontload"):
             continue
-        without = _NORMALIZATION if switches.get("dontloadscales") and layer.type != "batchnorm" else ()
+        without = _NORMALIZATION if switches.get("dontloadscales") and layer.type in _WITH_SCALES else ()
         for name, array in _stored(net, layer).items():
             if name in without:
                 continue
@@ -219,8 +220,8 @@ def load_weights(net: Network, path: Path, cutoff: Optional[int] = None, *, star
     Notes
     -----
     The options of a layer's section act as in Darknet: ``dontload`` (the file lacks the layer), ``dontloadscales`` (it
-    lacks the scales and rolling statistics), ``numload`` (it has only so many filters), ``flipped`` (its weights are
-    stored transposed).  Files older than version 0.1 have [connected] weights transposed.
+    lacks the scales and rolling statistics of this [convolutional] or [connected]), ``numload`` (it has only so many
+    filters), ``flipped`` (its weights are stored transposed).  Files older than version 0.1 have [connected] weights transposed.
 
     The file does not say how many mini-batches its moving statistics come from: the next one is counted as the first,
     and under ``statistics=cumulative`` replaces them.

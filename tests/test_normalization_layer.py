@@ -1,6 +1,7 @@
-"""normalize= in [convolutional] and [connected]: every gradient, of each kind, before and after the activation.
+"""normalize= in [convolutional] and [connected]: every gradient, of each kind, before and after activation.
 
-Batch normalization before the activation, with every activation: test_convolutional_layer.py, test_connected_layer.py.
+Batch normalization before the activation, with every activation: test_convolutional_layer.py and
+test_connected_layer.py.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def _layers():
 def _cases():
     for title, line, shape in _layers():
         for train in (True, False):
-            for way, net in (("fused", ""), ("composed", "fused=0")) if "normalize=batch" in line else (("", ""),):
+            for way, net in (
+                (("fused", ""), ("composed", "fused=0")) if "normalize=batch" in line else (("", ""),)
+            ):
                 name = f"{title}{way and ' '}{way}{'' if train else ' inference'}"
                 yield Case(name, [line], shape, batch=3, net=net, train=train)
     for base, shape in LAYERS:
@@ -37,10 +40,15 @@ def _cases():
             line = f"{base} activation=mish normalize=batch normalize_after_activation=1"
             name = f"{base.split()[0]} batch after with x_norm{'' if train else ' inference'}"
             yield Case(name, [line], shape, batch=3, train=train, keep_x_norm=True)
+        for way, net in (("fused", ""), ("composed", "fused=0")):
+            line = f"{base} activation=tanh normalize=batch normalize_after_activation=1 statistics=frozen"
+            yield Case(f"{base.split()[0]} frozen after {way}", [line], shape, batch=3, net=net)
     for kind in KINDS[1:]:
         yield Case(f"{kind} batch 1", [f"{LAYERS[0][0]} activation=tanh {kind}"], (2, 3, 4), batch=1)
     yield Case(
-        "group of most channels", ["convolutional filters=6 size=1 activation=swish normalize=group"], (3, 2, 2)
+        "group of most channels",
+        ["convolutional filters=6 size=1 activation=swish normalize=group"],
+        (3, 2, 2),
     )
     for base, shape in LAYERS:
         base = base.replace("size=2", "size=1")

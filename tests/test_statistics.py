@@ -394,9 +394,9 @@ STACK = [
 ]
 
 
-def changed(option, updates, net="decay=0 learning_rate=.1", subdivisions=1):
+def changed(option, updates, net="decay=0 learning_rate=.1", subdivisions=1, stack=STACK):
     """Which layers' parameters each update changes, where the second layer has the option."""
-    plan = resolve(parse_cfg_text(cfg_text([line.format(f" {option}") for line in STACK], SHAPE, BATCH, net)))
+    plan = resolve(parse_cfg_text(cfg_text([line.format(f" {option}") for line in stack], SHAPE, BATCH, net)))
     plan.net.update(batch=BATCH * subdivisions, subdivisions=subdivisions)
     made, result = build_network(plan, batch=BATCH, train=True), []
     for i in range(updates):
@@ -434,6 +434,28 @@ def test_what_learns_when(option, wanted, subdivisions):
     assert [int(l.statistics_count[0]) for l in batch_normalized(made)] == [
         4 * subdivisions
     ] * 2  # statistics go on
+
+
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("kind", ["batch", "group norm_groups=2", "layer", "instance"])
+@pytest.mark.parametrize(
+    "option, wanted",
+    [
+        ("stopbackward=1", [[False, False, True]] * 2),
+        ("train_only_bn=1", [[False, False, True]] * 2),
+        ("dont_update=1", [[True, False, True], [True] * 3]),
+        ("learning_rate=0", [[True, False, True]] * 2),
+        ("statistics=frozen", [[True] * 3] * 2),
+    ],
+)
+def test_every_kind_of_normalization_waits(option, wanted, kind, after):
+    layer = f"convolutional filters=4 size=1 activation=tanh normalize={kind} normalize_after_activation={after}"
+    made, found = changed(option, 2, stack=[layer, layer + "{}", *STACK[2:]])
+    assert found == wanted
+    moving = [] if kind != "batch" else [2, 0] if option == "statistics=frozen" else [2, 2]
+    assert [int(l.statistics_count[0]) for l in batch_normalized(made)] == moving
+    noted = any("statistics= has no effect here" in note for note in made.notes)
+    assert noted == (option == "statistics=frozen" and kind != "batch")
 
 
 def test_stopbackward_of_pjreddie_is_for_good():

@@ -1,0 +1,562 @@
+"""Group, layer and instance normalization beside batch normalization, before and after the activation.
+
+Values, PyTorch, sizes, threads, refusals, files, fusing.  Gradients: test_normalization_layer.py and
+test_groupnorm_layer.py.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+import reference
+from gradcheck import build, randomize
+from twin import twin
+
+import darknetpy as dn
+from darknetpy.core import core
+from darknetpy.weights import expected_bytes
+
+BATCH, EPSILON = 3, 1e-5
+KINDS = ("batch", "group", "layer", "instance")
+OPTIONS = {kind: f"normalize={kind}" + " norm_groups=2" * (kind == "group") for kind in KINDS}
+PLACES = {"before": "", "after": " normalize_after_activation=1"}
+CONVOLUTION, CONNECTED = "convolutional filters=4 size=3 pad=1", "connected output=12"
+SHAPES = {CONVOLUTION: (2, 3, 5), CONNECTED: (7,)}
+EVERY = [
+    pytest.param(base, kind, place, id=f"{base.split()[0]} {kind} {place}")
+    for base in SHAPES
+    for kind in KINDS
+    for place in PLACES
+    if base == CONVOLUTION or kind != "instance"  # an instance of [connected] is a single value
+]
+
+
+def network(layers, shape, net="", train=True, batch=BATCH, seed=0):
+    """A network whose parameters and statistics are all different, in single precision."""
+    made = build(layers, shape, batch, net, train=train, core=core)
+    randomize(made, np.random.default_rng(seed))
+    return made
+
+
+def one(base, kind, place, activation="mish", **options):
+    """The network of one layer."""
+    line = f"{base} activation={activation} {OPTIONS[kind]}{PLACES[place]}"
+    return network([line], SHAPES[base], **options)
+
+
+def values(net):
+    return [array.copy() for l in net.layers for array in l.arrays("parameter", "statistic").values()]
+
+
+def same(net, before):
+    return all(np.array_equal(a, b) for a, b in zip(values(net), before))
+
+
+def inputs(net, rng):
+    return rng.standard_normal((net.batch, net.inputs)).astype(np.float32)
+
+
+def near(found, wanted, limit=1e-5):
+    return np.abs(found - wanted).max() <= limit * np.abs(wanted).max()
+
+
+# ---- values
+def sums(net, x):
+    """What the layer's weights make of x, in double precision: (batch, channels, spatial)."""
+    l = net.layers[0]
+    line = CONVOLUTION if l.type == "convolutional" else CONNECTED
+    plain = build([line + " activation=linear"], SHAPES[line], BATCH, train=False, core=twin())
+    plain.layers[0].weights[...] = l.weights
+    plain.forward(x.astype(float), train=False)
+    return plain.layers[0].output.reshape(BATCH, l.out_c, -1)
+
+
+def normalized(kind, z):
+    """x_hat, mean and variance of z (batch, channels, spatial), by the definition."""
+    groups = {"group": 2, "layer": 1, "instance": z.shape[1], "batch": 1}[kind]
+    grouped = z[None] if kind == "batch" else z.reshape(BATCH, groups, -1, z.shape[2])
+    axes = (0, 1, 3) if kind == "batch" else (2, 3)
+    mean, variance = grouped.mean(axis=axes, keepdims=True), grouped.var(axis=axes, keepdims=True)
+    return (
+        ((grouped - mean) / np.sqrt(variance + EPSILON)).reshape(z.shape),
+        mean.squeeze(),
+        variance.squeeze(),
+    )
+
+
+def by_channel(array):
+    return array.astype(float)[:, None]
+
+
+@pytest.mark.parametrize("fused", [1, 0], ids=["fused", "composed"])
+@pytest.mark.parametrize("activation", ["leaky", "mish"])
+@pytest.mark.parametrize("base, kind, place", EVERY)
+def test_values_in_training(base, kind, place, activation, fused, rng):
+    net = one(base, kind, place, activation, net=f"fused={fused}")
+    l, x = net.layers[0], inputs(net, rng)
+    net.forward(x, train=True)
+    z = sums(net, x)
+    if place == "after":
+        z = reference.activate(activation, z + by_channel(l.inner_biases))
+    x_norm, mean, variance = normalized(kind, z)
+    wanted = by_channel(l.scales) * x_norm + by_channel(l.biases)
+    if place == "before":
+        wanted = reference.activate(activation, wanted)
+    assert near(l.output.reshape(wanted.shape), wanted)
+    assert near(l.mean.squeeze(), mean) and near(l.variance.squeeze(), variance)
+    assert near(l.x_norm.reshape(x_norm.shape), x_norm)
+
+
+@pytest.mark.parametrize("made_for", ["training", "inference"])
+@pytest.mark.parametrize("activation", ["leaky", "mish", "normalize_channels_softmax"])
+@pytest.mark.parametrize("base, kind, place", EVERY)
+def test_inference_equals_training_but_for_batch_statistics(base, kind, place, activation, made_for, rng):
+    if base == CONNECTED and activation == "normalize_channels_softmax":
+        activation = "tanh"  # there is no map whose channels could mix
+    trained = one(base, kind, place, activation)
+    net, x = one(base, kind, place, activation, train=made_for == "training"), inputs(trained, rng)
+    trained.forward(x, train=True)
+    for l in (trained.layers[0], net.layers[0]) if kind == "batch" else ():
+        l.rolling_mean[:], l.rolling_variance[:] = trained.layers[0].mean, trained.layers[0].variance
+    assert near(net.predict(x).ravel(), trained.layers[0].output.ravel())
+
+
+def test_norm_groups_default_is_the_largest_divisor_up_to_32():
+    for channels, groups in ((64, 32), (33, 11), (96, 32), (31, 31), (37, 1)):
+        net = network(
+            [f"convolutional filters={channels} size=1 activation=linear normalize=group"], (1, 2, 2)
+        )
+        assert net.layers[0].mean.shape == (BATCH, groups)
+    flat = network(["connected output=6 activation=linear normalize=group"], (3,))
+    assert flat.layers[0].mean.shape == (BATCH, 3)  # six groups would be of one value each
+
+
+# ---- PyTorch
+def _torch_layer(torch, l, kind, place, x):
+    """Output and the leaves whose gradients are wanted, in double precision."""
+    f = torch.nn.functional
+    names = [
+        name for name in ("weights", "scales", "biases", "inner_biases") if name in l.arrays("parameter")
+    ]
+    leaves = {name: torch.tensor(getattr(l, name).astype(float), requires_grad=True) for name in names}
+    leaves["input"] = torch.tensor(x.reshape(l.input_shape).astype(float), requires_grad=True)
+    z = (
+        f.conv2d(leaves["input"], leaves["weights"], padding=1)
+        if l.type == "convolutional"
+        else f.linear(leaves["input"], leaves["weights"])
+    )
+    scales, biases, per_channel = leaves["scales"], leaves["biases"], (1, -1) + (1,) * (z.dim() - 2)
+
+    def normalize(z):
+        if kind == "batch":
+            return f.batch_norm(z, None, None, scales, biases, True, eps=EPSILON)
+        if kind == "group":
+            return f.group_norm(z, 2, scales, biases, EPSILON)
+        if kind == "instance":
+            return f.instance_norm(z, weight=scales, bias=biases, eps=EPSILON)
+        return f.layer_norm(z, z.shape[1:], eps=EPSILON) * scales.view(per_channel) + biases.view(per_channel)
+
+    y = (
+        f.mish(normalize(z))
+        if place == "before"
+        else normalize(f.mish(z + leaves["inner_biases"].view(per_channel)))
+    )
+    return y, leaves
+
+
+@pytest.mark.parametrize("base, kind, place", EVERY)
+def test_pytorch_has_the_same_outputs_and_gradients(base, kind, place, rng):
+    torch = pytest.importorskip("torch")
+    net = one(base, kind, place)
+    l, x, delta = net.layers[0], inputs(net, rng), rng.standard_normal(net.layers[0].output.shape)
+    net.forward(x, train=True)
+    l.delta[...] = delta
+    net.backward()
+    y, leaves = _torch_layer(torch, l, kind, place, x)
+    assert near(l.output.ravel(), y.detach().numpy().ravel())
+    y.backward(torch.tensor(delta.astype(np.float32).astype(float).reshape(y.shape)))
+    updates = dict(zip(l.arrays("parameter"), l.arrays("update").values()))
+    for name, leaf in leaves.items():
+        ours = net.delta if name == "input" else updates[name]
+        assert near(ours.ravel(), leaf.grad.numpy().ravel()), name
+
+
+# ---- sizes, threads
+OWN = {"groupnorm": "groupnorm groups=2", "layernorm": "layernorm", "batchnorm": "batchnorm"}
+MIXED = [
+    "convolutional filters=8 size=3 pad=1 activation=leaky normalize=group norm_groups=4",
+    "convolutional filters=8 size=3 pad=1 activation=mish normalize=instance normalize_after_activation=1",
+    "groupnorm groups=2",
+    "convolutional filters=8 size=3 pad=1 activation=swish normalize=batch normalize_after_activation=1",
+    "convolutional filters=8 size=1 activation=normalize_channels_softmax normalize=layer",
+    "layernorm",
+    "batchnorm",
+    "avgpool",
+    "connected output=16 activation=tanh normalize=group norm_groups=4",
+    "connected output=8 activation=mish normalize=layer normalize_after_activation=1",
+    "connected output=5 activation=linear",
+    "softmax",
+]
+MIXED_SHAPE = (2, 30, 34)
+
+
+@pytest.mark.parametrize("train", [True, False], ids=["training", "inference"])
+def test_resize_gives_what_a_network_of_that_size_has(train, rng):
+    net, other = (network(MIXED, shape, train=train) for shape in (MIXED_SHAPE, (2, 11, 9)))
+    net.forward(inputs(net, rng), train=train)
+    for l, theirs in zip(net.layers, other.layers):
+        for name, array in theirs.arrays("statistic", "counter").items():
+            array[...] = getattr(l, name)
+    x = inputs(other, rng)
+    net.resize(9, 11)
+    for made in (net, other):
+        made.forward(x, None if not train else np.arange(BATCH), train=train)
+        if train:
+            made.backward()
+    for l, theirs in zip(net.layers, other.layers):
+        for name, array in theirs.arrays().items():
+            assert np.array_equal(getattr(l, name), array), (l.index, name)
+
+
+@pytest.mark.parametrize(
+    "line", [f"{CONVOLUTION} activation=mish {OPTIONS['instance']}", "groupnorm groups=2"]
+)
+def test_a_size_without_variance_is_refused_and_the_old_one_stays(line, rng):
+    net = network(["maxpool size=3 stride=3 padding=0", line], (2, 6, 6))
+    x = inputs(net, rng)
+    before = net.predict(x).copy()
+    with pytest.raises(dn.ArgumentError, match="groups of one value each"):
+        net.resize(3, 3)
+    assert (net.w, net.h) == (6, 6) and np.array_equal(net.predict(x), before)
+
+
+def test_any_number_of_threads_gives_the_same_bits(threads):
+    found = set()
+    for count in (1, 2, 3, 7):
+        threads(count)
+        net, rng = (
+            network(MIXED, MIXED_SHAPE, "momentum=.9 learning_rate=.1", batch=5),
+            np.random.default_rng(7),
+        )
+        for _ in range(3):
+            net.train_batch(inputs(net, rng), rng.integers(0, 5, 5))
+        net.forward(inputs(net, rng), np.arange(5), train=True)
+        net.backward()
+        state = [a.tobytes() for l in net.layers for name, a in sorted(l.arrays().items()) if name != "x"]
+        found.add(b"".join(state) + net.delta.tobytes() + net.predict(inputs(net, rng)).tobytes())
+    assert len(found) == 1
+
+
+# ---- refusals
+IMAGE = "[net]\nwidth=4\nheight=4\nchannels=3\n"
+REFUSED = {
+    "groups do not divide": (
+        "[convolutional]\nfilters=6\nnormalize=group\nnorm_groups=4\n",
+        r":8: \[convolutional\] norm_groups=4: wanted a divisor of the 6 channels",
+    ),
+    "groups of [connected] do not divide": (
+        "[connected]\noutput=9\nnorm_groups=2\nnormalize=group\n",
+        r":7: \[connected\] norm_groups=2: wanted a divisor of the 9 channels",
+    ),
+    "groups of [groupnorm] do not divide": (
+        "[groupnorm]\ngroups=2\n",
+        r":6: \[groupnorm\] groups=2: wanted a divisor of the 3 channels",
+    ),
+    "contradiction": (
+        "[convolutional]\nbatch_normalize=1\nnormalize=group\n",
+        r":7: \[convolutional\] normalize=group contradicts batch_normalize=1",
+    ),
+    "contradiction the other way": (
+        "[connected]\nbatch_normalize=0\nnormalize=batch\n",
+        r":7: \[connected\] normalize=batch contradicts batch_normalize=0",
+    ),
+    "unknown word": (
+        "[convolutional]\nnormalize=groups\n",
+        r":6: \[convolutional\] normalize=groups: unknown; did you mean 'group'\? wanted one of none",
+    ),
+    "groups without group": (
+        "[convolutional]\nfilters=4\nnormalize=layer\nnorm_groups=2\n",
+        r":8: \[convolutional\] norm_groups=2 acts with normalize=group, but this is normalize=layer",
+    ),
+    "groups with batch_normalize": (
+        "[convolutional]\nbatch_normalize=1\nnorm_groups=2\n",
+        r":7: \[convolutional\] norm_groups=2 acts with normalize=group, but this is normalize=batch",
+    ),
+    "no group": (
+        "[convolutional]\nnormalize=group\nnorm_groups=0\n",
+        r":7: \[convolutional\] norm_groups=0: out of range; wanted",
+    ),
+    "place of nothing": (
+        "[convolutional]\nnormalize_after_activation=1\n",
+        r":6: \[convolutional\] normalize_after_activation=1: there is no normalization",
+    ),
+    "instances of one value": (
+        "[connected]\noutput=4\nnormalize=instance\n",
+        r":7: \[connected\] normalize: 4 channels of 1 values in groups of one value each",
+    ),
+    "groups of one value": (
+        "[avgpool]\n[groupnorm]\ngroups=3\n",
+        r":7: \[groupnorm\] groups: 3 channels of 1 values in groups of one value each",
+    ),
+    "one value in all": (
+        "[connected]\noutput=1\nnormalize=layer\n",
+        r":7: \[connected\] normalize: 1 channels of 1 values in groups of one value each",
+    ),
+    "a layer of one value": ("[connected]\noutput=1\n[layernorm]\n", r":7: \[layernorm\]"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_file_and_line(name, tmp_path):
+    text, message = REFUSED[name]
+    (tmp_path / "net.cfg").write_text(IMAGE + text)
+    with pytest.raises(dn.CfgError, match=r"net\.cfg" + message) as caught:
+        dn.load_network(tmp_path / "net.cfg")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"normalize": "group", "batch_normalize": 1}, "contradicts"),
+        ({"normalize": "groups"}, "wanted one of"),
+        ({"normalize": "layer", "norm_groups": 2}, "with normalize='group'"),
+        ({"normalize": "group", "norm_groups": 3}, "wanted a divisor of the 4 channels"),
+        ({"normalize": "group", "norm_groups": 1.5}, "norm_groups"),
+        ({"normalize_after_activation": 1}, "no normalization"),
+    ],
+)
+def test_refused_in_python(options, message):
+    with pytest.raises(dn.ArgumentError, match=message):
+        dn.make_convolutional_layer(2, 3, 3, 2, 4, **options)
+    with pytest.raises(dn.ArgumentError, match=message):
+        dn.make_connected_layer(2, 3, 4, **options)
+
+
+# ---- files
+ORDER = ("biases", "scales", "rolling_mean", "rolling_variance", "inner_biases", "weights")
+
+
+def head(net):
+    return struct.pack("<iiiQ", 0, 2, 5 if net.dialect == "alexeyab" else 0, 0)
+
+
+def stored(l, names):
+    return b"".join(
+        getattr(l, name).tobytes() for name in names if name in l.arrays("parameter", "statistic")
+    )
+
+
+@pytest.mark.parametrize("base, kind, place", EVERY)
+def test_weights_order(base, kind, place, tmp_path):
+    net, other = (one(base, kind, place, seed=seed) for seed in (1, 2))
+    net.save_weights(tmp_path / "x.weights")
+    darknets = base == CONNECTED and kind == "batch" and place == "before"
+    order = ("biases", "weights", *ORDER[1:4]) if darknets else ORDER
+    assert (tmp_path / "x.weights").read_bytes() == head(net) + stored(net.layers[0], order)
+    assert ("inner_biases" in net.layers[0].arrays()) == (place == "after")
+    assert ("rolling_mean" in net.layers[0].arrays()) == (kind == "batch")
+    assert expected_bytes(net) == (tmp_path / "x.weights").stat().st_size
+    other.load_weights(tmp_path / "x.weights")
+    assert same(other, values(net))
+
+
+@pytest.mark.parametrize("line", ["groupnorm groups=2", "layernorm"])
+def test_weights_order_of_own_layers(line, tmp_path):
+    net, other = (network([line, CONNECTED], (4, 2, 3), seed=seed) for seed in (1, 2))
+    net.save_weights(tmp_path / "x.weights")
+    assert (tmp_path / "x.weights").read_bytes() == head(net) + stored(
+        net.layers[0], ("biases", "scales")
+    ) + stored(net.layers[1], ("biases", "weights"))
+    other.load_weights(tmp_path / "x.weights")
+    assert same(other, values(net))
+
+
+@pytest.mark.parametrize("base", SHAPES)
+@pytest.mark.parametrize("darknets, ours", [("batch_normalize=1", "normalize=batch"), ("", "normalize=none")])
+def test_what_darknet_reads_is_written_as_ever(base, darknets, ours, tmp_path):
+    """Whoever says normalize=batch or none gets the file, and the .cfg, of whoever does not know the key."""
+    found = []
+    for words in (darknets, ours):
+        net = network([f"{base} activation=leaky {words}"], SHAPES[base])
+        net.save_weights(tmp_path / "x.weights")
+        found.append((net.to_cfg(), (tmp_path / "x.weights").read_bytes()))
+    assert found[0] == found[1]
+    assert "\nnormalize" not in found[1][0] and ("batch_normalize=1" in found[1][0]) == bool(darknets)
+
+
+@pytest.mark.parametrize("base, kind, place", EVERY)
+def test_dontloadscales_reads_a_file_without_the_normalization(base, kind, place, tmp_path):
+    """The scales and rolling statistics stay; every bias is read."""
+    line = f"{base} activation=mish {OPTIONS[kind]}{PLACES[place]}"
+    source = network([line], SHAPES[base], seed=1)
+    net = network([line + " dontloadscales=1"], SHAPES[base], seed=2)
+    before = {name: array.copy() for name, array in net.layers[0].arrays("parameter", "statistic").items()}
+    data = head(net) + stored(source.layers[0], ("biases", "inner_biases", "weights"))
+    (tmp_path / "x.weights").write_bytes(data)
+    net.load_weights(tmp_path / "x.weights")
+    for name, array in net.layers[0].arrays("parameter", "statistic").items():
+        stays = name in ("scales", "rolling_mean", "rolling_variance")
+        assert np.array_equal(array, before[name] if stays else getattr(source.layers[0], name)), name
+
+
+@pytest.mark.parametrize("line", OWN.values(), ids=OWN)
+def test_dontloadscales_does_not_concern_layers_that_only_normalize(line, tmp_path):
+    net, other = (
+        network([words], (4, 2, 3), "dialect=alexeyab", seed=i)
+        for i, words in enumerate((line, line + " dontloadscales=1"))
+    )
+    net.save_weights(tmp_path / "x.weights")
+    other.load_weights(tmp_path / "x.weights")
+    assert same(other, values(net))
+
+
+def written_again(net, tmp_path, **options):
+    (tmp_path / "again.cfg").write_text(net.to_cfg())
+    net.save_weights(tmp_path / "again.weights")
+    return dn.load_network(tmp_path / "again.cfg", tmp_path / "again.weights", batch=net.batch, **options)
+
+
+def test_cfg_round_trip(tmp_path, rng):
+    net = network(MIXED, MIXED_SHAPE, "dialect=alexeyab", train=False)
+    again, x = written_again(net, tmp_path), inputs(net, rng)
+    assert again.to_cfg() == net.to_cfg()
+    for l, theirs in zip(net.layers, again.layers):
+        assert l.cfg_options == theirs.cfg_options
+    assert np.array_equal(again.predict(x), net.predict(x))
+
+
+@pytest.mark.parametrize("base, kind, place", EVERY)
+def test_a_layer_made_by_hand_is_the_same_as_the_cfgs(base, kind, place, rng):
+    net, options = one(base, kind, place), {"normalize": kind, "normalize_after_activation": place == "after"}
+    if kind == "group":
+        options["norm_groups"] = 2
+    if base == CONVOLUTION:
+        by_hand = dn.Network(BATCH, 5, 3, 2, train=True)
+        by_hand.add(
+            dn.make_convolutional_layer(BATCH, 3, 5, 2, 4, size=3, padding=1, activation="mish", **options)
+        )
+    else:
+        by_hand = dn.Network(BATCH, c=7, train=True)
+        by_hand.add(dn.make_connected_layer(BATCH, 7, 12, "mish", **options))
+    l, x = by_hand.layers[0], inputs(net, rng)
+    for name, array in net.layers[0].arrays("parameter", "statistic").items():
+        getattr(l, name)[...] = array
+    for made in (net, by_hand):
+        made.forward(x, train=True)
+    assert np.array_equal(l.output, net.layers[0].output)
+    assert (
+        f"normalize={kind}" in by_hand.to_cfg() or kind == "batch" and "batch_normalize=1" in by_hand.to_cfg()
+    )
+    assert ("normalize_after_activation=1" in by_hand.to_cfg()) == (place == "after")
+
+
+@pytest.mark.parametrize("more", ["", "adam=1", "max_gradient=.5", "statistics=cumulative fused=0"])
+def test_a_resumed_run_is_the_same_to_the_bit(more, tmp_path):
+    def train(net, first, last):
+        for step in range(first, last):
+            rng = np.random.default_rng(step)
+            net.train_batch(inputs(net, rng), rng.integers(0, 5, BATCH))
+
+    net = network(MIXED, (2, 8, 7), "momentum=.9 learning_rate=.05 decay_l1=1e-4 " + more)
+    train(net, 0, 4)
+    net.save_checkpoint(tmp_path / "x.checkpoint")
+    resumed = dn.load_checkpoint(tmp_path / "x.checkpoint")
+    start = values(net)
+    train(net, 4, 8)
+    train(resumed, 4, 8)
+    assert not same(net, start)
+    roles = ("parameter", "statistic", "counter", "update", "moment")
+    for l, theirs in zip(net.layers, resumed.layers):
+        for name, array in l.arrays(*roles).items():
+            assert np.array_equal(array, getattr(theirs, name)), (l.index, name)
+
+
+# ---- moving statistics, fusing
+def test_recomputing_statistics_leaves_the_others_alone(rng):
+    net = network(MIXED, MIXED_SHAPE, train=False)
+    before = [{name: a.copy() for name, a in l.arrays("parameter", "statistic").items()} for l in net.layers]
+    net.recompute_statistics([inputs(net, rng) for _ in range(3)])
+    for l, arrays in zip(net.layers, before):
+        for name, array in l.arrays("parameter", "statistic").items():
+            assert np.array_equal(array, arrays[name]) == (not name.startswith("rolling")), (l.index, name)
+        assert ("rolling_mean" in arrays) == (l.index in (3, 6))
+    grouped = network([MIXED[0], "layernorm"], MIXED_SHAPE, train=False)
+    with pytest.raises(dn.ArgumentError, match="no batch normalization"):
+        grouped.recompute_statistics([inputs(grouped, rng)])
+
+
+def test_fusing_folds_what_it_can_and_leaves_the_rest(tmp_path, rng):
+    layers = [
+        "convolutional filters=4 size=3 pad=1 activation=leaky batch_normalize=1",
+        *MIXED[:6],
+        "convolutional filters=4 size=1 activation=linear normalize=layer",
+        "batchnorm",
+        "connected output=6 activation=linear",
+        "batchnorm",
+    ]
+    net = network(layers, (2, 6, 5), "dialect=alexeyab", train=False)
+    x = inputs(net, rng)
+    before = net.predict(x)
+    kept = {
+        i: {n: a.copy() for n, a in net.layers[i].arrays("parameter", "statistic").items()}
+        for i in range(1, 9)
+    }
+    net.fuse()
+    assert near(net.predict(x), before) and len(net.layers) == 10
+    for i, arrays in kept.items():
+        assert all(np.array_equal(getattr(net.layers[i], name), array) for name, array in arrays.items())
+    assert [l.index for l in net.layers if "rolling_mean" in l.arrays("statistic")] == [4, 8]
+    assert "scales" not in net.layers[0].arrays() and "scales" not in net.layers[9].arrays()
+    wanted = {
+        1: "keeps normalize=group: its statistics are each sample's own",
+        2: "keeps normalize=instance: its statistics are each sample's own",
+        4: "keeps normalize=batch: it comes after the activation",
+        5: "keeps normalize=layer: its statistics are each sample's own",
+        8: r"keeps its batch normalization: layer 7 before it normalizes in between",
+    }
+    for index, reason in wanted.items():
+        assert any(note.startswith(f"layer {index} [") and reason in note for note in net.notes), reason
+    assert np.array_equal(written_again(net, tmp_path).predict(x), net.predict(x))
+
+
+DARKNET19 = """
+convolutional filters=8 size=3 stride=1 pad=1 activation=leaky {}
+maxpool size=2 stride=2
+convolutional filters=16 size=3 stride=1 pad=1 activation=leaky {}
+maxpool size=2 stride=2
+convolutional filters=32 size=3 stride=1 pad=1 activation=leaky {}
+convolutional filters=16 size=1 stride=1 pad=1 activation=leaky {}
+convolutional filters=32 size=3 stride=1 pad=1 activation=leaky {}
+maxpool size=2 stride=2
+convolutional filters=64 size=3 stride=1 pad=1 activation=leaky {}
+convolutional filters=32 size=1 stride=1 pad=1 activation=leaky {}
+convolutional filters=64 size=3 stride=1 pad=1 activation=leaky {}
+convolutional filters=10 size=1 stride=1 pad=1 activation=linear
+avgpool
+softmax
+"""
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_inference_of_a_deep_network_four_ways(kind, place, rng):
+    """All of it applied while a tile of sums is in the cache; made for training; composed; folded into the weights."""
+    words = f"normalize={kind}{PLACES[place]}"
+    layers = [line.format(words) for line in DARKNET19.strip().split("\n")]
+    nets = {
+        "inference": network(layers, (3, 32, 32), train=False),
+        "training": network(layers, (3, 32, 32), train=True),
+        "composed": network(layers, (3, 32, 32), "fused=0", train=False),
+        "folded": network(layers, (3, 32, 32), train=False).fuse(),
+    }
+    x = inputs(nets["inference"], rng)
+    nets["inference"].predict(x)
+    for name, net in nets.items():
+        net.predict(x)
+        for l, wanted in zip(net.layers, nets["inference"].layers):
+            assert near(l.output, wanted.output), f"{name}: layer {l.index} [{l.type}]"
+    folded = sum("scales" in l.arrays("parameter") for l in nets["folded"].layers) == 0
+    assert folded == (kind == "batch" and place == "before")
