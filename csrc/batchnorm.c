@@ -1,6 +1,7 @@
 /* Batch normalization of a layer: statistics, moving averages, forward and backward; arXiv:1502.03167. Two
- * ways to the same numbers: fused kernels (default), or composed of the named kernels one formula at a time
- * (fused=0), which also runs the forks' variants. */
+ * ways to the same numbers. To learn how it works, read composed_forward and composed_backward (fused=0): the
+ * paper's formulas one after the other, a named kernel (batchnorm_kernels.c) each; they run the forks'
+ * variants, too. The default, fused, has the same in a kernel per pass (batchnorm_fused_kernels.c). */
 #include "batchnorm.h"
 #include "scalar.h"
 #include <limits.h>
@@ -113,7 +114,9 @@ dn_status batchnorm_forward(const layer *l, network *net, const batch_normalizat
     return DN_OK;
 }
 
-/* The named kernels in order. Moving statistics are constants: only the direct path through x remains. */
+/* The named kernels in order. Moving statistics are constants: only the direct path through x remains. The
+ * workspace holds two arrays of x's size: work, the delta on its way from the output to x, so that the
+ * layer's own stays as it came; and z, what went into an activation whose output does not tell its slope. */
 static dn_status composed_backward(const layer *l, network *net, const batch_normalization *n, const real *x,
                                    const real *y, const real *delta, int channels, int spatial, ACTIVATION a,
                                    int add, real *dx)

@@ -59,7 +59,8 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
     normalize : {"none", "batch", "group", "layer", "instance"}, optional
         None: batch if `batch_normalize`, else none.
     norm_groups : int, optional
-        Groups of ``normalize="group"``; None: the largest divisor of `n` up to 32.
+        Groups of ``normalize="group"``; None: the largest divisor of `n` up to 32 that leaves a group
+        more than one value.
     normalize_after_activation : bool
         Normalize what the activation makes of sums and inner biases, not the sums.
 

@@ -63,7 +63,7 @@ def normalize() -> tuple[Row, ...]:
             choice("normalize", default, "d", "what normalizes the sums, with scales and biases per channel",
                    NORMALIZATIONS),
             integer("norm_groups", None, "d",
-                    "normalize=group: groups; default the largest divisor of the channels up to 32", POSITIVE),
+                    "normalize=group: groups; default the most, up to 32, of more than one value", POSITIVE),
             flag("normalize_after_activation", 0, "d",
                  "normalize the activation's output; the sums then get inner biases of their own"))
 
@@ -253,7 +253,8 @@ LAYERS = (
     _CONVOLUTIONAL, _CONNECTED,
     layer("batchnorm", "batch normalization with scale and bias", "pa", *moving_statistics(), built=True),
     layer("groupnorm", "normalizes groups of channels of each sample, with scale and bias", "d",
-          integer("groups", None, "d", "groups; default the largest divisor of the channels up to 32",
+          integer("groups", None, "d",
+                  "divides the channels; default the most, up to 32, of more than one value",
                   POSITIVE),
           built=True),
     layer("layernorm", "normalizes all values of each sample, with scale and bias per channel", "d",
