@@ -14,6 +14,7 @@ from twin import twin
 
 import darknetpy as dn
 from darknetpy.core import core
+from darknetpy.summary import summary_rows
 
 BATCH, EPSILON = 3, 1e-5
 KINDS = ("batch", "group", "layer", "instance")
@@ -218,6 +219,32 @@ def test_a_size_without_variance_is_refused_and_the_old_one_stays(line, rng):
     with pytest.raises(dn.ArgumentError, match="groups of one value each"):
         net.resize(3, 3)
     assert (net.w, net.h) == (6, 6) and np.array_equal(net.predict(x), before)
+
+
+@pytest.mark.parametrize("kind", ["groupnorm", "layernorm", "batchnorm"])
+def test_a_layer_by_hand_resizes_and_learns(kind, rng):
+    l, net = getattr(dn, f"make_{kind}_layer")(BATCH, 5, 3, 4), dn.Network(train=True)
+    l.scales[:] = [1, 2, -3, 0.5]
+    getattr(dn, f"resize_{kind}_layer")(l, 4, 2)
+    net.input = rng.standard_normal((BATCH, 4, 2, 4)).astype(np.float32)
+    getattr(dn, f"forward_{kind}_layer")(l, net)
+    z = net.input.astype(float).reshape(BATCH, 4, -1)
+    axes = {"batchnorm": (0, 2), "groupnorm": 2, "layernorm": (1, 2)}[kind]  # of as many groups as channels
+    x_norm = (z - z.mean(axis=axes, keepdims=True)) / np.sqrt(z.var(axis=axes, keepdims=True) + EPSILON)
+    assert near(l.output.reshape(z.shape), by_channel(l.scales) * x_norm)
+    l.delta[:] = 1
+    getattr(dn, f"backward_{kind}_layer")(l, net)
+    getattr(dn, f"update_{kind}_layer")(l, BATCH, 0.5, 0.0, 9.0)  # biases and scales do not decay
+    wanted = [1, 2, -3, 0.5] + 0.5 / BATCH * x_norm.sum(axis=(0, 2))
+    assert near(l.biases, np.full(4, 0.5 * 8)) and near(l.scales, wanted)
+
+
+@pytest.mark.parametrize("base, kind, place", EVERY)
+def test_summary_counts_every_parameter(base, kind, place):
+    net = one(base, kind, place)
+    row, n = summary_rows(net)[0], net.layers[0].out_c
+    assert row["trainable"] == net.layers[0].weights.size + (3 if place == "after" else 2) * n
+    assert row["non_trainable"] == (2 * n if kind == "batch" else 0)
 
 
 def test_any_number_of_threads_gives_the_same_bits(threads):
