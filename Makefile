@@ -54,7 +54,7 @@ sanitize: $(VENV)/tested        ## run the tests on a core built with the addres
 
 coverage: $(VENV)/tested        ## run the tests on a core that counts lines; report those of csrc
 	@$(BIN)/python -m pip install -q --disable-pip-version-check gcovr 'setuptools>=77'
-	DARKNETPY_CFLAGS="--coverage -O0 -UNDEBUG" $(BIN)/python setup.py -q build --build-base build/coverage --build-lib build/coverage/lib
+	DARKNETPY_CFLAGS="--coverage -O0 -UNDEBUG -DONE_VERSION" $(BIN)/python setup.py -q build --build-base build/coverage --build-lib build/coverage/lib
 	PYTHONPATH=build/coverage/lib $(BIN)/pytest -q -p no:cacheprovider
 	$(BIN)/gcovr --root . --filter csrc/ build/coverage
 

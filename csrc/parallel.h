@@ -10,9 +10,9 @@
 #define PARALLEL_FOR2(work) DN_PRAGMA(omp parallel for collapse(2) num_threads(dn_num_threads()) schedule(static) if ((work) > 16384))
 
 /* One function, compiled for three generations of processors; the loader picks. The sanitizers cannot run
- * before it does. */
+ * before it does, and a count of the lines that ran would count each three times (ONE_VERSION). */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && \
-    !defined(__SANITIZE_ADDRESS__) && !defined(DARKNET_DOUBLE)
+    !defined(__SANITIZE_ADDRESS__) && !defined(DARKNET_DOUBLE) && !defined(ONE_VERSION)
 #define MULTIVERSION __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define MULTIVERSION

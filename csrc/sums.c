@@ -31,23 +31,3 @@ MULTIVERSION double square_row(const real *x, real shift, int n)
     SUM(TERM);
 #undef TERM
 }
-MULTIVERSION void moments_row(const real *x, real shift, int n, double *sum, double *square)
-{
-    double ones[LANES] = {0}, twos[LANES] = {0}, a = 0, b = 0;
-    int i = 0;
-    for (; n - i >= LANES; i += LANES) {
-        for (int j = 0; j < LANES; ++j) {
-            const double d = (double)x[i + j] - shift;
-            ones[j] += d;
-            twos[j] += d * d;
-        }
-    }
-    for (; i < n; ++i) {
-        const double d = (double)x[i] - shift;
-        a += d;
-        b += d * d;
-    }
-    for (int j = 0; j < LANES; ++j) a += ones[j], b += twos[j];
-    *sum += a;
-    *square += b;
-}

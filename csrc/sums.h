@@ -7,6 +7,4 @@
 double sum_row(const real *x, int n);                              /* sum of x[i] */
 double dot_row(const real *a, const real *x, real shift, int n);   /* sum of a[i] * (x[i] - shift) */
 double square_row(const real *x, real shift, int n);               /* sum of (x[i] - shift)^2 */
-void moments_row(const real *x, real shift, int n, double *sum,
-                 double *square); /* adds both sums of x[i] - shift in one read */
 #endif
