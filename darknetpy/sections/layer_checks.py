@@ -96,8 +96,12 @@ def _check_shortcut(plan, spec):
 
 def _check_rnn(plan, spec):
     _check_normalization(plan, spec)
-    if plan.dialect == "pjreddie":
-        spec.values["hidden"] = spec.values["output"]
+    values, pjreddie = spec.values, plan.dialect == "pjreddie"
+    if values["hidden"] is None:
+        values["hidden"] = values["output"] if pjreddie else 1
+    elif pjreddie and values["hidden"] != values["output"]:
+        plan.note(spec.section, "hidden", f"hidden={values['hidden']} acts here; pjreddie's Darknet takes "
+                                          f"output={values['output']}")
 
 
 def _check_crnn(plan, spec):

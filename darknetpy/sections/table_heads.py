@@ -43,8 +43,8 @@ def _alias(key):
 RECURRENT = (
     layer("rnn", "recurrent layer of three connected ones: input, state, output", "pah",
           integer("output", 1, "pah", "outputs", POSITIVE),
-          integer("hidden", 1, "ah", "values of the state; pjreddie's has as many as output", POSITIVE,
-                  zoo="p"),
+          integer("hidden", None, "ah", "values of the state; default 1, in pjreddie's dialect output",
+                  POSITIVE, zoo="p"),
           activation(), *normalize(), *moving_statistics(),
           integer("logistic", 0, "ah", "activation of self_layer instead: 1 logistic, 2 loggy", "[0, 2]"),
           flag("shortcut", 0, "pah", "add the last state to the new one"), built=True),
