@@ -194,6 +194,7 @@ typedef enum {
     ARRAY_MOMENT,
     ARRAY_STATISTIC,
     ARRAY_COUNTER,
+    ARRAY_STATE,
     ARRAY_ACTIVATION
 } array_role;
 typedef struct {
@@ -205,6 +206,12 @@ typedef struct {
 } layer_array;
 int count_layer_arrays(const layer *l);
 layer_array get_layer_array(const layer *l, int i); /* parameters and statistics come in .weights order */
+/* The layers that a composed one is made of (and owns): [rnn] of three connected ones, say. */
+typedef struct {
+    const char *name;                  /* NULL: there are no more */
+    layer *layer;
+} layer_part;
+layer_part get_layer_part(const layer *l, int i);
 
 /* ---- networks: layers in order; a network does not own its layers */
 network *make_network(void);

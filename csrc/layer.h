@@ -53,12 +53,24 @@ typedef struct {
     ARRAY(type, prefix field##_m, #field "_m", shape, MOMENT, (flags) | TRAIN_ONLY), \
     ARRAY(type, prefix field##_v, #field "_v", shape, MOMENT, (flags) | TRAIN_ONLY)
 
+/* ---- parts: a composed layer owns others, a pointer each in its struct. Options that it lacks itself are
+ * theirs, and whatever is done to its arrays is done to theirs. */
+typedef struct {
+    const char *name;
+    size_t offset;
+    LAYER_TYPE type;
+} part_spec;
+enum { DN_MOST_PARTS = 11 };
+#define PART(type, name, TYPE) {#name, offsetof(type, name), TYPE}
+#define END_OF_PARTS {0, 0, 0}
+
 /* ---- a layer type */
 typedef struct layer_ops {
     const char *name;
     size_t size;                                           /* of its struct, which begins with `layer base` */
     const option_spec *options;
     const array_spec *arrays;
+    const part_spec *parts;
     dn_status (*shape)(layer *l, network *net); /* from options and input to out_*; checks all of them */
     dn_status (*forward)(layer *l, network *net);
     dn_status (*backward)(layer *l, network *net);
@@ -75,6 +87,7 @@ struct layer {
     const layer_ops *ops;
     LAYER_TYPE type;
     int index;                       /* place in the network, -1 alone */
+    int steps;                       /* passes whose activations it keeps one after the other; 1 but in parts */
     int batch, h, w, c, inputs, out_h, out_w, out_c, outputs, truths;
     real learning_rate;              /* factor of the network's */
     int stopbackward, onlyforward, dont_update, burnin_update, train_only_bn;
@@ -142,6 +155,11 @@ int dn_overflows(size_t a, size_t b, size_t *product);
 array_spec dn_array_row(const layer *l, int i);       /* rows common to all types first; name NULL: no more */
 real *dn_array_data(const layer *l, const array_spec *row);
 size_t dn_array_count(const layer *l, const array_spec *row);
+/* Points the activations of a layer that keeps several passes at those of `passes` passes later. */
+void dn_move_activations(layer *l, int passes);
+/* l, then each of its parts that its options ask for; NULL after the last. */
+layer *dn_next_part(const layer *l, const layer *p);
+#define FOR_PARTS(p, l) for (layer *p = (layer *)(l); p; p = dn_next_part(l, p))
 void dn_loss(layer *l, network *net,
              const real *loss); /* the cost is the sum of loss, the delta is the loss's own */
 #define DN_SECRET_NUM (-1234)   /* a truth that counts for nothing (Darknet's SECRET_NUM) */

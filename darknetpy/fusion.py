@@ -30,8 +30,9 @@ def fuse(net: Network) -> Network:
             "train=False"
         )
     for layer in net.layers:
-        if layer.type in _WEIGHTED and layer.option("normalize"):
-            _fold_own(net, layer)
+        for part in layer.parts.values() or (layer,):
+            if part.type in _WEIGHTED and part.option("normalize"):
+                _fold_own(net, part, layer)
     index = 0
     while index < len(net.layers):
         reason = _why_it_stays(net, index)
@@ -71,14 +72,19 @@ def _multiply(layer, scale, bias):
     layer.biases[...] = bias
 
 
-def _fold_own(net, layer):
-    """Fold the normalization that a convolutional or connected layer contains, or note why it stays."""
+def _fold_own(net, layer, owner):
+    """Fold the normalization that a convolutional or connected layer contains, or note why it stays.
+
+    `owner`: the layer itself, or the recurrent one that it is a part of.
+    """
     kind = layer.cfg_options["normalize"]
-    if kind != "batch" or layer.option("normalize_after_activation"):
+    if layer.option("normalize") != layer._core.lib.NORMALIZE_BATCH or layer.option("normalize_after_activation"):
         reason = (
             "it comes after the activation" if kind == "batch" else "its statistics are each sample's own"
         )
-        net.notes.append(f"layer {layer.index} [{layer.type}] keeps normalize={kind}: {reason}")
+        note = f"layer {owner.index} [{owner.type}] keeps normalize={kind}: {reason}"
+        if note not in net.notes:
+            net.notes.append(note)
         return
     scale, shift = _scale_and_shift(layer)
     _multiply(layer, scale, shift)

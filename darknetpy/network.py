@@ -418,18 +418,27 @@ class Network:
         Parameters
         ----------
         x : ndarray of float32, rows * inputs values, C-contiguous
-            Fewer rows than the batch are padded, more are run in turns.
+            Fewer rows than the batch are padded, more are run in turns; a recurrent network wants whole batches.
 
         Returns
         -------
         ndarray, shape (rows,) + shape of one row of the last layer that is not a cost
             A copy.
+
+        Notes
+        -----
+        A recurrent network goes on from the state that the last call left (:meth:`reset_state`), row
+        t * sequences + s being sequence s at time step t.  One made for training keeps its training's state.
         """
         x = self._core.array("x", x)
         if self.inputs == 0 or x.size % self.inputs or not x.size:
             raise ArgumentError(f"x: wanted rows of {self.inputs} values, got {x.size} values {x.shape}")
         flat, results, layer = x.reshape(-1, self.inputs), [], self._output_layer()
+        states = self._states()
+        if states and len(flat) % self.batch:
+            raise ArgumentError(f"x: {len(flat)} rows: a recurrent network wants a multiple of its batch, {self.batch}")
         before = self.train, self._input, self._truth
+        kept = [(state, state.copy()) for state in states if self._built_for_training]
         try:
             for at in range(0, len(flat), self.batch):
                 rows = flat[at:at + self.batch]
@@ -439,7 +448,25 @@ class Network:
                 results.append(layer._array("output")[:len(flat) - at].copy())
         finally:
             self.train, self.input, self.truth = before
+            for state, values in kept:
+                state[...] = values
         return results[0] if len(results) == 1 else np.concatenate(results)
+
+    def _states(self):
+        return [state for layer in self.layers for state in layer.arrays("state").values()]
+
+    def reset_state(self, sequence: Optional[int] = None) -> None:
+        """Let recurrent layers begin anew, at a state of zeros.
+
+        Parameters
+        ----------
+        sequence : int, optional
+            The one sequence of the mini-batch to begin anew; None: all.
+        """
+        for state in self._states():
+            if sequence is not None and not 0 <= sequence < len(state):
+                raise ArgumentError(f"sequence={sequence!r}: wanted 0 to {len(state) - 1}")
+            state[slice(None) if sequence is None else sequence] = 0
 
     # ---- the rest of its life
     def resize(self, w: int, h: int) -> None:

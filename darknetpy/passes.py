@@ -163,5 +163,18 @@ def _named(kind: str) -> tuple[_Pass, _Pass, _Update, _Resize]:
 (forward_upsample_layer, backward_upsample_layer, update_upsample_layer,
  resize_upsample_layer) = _named("upsample")
 
+(forward_rnn_layer, backward_rnn_layer, update_rnn_layer,
+ resize_rnn_layer) = _named("rnn")
+(forward_crnn_layer, backward_crnn_layer, update_crnn_layer,
+ resize_crnn_layer) = _named("crnn")
+(forward_gru_layer, backward_gru_layer, update_gru_layer,
+ resize_gru_layer) = _named("gru")
+(forward_lstm_layer, backward_lstm_layer, update_lstm_layer,
+ resize_lstm_layer) = _named("lstm")
+(forward_conv_lstm_layer, backward_conv_lstm_layer, update_conv_lstm_layer,
+ resize_conv_lstm_layer) = _named("conv_lstm")
+(forward_history_layer, backward_history_layer, update_history_layer,
+ resize_history_layer) = _named("history")
+
 if not TYPE_CHECKING:       # to a type checker every name above is public that begins without an underscore
     __all__ = [name for name in dir() if name.endswith("_layer") and not name.startswith("_")]

@@ -47,6 +47,7 @@ KINKS = {
     "hard_mish": (-2, 0),
     "normalize_channels": (0,),
 }
+RECURRENT = ("rnn", "crnn", "gru", "lstm", "conv_lstm")
 HALF = ("sse", "masked", "seg", "smooth")  # [cost] types whose delta is the gradient of half the printed loss
 
 results = []  # (case's name, scale, largest relative error), for the summary at the end of the run
@@ -117,7 +118,10 @@ def build(layers, shape, batch=2, net="", train=True, core=None):
 def randomize(net, rng):
     """Give every parameter a value of its own: biases around 0, scales and variances around 1."""
     for layer in net.layers:
+        for state in layer.arrays("state").values():
+            state[:] = rng.standard_normal(state.shape)
         for name, array in layer.arrays("parameter", "statistic").items():
+            name = name.rpartition(".")[2]  # a part's
             if name in ("scales", "rolling_variance"):
                 array[:] = rng.uniform(0.5, 1.5, array.shape) * np.where(
                     name == "scales", rng.choice([-1, 1], array.shape), 1
@@ -126,6 +130,15 @@ def randomize(net, rng):
                 array[:] = rng.standard_normal(array.shape) / np.sqrt(array[0].size)
             else:
                 array[:] = 0.3 * rng.standard_normal(array.shape)
+
+
+def run(net):
+    """One forward pass, after which recurrent layers stand where they stood before."""
+    states = [(state, state.copy()) for layer in net.layers for state in layer.arrays("state").values()]
+    status = net._core.lib.forward_network(net._handle)
+    for state, values in states:
+        state[:] = values
+    net._core.check(status)
 
 
 # ---- the loss
@@ -147,13 +160,12 @@ class _Loss:
     """The change of the loss between two states: summed over differences of terms, so that the unchanged ones cost no digits."""
 
     def __init__(self, net, weights):
-        self.lib, self.handle = net._core.lib, net._handle
-        net._core.check(self.lib.forward_network(self.handle))
+        self.net = net
+        run(net)
         self.terms = _loss_terms(net, weights)
 
     def _run(self):
-        status = self.lib.forward_network(self.handle)
-        assert status == self.lib.DN_OK
+        run(self.net)
         return [array.copy() for array, _ in self.terms]
 
     def derivative(self, values, i, step):
@@ -176,7 +188,7 @@ def _input_step(case, scale):
     own_statistics = any(f"normalize={name}" in options for name in ("group", "layer", "instance")) or (
         case.train and ("batch_normalize=1" in options or "normalize=batch" in options)
     )
-    weighted = kind in ("convolutional", "connected") and not own_statistics
+    weighted = kind in ("convolutional", "connected", *RECURRENT) and not own_statistics
     return STEP * (scale**0.5 if weighted else scale)
 
 
@@ -322,7 +334,7 @@ def numeric_gradients(net, weights, input_step):
 def analytic_gradients(net, weights, delta=None):
     """Return {name: the same from one backward pass}; `delta`: an array that the input's delta is added to."""
     net.delta = delta
-    net._core.check(net._core.lib.forward_network(net._handle))
+    run(net)
     if not any(layer._info.has_cost for layer in net.layers):
         net.layers[-1].delta[:] = -weights
     net.backward()

@@ -38,6 +38,30 @@ def copy_rows_cpu(rows, columns, alpha, x, ldx, add, y, ldy):
         give(y[r * ldy : r * ldy + columns], alpha * x[r * ldx : r * ldx + columns], add)
 
 
+# ---- gates
+def product_cpu(n, a, b, add, y):
+    give(y, a * b, add)
+
+
+def weighted_sum_cpu(a, b, s, n, c):
+    c[:] = s * a + (1 - s) * b
+
+
+def weighted_delta_cpu(a, b, s, da, db, ds, n, dc):
+    if da is not None:
+        da += dc * s
+    db += dc * (1 - s)
+    ds += dc * (a - b)
+
+
+def constrain_cpu(n, limit, x):
+    x[:] = np.clip(x, -limit, limit)
+
+
+def constrain_delta_cpu(n, limit, x, delta):
+    delta[np.abs(x) > limit] = 0
+
+
 # ---- matrices and convolutions
 def _matrix(x, rows, columns, ld):
     return np.lib.stride_tricks.as_strided(x, (rows, columns), (ld * x.itemsize, x.itemsize))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference
 from activations import ELEMENTWISE, MIXING
+from gate_cases import gates
 from kernel_calls import KERNELS, Guarded, compare_threads, structure
 
 from darknetpy.core import core
@@ -502,6 +503,7 @@ CASES = [
     for family in (vectors, biases, batchnorm, groupnorm, activations, pools, maps, losses, optimizer)
     for case in family()
 ]
+CASES += gates(SIZES, _rng)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,14 @@ from darknetpy.layers.linking import make_route_layer, make_shortcut_layer
 from darknetpy.layers.losses import make_cost_layer, make_logistic_layer, make_softmax_layer
 from darknetpy.layers.normalizing import make_batchnorm_layer, make_groupnorm_layer, make_layernorm_layer
 from darknetpy.layers.pooling import make_avgpool_layer, make_local_avgpool_layer, make_maxpool_layer
+from darknetpy.layers.recurrent import (
+    make_conv_lstm_layer,
+    make_crnn_layer,
+    make_gru_layer,
+    make_history_layer,
+    make_lstm_layer,
+    make_rnn_layer,
+)
 from darknetpy.layers.simple import (
     make_activation_layer,
     make_crop_layer,
@@ -19,8 +27,9 @@ from darknetpy.layers.weighted import make_connected_layer, make_convolutional_l
 
 __all__ = [
     "make_activation_layer", "make_avgpool_layer", "make_batchnorm_layer", "make_connected_layer",
-    "make_convolutional_layer", "make_cost_layer", "make_crop_layer", "make_dropout_layer",
-    "make_groupnorm_layer", "make_layernorm_layer", "make_local_avgpool_layer", "make_logistic_layer",
-    "make_maxpool_layer", "make_route_layer", "make_shortcut_layer", "make_softmax_layer",
+    "make_conv_lstm_layer", "make_convolutional_layer", "make_cost_layer", "make_crnn_layer", "make_crop_layer",
+    "make_dropout_layer", "make_groupnorm_layer", "make_gru_layer", "make_history_layer",
+    "make_layernorm_layer", "make_local_avgpool_layer", "make_logistic_layer", "make_lstm_layer",
+    "make_maxpool_layer", "make_rnn_layer", "make_route_layer", "make_shortcut_layer", "make_softmax_layer",
     "make_upsample_layer",
 ]

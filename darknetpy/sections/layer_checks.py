@@ -62,6 +62,12 @@ def _check_convolutional(plan, spec):
     values = spec.values
     if values["filters"] % values["groups"]:
         raise spec.error(f"groups={values['groups']} does not divide filters={values['filters']}", "groups")
+    _check_convolutions(plan, spec)
+
+
+def _check_convolutions(plan, spec):
+    """Find the padding and the dilation in effect."""
+    values = spec.values
     if values["pad"]:
         if values["padding"] not in (0, values["size"] // 2):
             plan.note(spec.section, "padding",
@@ -88,6 +94,35 @@ def _check_shortcut(plan, spec):
     _resolve_links(spec, "from")
 
 
+def _check_rnn(plan, spec):
+    _check_normalization(plan, spec)
+    values, pjreddie = spec.values, plan.dialect == "pjreddie"
+    if values["hidden"] is None:
+        values["hidden"] = values["output"] if pjreddie else 1
+    elif pjreddie and values["hidden"] != values["output"]:
+        plan.note(spec.section, "hidden", f"hidden={values['hidden']} acts here; pjreddie's Darknet takes "
+                                          f"output={values['output']}")
+
+
+def _check_crnn(plan, spec):
+    _check_normalization(plan, spec)
+    values = spec.values
+    for key, other in (("output", "output_filters"), ("hidden", "hidden_filters")):
+        if values[other] not in (None, values[key]):
+            raise spec.error(f"{other}={values[other]} contradicts {key}={values[key]}", other)
+    _check_convolutions(plan, spec)
+
+
+def _check_conv_lstm(plan, spec):
+    _check_normalization(plan, spec)
+    _check_convolutions(plan, spec)
+    values = spec.values
+    if values["state_constrain"] is None:
+        values["state_constrain"] = 32 * plan.net["time_steps"]
+    if values["shortcut"] and not values["bottleneck"]:
+        plan.note(spec.section, "shortcut", "shortcut=1 has no effect without bottleneck=1")
+
+
 def _resolve_links(spec, key):
     """Replace each link by the index of an earlier layer; negative links count back from this one."""
     here = spec.index
@@ -103,4 +138,5 @@ def _resolve_links(spec, key):
 
 
 _CHECKS = {"convolutional": _check_convolutional, "connected": _check_normalization, "route": _check_route,
-           "shortcut": _check_shortcut}
+           "shortcut": _check_shortcut, "rnn": _check_rnn, "gru": _check_normalization, "lstm": _check_normalization,
+           "crnn": _check_crnn, "conv_lstm": _check_conv_lstm}

@@ -56,10 +56,10 @@ def moving_statistics() -> tuple[Row, ...]:
             number("rolling_momentum", None, "d", "as in [net], for this layer", BELOW_ONE))
 
 
-def normalize() -> tuple[Row, ...]:
+def normalize(forks: str = "pah") -> tuple[Row, ...]:
     """The rows of what normalizes a layer's sums, and where."""
     default = Derived("batch_normalize", lambda v: "batch" if v["batch_normalize"] else "none")
-    return (batch_normalize(),
+    return (batch_normalize(forks),
             choice("normalize", default, "d", "what normalizes the sums, with scales and biases per channel",
                    NORMALIZATIONS),
             integer("norm_groups", None, "d",
