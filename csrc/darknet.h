@@ -71,6 +71,9 @@ typedef enum {
     NORMALIZATIONS
 } normalization_kind;
 
+/* What becomes of the weights that meet in one sum of a weighted [shortcut]. */
+typedef enum { MIX_PLAIN, MIX_RELU, MIX_SOFTMAX, MIX_NORMALIZATIONS } mix_normalization;
+
 typedef struct layer layer;
 typedef struct network network;
 
@@ -128,6 +131,7 @@ typedef struct {
 } kernels;
 
 size_t convolution_workspace(const conv_shape *s, int threads);
+size_t local_workspace(const conv_shape *s);
 int conv_epilogue_fuses(ACTIVATION a);
 void im2col_cpu(const real *image, int channels, int height, int width, int ksize, int stride, int pad,
                 real *col);
@@ -186,7 +190,7 @@ typedef struct {
 layer_info get_layer_info(const layer *l);
 double get_layer_option(const layer *l, const char *name);                  /* NaN: no such option */
 
-enum { DN_MAX_DIMS = 4 };
+enum { DN_MAX_DIMS = 5 };
 /* In .weights files: parameters and statistics; in checkpoints all but activations. */
 typedef enum {
     ARRAY_PARAMETER,

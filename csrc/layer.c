@@ -244,6 +244,20 @@ dn_status dn_set_output(layer *l, int64_t h, int64_t w, int64_t c)
     l->outputs = outputs;
     return DN_OK;
 }
+dn_status dn_set_plain_output(layer *l, int64_t outputs)
+{
+    const dn_status status = dn_set_output(l, 1, 1, outputs);
+    l->out_h = l->out_w = l->out_c = 0;
+    return status;
+}
+dn_status dn_one_link(const layer *l, const network *net, const char *key, const int_list *links)
+{
+    const int above = l->index >= 0 ? l->index : net ? net->n : 0;
+    if (links->n != 1)
+        return dn_fail_option(key, "[%s] %s: %d layers, wanted one", l->ops->name, key, links->n);
+    if (links->values[0] >= 0 && links->values[0] < above) return DN_OK;
+    return dn_fail_option(key, "[%s] layer %d: wanted 0 to %d", l->ops->name, links->values[0], above - 1);
+}
 dn_status dn_require_image(const layer *l)
 {
     if (l->h > 0 && l->w > 0 && l->c > 0) return DN_OK;

@@ -141,11 +141,14 @@ real *dn_workspace(network *net,
                    size_t reals); /* at least so many; NULL without memory (dn_last_error says so) */
 /* Sets out_* and outputs; refuses sizes below 1 and beyond int. */
 dn_status dn_set_output(layer *l, int64_t h, int64_t w, int64_t c);
+dn_status dn_set_plain_output(layer *l, int64_t outputs); /* the same of values that are no image */
 /* Gives the layer another input; refused, without a change, where an array that it holds, of a role up to
  * `kept`, would change its size. */
 dn_status dn_reshape_layer(layer *l, network *net, int batch, int h, int w, int c, array_role kept);
 dn_status dn_resize_layer(layer *l, network *net, int h, int w, int c);   /* arrays but parameters made anew */
 dn_status dn_require_image(const layer *l);
+/* A list of one layer before this one, as `key` names it. */
+dn_status dn_one_link(const layer *l, const network *net, const char *key, const int_list *links);
 dn_status dn_option_in(const layer *l, const char *key, double value, double low, double high);
 const option_spec *dn_find_option(const option_spec *options, const char *name);   /* NULL: no such option */
 dn_status dn_take_option(const option_spec *option, void *to, double value);
@@ -168,6 +171,12 @@ dn_status dn_update_network_layers(network *net, real rate);
 int dn_layers_without_gradient(const network *net);   /* so many from the first on, in this backward pass */
 void dn_fill_random(real *x, int n, real scale, int uniform, uint64_t seed,
                     int layer_index); /* scale times N(0, 1) or U(-1, 1) */
+
+/* The activation that ends a layer, in place: output = f(output), delta *= f'. before: a copy of what f gets,
+ * of shape dn_shape_before_activation, where f' needs it; else NULL. */
+dn_shape dn_shape_before_activation(const layer *l, ACTIVATION a);
+void dn_activate_output(const layer *l, const kernels *k, ACTIVATION a, real *before);
+void dn_activate_delta(const layer *l, const kernels *k, ACTIVATION a, const real *before);
 
 /* shapes that several types share */
 dn_shape shape_output(const layer *l); /* (batch, c, h, w), or (batch, outputs) without geometry */

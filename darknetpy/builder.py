@@ -123,6 +123,9 @@ def _add(net, spec, net_values):
     except OptionError as error:
         raise spec.error(_without_section(str(error), spec.type), error.key or None) from None
     net._append(layer)
+    if spec.type == "route" and not layer.out_h:
+        note = "the layers have no maps, or maps of unlike sizes: the output is a row of plain values, and no image"
+        net.notes.append(str(spec.error(note, "layers")))
 
 
 def _without_section(message, name):
@@ -136,7 +139,9 @@ _COST_TYPES = {"sse": 0, "masked": 1, "L1": 2, "smooth": 3, "seg": 4, "wgan": 5}
 
 
 _STATISTICS = {word: number for number, word in enumerate(STATISTICS_WORDS)}
-_WORDS = {"type": _COST_TYPES, "normalize": _NORMALIZATIONS, "statistics": _STATISTICS}
+_WORDS = {"type": _COST_TYPES, "normalize": _NORMALIZATIONS, "statistics": _STATISTICS,
+          "weights_type": {"none": 0, "per_feature": 1, "per_channel": 2},
+          "weights_normalization": {"none": 0, "relu": 1, "softmax": 2}}
 
 
 def core_value(key: str, value: Any, name: Optional[str] = None) -> Any:
@@ -197,7 +202,7 @@ def dialect_options(kind: str, dialect: str, batchnorm: str) -> dict[str, Any]:
         options["uniform_init"] = dialect_value("weight_init", dialect) == "uniform"
     if kind == "shortcut":
         options["prefix"] = dialect_value("shortcut_rule", dialect) == "prefix"
-    if weighted in ("convolutional", "connected", "batchnorm"):
+    if weighted in ("convolutional", "deconvolutional", "connected", "batchnorm"):
         row = "rolling_factor_connected" if weighted == "connected" else "rolling_factor"
         options["rolling_momentum"] = dialect_value(row, dialect) if batchnorm == "darknet" else .99
         mode = {"pjreddie": 1, "alexeyab": 2}[dialect_value("darknet_batchnorm", dialect)]

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _EPSILON = 1e-5  # BN_EPSILON of csrc/scalar.h
 _WEIGHTED = ("convolutional", "connected")
-_LINKS = {"route": "layers", "shortcut": "from"}  # keys that name layers
+# Keys that name layers.
+_LINKS = {"route": "layers", "shortcut": "from", "scale_channels": "from", "sam": "from"}
 _FILE_SWITCHES = {"dontload": False, "dontloadscales": False, "dontsave": False, "numload": 0}
 
 
@@ -102,6 +103,8 @@ def _why_it_stays(net: Network, index: int) -> Optional[str]:
         return "it is the first layer"
     if before.type not in _WEIGHTED:
         return f"layer {index - 1} before it is [{before.type}], which has no weights to take it"
+    if before.type == "convolutional" and (before.option("antialiasing") or before.option("coordconv")):
+        return f"layer {index - 1} before it has antialiasing or coordconv in between"
     if before.option("normalize"):
         return f"layer {index - 1} before it normalizes in between"
     activation = before.cfg_options["activation"]

@@ -252,6 +252,7 @@ class Network:
         core.check(core.lib.add_layer(self._handle, layer._handle))
         if not made:
             core.check(core.lib.allocate_layer(layer._handle, True))
+            core.lib.initialize_layer(layer._handle, self.seed)
         layer._list_arrays()
         if not self.option("fused"):
             layer.fused = False

@@ -50,6 +50,9 @@ KINKS = {
 RECURRENT = ("rnn", "crnn", "gru", "lstm", "conv_lstm")
 HALF = ("sse", "masked", "seg", "smooth")  # [cost] types whose delta is the gradient of half the printed loss
 
+WEIGHTED = ("convolutional", "deconvolutional", "local", "connected")
+ENDING = (*WEIGHTED, "activation", "shortcut", "scale_channels", "sam")  # types that end with an activation
+
 results = []  # (case's name, scale, largest relative error), for the summary at the end of the run
 
 
@@ -188,7 +191,7 @@ def _input_step(case, scale):
     own_statistics = any(f"normalize={name}" in options for name in ("group", "layer", "instance")) or (
         case.train and ("batch_normalize=1" in options or "normalize=batch" in options)
     )
-    weighted = kind in ("convolutional", "connected", *RECURRENT) and not own_statistics
+    weighted = kind in (*WEIGHTED, *RECURRENT) and not own_statistics
     return STEP * (scale**0.5 if weighted else scale)
 
 
@@ -199,8 +202,8 @@ def _distance(case, net, x, truth):
     worst = np.inf
     for i, line in enumerate(case.layers):
         kind, options = line.split()[0], dict(option.split("=") for option in line.split()[1:])
-        activation = options.get("activation", "linear" if kind in ("activation", "shortcut") else "logistic")
-        if kind in ("convolutional", "connected", "activation", "shortcut") and (
+        activation = options.get("activation", "logistic" if kind in WEIGHTED else "linear")
+        if kind in ENDING and (
             activation in KINKS or activation == "normalize_channels_softmax_maxval"
         ):
             worst = min(worst, _activation_distance(case, net, i, activation) / _slope(case, kind, reach))
@@ -229,7 +232,8 @@ def _activation_distance(case, net, i, activation):
             array[:] = getattr(layer, name)
     other.seen = net.seen
     other.forward(net.input, net.truth, train=case.train)
-    z = other.layers[i].output
+    layer = other.layers[i]
+    z = layer.arrays().get("map", layer.output)  # before antialiasing and the like
     if activation == "normalize_channels_softmax_maxval":
         top = np.sort(z, axis=1)
         return np.min(top[:, -1] - top[:, -2])
@@ -243,11 +247,17 @@ def _pool_distance(net, i, options):
     """The least gap between the two largest values of any window."""
     x = net.layers[i - 1].output if i else net.input.reshape(net.layers[0].input_shape)
     layer = net.layers[i]
+    if "maxpool_depth" in options:
+        top = np.sort(x.reshape(len(x), -1, layer.out_c, layer.h, layer.w), axis=1)
+        return np.min(top[:, -1] - top[:, -2])
     size, offset = int(layer.option("size")), int(layer.option("padding")) // 2
     gap = np.inf
-    for oy in range(layer.out_h):
-        for ox in range(layer.out_w):
-            y0, x0 = oy * int(layer.option("stride_y")) - offset, ox * int(layer.option("stride_x")) - offset
+    blurred = "antialiasing" in options
+    out_h, out_w = layer.map.shape[2:] if blurred else (layer.out_h, layer.out_w)
+    stride_y, stride_x = (1 if blurred else int(layer.option(name)) for name in ("stride_y", "stride_x"))
+    for oy in range(out_h):
+        for ox in range(out_w):
+            y0, x0 = oy * stride_y - offset, ox * stride_x - offset
             window = x[:, :, max(y0, 0) : y0 + size, max(x0, 0) : x0 + size].reshape(
                 x.shape[0] * x.shape[1], -1
             )

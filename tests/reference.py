@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from reference_maps import *  # noqa: F403
 from reference_maps import give
+from reference_products import *  # noqa: F403
 
 BN_EPSILON = 1e-5
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import zlib
 
+import kernel_cases_maps
 import numpy as np
 import pytest
 import reference
@@ -500,7 +501,9 @@ def optimizer():
 
 CASES = [
     case
-    for family in (vectors, biases, batchnorm, groupnorm, activations, pools, maps, losses, optimizer)
+    for family in (
+        vectors, biases, batchnorm, groupnorm, activations, pools, maps, losses, optimizer, *kernel_cases_maps.FAMILIES,
+    )
     for case in family()
 ]
 CASES += gates(SIZES, _rng)

@@ -68,15 +68,26 @@ def _check_convolutional(plan, spec):
 def _check_convolutions(plan, spec):
     """Find the padding and the dilation in effect."""
     values = spec.values
-    if values["pad"]:
-        if values["padding"] not in (0, values["size"] // 2):
-            plan.note(spec.section, "padding",
-                      f"padding={values['padding']} is ignored: pad=1 makes it size / 2 = "
-                                               f"{values['size'] // 2}")
-        values["padding"] = values["size"] // 2
+    _check_padding(plan, spec)
     if values["size"] == 1 and values["dilation"] > 1:
         plan.note(spec.section, "dilation", f"dilation={values['dilation']} is taken as 1, because size=1")
         values["dilation"] = 1
+
+
+def _check_padding(plan, spec):
+    """Let padding= be the padding in effect."""
+    values = spec.values
+    if not values["pad"]:
+        return
+    if values["padding"] not in (0, values["size"] // 2):
+        plan.note(spec.section, "padding",
+                  f"padding={values['padding']} is ignored: pad=1 makes it size / 2 = {values['size'] // 2}")
+    values["padding"] = values["size"] // 2
+
+
+def _check_deconvolutional(plan, spec):
+    _check_normalization(plan, spec)
+    _check_padding(plan, spec)
 
 
 def _check_route(plan, spec):
@@ -91,6 +102,33 @@ def _check_shortcut(plan, spec):
     if len(links) > 1 and plan.dialect == "pjreddie":
         raise spec.error(f"from= names {len(links)} layers; dialect=pjreddie adds one, alexeyab several",
                          "from")
+    _resolve_links(spec, "from")
+    if spec.values["weights_type"] != "none" and plan.dialect == "pjreddie":
+        raise spec.error(f"weights_type={spec.values['weights_type']}: dialect=pjreddie has no weights; "
+                         "wanted dialect=alexeyab", "weights_type")
+    weighted = spec.values["weights_type"] != "none"
+    _note_idle(plan, spec, "weights_normalization", "none", weighted, "weights_type")
+
+
+def _check_maxpool(plan, spec):
+    _note_idle(plan, spec, "out_channels", 1, spec.values["maxpool_depth"], "maxpool_depth=1")
+
+
+def _check_dropout(plan, spec):
+    for key in ("dropblock_size_rel", "dropblock_size_abs"):
+        _note_idle(plan, spec, key, 0, spec.values["dropblock"], "dropblock=1")
+
+
+def _note_idle(plan, spec, key, default, acts, condition):
+    """Note a value that acts with another key only."""
+    if spec.values[key] != default and not acts:
+        text = spec.section.options[key].text
+        plan.note(spec.section, key, f"{key}={text} has no effect here: it acts with {condition} only")
+
+
+def _check_one_link(plan, spec):
+    if len(spec.values["from"]) > 1:
+        raise spec.error(f"from= names {len(spec.values['from'])} layers; wanted one", "from")
     _resolve_links(spec, "from")
 
 
@@ -139,4 +177,5 @@ def _resolve_links(spec, key):
 
 _CHECKS = {"convolutional": _check_convolutional, "connected": _check_normalization, "route": _check_route,
            "shortcut": _check_shortcut, "rnn": _check_rnn, "gru": _check_normalization, "lstm": _check_normalization,
-           "crnn": _check_crnn, "conv_lstm": _check_conv_lstm}
+           "crnn": _check_crnn, "conv_lstm": _check_conv_lstm, "deconvolutional": _check_deconvolutional, "maxpool": _check_maxpool,
+           "dropout": _check_dropout, "scale_channels": _check_one_link, "sam": _check_one_link}
