@@ -9,11 +9,11 @@ MULTIVERSION void product_cpu(int n, const real *a, const real *b, int add, real
     for (int i = 0; i < n; ++i) y[i] = (add ? y[i] : 0) + a[i] * b[i];
 }
 
-/* c = s a + (1 - s) b. Darknet: weighted_sum_cpu. */
+/* c = s a + (1 - s) b; b NULL: zeros. Darknet: weighted_sum_cpu. */
 MULTIVERSION void weighted_sum_cpu(const real *a, const real *b, const real *s, int n, real *c)
 {
     PARALLEL_FOR(n)
-    for (int i = 0; i < n; ++i) c[i] = s[i] * a[i] + (1 - s[i]) * b[i];
+    for (int i = 0; i < n; ++i) c[i] = s[i] * a[i] + (b ? (1 - s[i]) * b[i] : 0);
 }
 /* From the delta dc at c the deltas at a, b and s, each added to what is there; da NULL: not wanted. Darknet:
  * weighted_delta_cpu. */

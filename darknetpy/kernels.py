@@ -270,6 +270,38 @@ def copy_cpu(N: int, X: Floats, INCX: int, Y: Floats, INCY: int) -> None:
     _lib.copy_cpu(N, _strided("X", X, N, INCX), INCX, _strided("Y", Y, N, INCY, out=True), INCY)
 
 
+def mult_add_into_cpu(N: int, X: Floats, Y: Floats, Z: Floats) -> None:
+    """Z += X * Y, element by element.  Darknet: ``mult_add_into_cpu``."""
+    count = _sizes(N=N)
+    _lib.product_cpu(N, _floats("X", X, count), _floats("Y", Y, count), True, _floats("Z", Z, count, out=True))
+
+
+def weighted_sum_cpu(a: Floats, b: Optional[Floats], s: Floats, n: int, c: Floats) -> None:
+    """c = s * a + (1 - s) * b over n values; b None: zeros.  Darknet: ``weighted_sum_cpu``."""
+    count = _sizes(n=n)
+    inputs = [_floats(name, array, count) for name, array in (("a", a), ("s", s))]
+    second = core.address(None) if b is None else _floats("b", b, count)
+    _lib.weighted_sum_cpu(inputs[0], second, inputs[1], n, _floats("c", c, count, out=True))
+
+
+def weighted_delta_cpu(a: Floats, b: Floats, s: Floats, da: Optional[Floats], db: Floats, ds: Floats, n: int,
+                       dc: Floats) -> None:
+    """Add the deltas at a, b and s that follow from dc at :func:`weighted_sum_cpu`'s c; da None: not wanted.
+
+    Darknet: ``weighted_delta_cpu``.
+    """
+    count = _sizes(n=n)
+    inputs = [_floats(name, array, count) for name, array in (("a", a), ("b", b), ("s", s))]
+    outputs = [core.address(None) if array is None else _floats(name, array, count, out=True)
+               for name, array in (("da", da), ("db", db), ("ds", ds))]
+    _lib.weighted_delta_cpu(*inputs, *outputs, n, _floats("dc", dc, count))
+
+
+def constrain_cpu(size: int, ALPHA: float, X: Floats) -> None:
+    """In place: X -> X within +-ALPHA.  Darknet: ``constrain_cpu``."""
+    _lib.constrain_cpu(_sizes(size=size), ALPHA, _floats("X", X, size, out=True))
+
+
 def fill_cpu(N: int, ALPHA: float, X: Floats, INCX: int) -> None:
     """X = ALPHA over N elements.  Darknet: ``fill_cpu``."""
     _sizes(N=N)

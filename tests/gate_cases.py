@@ -11,7 +11,8 @@ def gates(sizes, rng):
         s = r.uniform(0, 1, n)
         for add in (0, 1):
             yield "product_cpu", {"n": n, "a": a, "b": b, "add": add, "y": c}
-        yield "weighted_sum_cpu", {"a": a, "b": b, "s": s, "n": n, "c": c}
+        for second in (None, b):
+            yield "weighted_sum_cpu", {"a": a, "b": second, "s": s, "n": n, "c": c}
         for da in (None, d):
             yield (
                 "weighted_delta_cpu",

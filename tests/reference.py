@@ -45,7 +45,7 @@ def product_cpu(n, a, b, add, y):
 
 
 def weighted_sum_cpu(a, b, s, n, c):
-    c[:] = s * a + (1 - s) * b
+    c[:] = s * a + (0 if b is None else (1 - s) * b)
 
 
 def weighted_delta_cpu(a, b, s, da, db, ds, n, dc):

@@ -461,6 +461,10 @@ RECORDED_KERNELS = (
     "gradient_array",
     "upsample_cpu",
     "reorg_cpu",
+    "mult_add_into_cpu",
+    "weighted_sum_cpu",
+    "weighted_delta_cpu",
+    "constrain_cpu",
 )
 
 

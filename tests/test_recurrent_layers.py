@@ -72,6 +72,9 @@ def _cases():
         "time_steps=2",
     )
     yield Case(
+        "lstm normalized, composed", ["lstm output=2 batch_normalize=1"], (3,), 10, "time_steps=2 fused=0"
+    )
+    yield Case(
         "recurrent layers keep the delta of others",
         [
             "convolutional filters=2 size=3 pad=1 activation=tanh",
