@@ -310,7 +310,7 @@ MULTIVERSION void stream_row(const real *from, int n, real *to)
     WRITE_ROW(to, COPIED, 1);
 }
 MULTIVERSION void map_delta_rows(const real *x, const real *delta, int rows, int n, const delta_map *map,
-                                 int add, real *dx)
+                                 int add, int stream, real *dx)
 {
 #define MAPPED(READ, i) \
     (READ(delta + (i)) * m.delta_factor + ((READ(x + (i)) - m.mean) * m.x_factor + m.constant))
@@ -320,7 +320,7 @@ MULTIVERSION void map_delta_rows(const real *x, const real *delta, int rows, int
         if (add)
             WRITE_ROW(dx, ADDED, 0);
         else
-            WRITE_ROW(dx, MAPPED, 0);
+            WRITE_ROW(dx, MAPPED, stream);
     }
 }
 

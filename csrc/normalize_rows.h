@@ -41,7 +41,7 @@ typedef struct {
     real mean, delta_factor, x_factor, constant;
 } delta_map;
 void map_delta_rows(const real *x, const real *delta, int rows, int n, const delta_map *map, int add,
-                    real *dx); /* dx may be delta */
+                    int stream, real *dx); /* dx may be delta, unless it is streamed */
 
 /* Group normalization, where all rows share one mean and deviation; n may be 1. `rest` is the part of the
  * mean that its float does not hold, inverse = 1 / deviation. */
