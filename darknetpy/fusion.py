@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from darknetpy.network import Network
 
 _EPSILON = 1e-5  # BN_EPSILON of csrc/scalar.h
-_WEIGHTED = ("convolutional", "connected")
+_WEIGHTED = ("convolutional", "deconvolutional", "connected")
 # Keys that name layers.
 _LINKS = {"route": "layers", "shortcut": "from", "scale_channels": "from", "sam": "from"}
 _FILE_SWITCHES = {"dontload": False, "dontloadscales": False, "dontsave": False, "numload": 0}
@@ -68,7 +68,8 @@ def _scale_and_shift(layer):
 
 def _multiply(layer, scale, bias):
     """Multiply the weights of each output channel, and set its bias."""
-    shape = (-1,) + (1,) * (layer.weights.ndim - 1)
+    shape = [1] * layer.weights.ndim
+    shape[layer.type == "deconvolutional"] = -1     # its first axis is the input's channels
     layer.weights[...] = layer.weights * scale.reshape(shape)
     layer.biases[...] = bias
 

@@ -412,6 +412,19 @@ def upsample_cpu(x: Floats, w: int, h: int, c: int, batch: int, stride: int, for
         _lib.upsample_backward_cpu(large_address, batch * c, h, w, stride, scale, True, small_address)
 
 
+def reorg_cpu(x: Floats, w: int, h: int, c: int, batch: int, stride: int, forward: int, out: Floats) -> None:
+    """Give values other places: forward=1 from a map (c, h, w) to (c / stride^2, h * stride, w * stride), else back.
+
+    Channels k, k + c / stride^2, k + 2 c / stride^2, ... become the pixels of each square of channel k.  Darknet: ``reorg_cpu``.
+    """
+    count = _sizes(batch=batch, c=c, h=h, w=w)
+    _sizes(stride=stride)
+    if c % stride**2:
+        raise ArgumentError(f"stride={stride}: wanted its square to divide c={c}")
+    _lib.reorg_cpu(_floats("x", x, count), w, h, c, batch, stride, bool(forward), False,
+                   _floats("out", out, count, out=True))
+
+
 def shortcut_cpu(batch: int, w1: int, h1: int, c1: int, add: Floats, w2: int, h2: int, c2: int, s1: float,
                  s2: float, out: Floats) -> None:
     """out = s1 * out + s2 * add where both have an element; pjreddie's rule for unlike shapes.  Darknet: ``shortcut_cpu``."""

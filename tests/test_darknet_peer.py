@@ -146,7 +146,8 @@ def test_training_gives_the_same_losses_and_weights(peer, cfg, data, tmp_path):
 
 # Published networks at a small size: convolutions of all strides and with groups, pools, dropout, shortcuts, routes. A difference
 # is measured against the largest value of its layer.
-ZOO = {"darknet.cfg": 64, "tiny.cfg": 64, "cifar.cfg": 28, "resnet18.cfg": 64, "resnext50.cfg": 64, "densenet201.cfg": 32}
+ZOO = {"darknet.cfg": 64, "tiny.cfg": 64, "cifar.cfg": 28, "resnet18.cfg": 64, "resnext50.cfg": 64, "densenet201.cfg": 32,
+       "go.test.cfg": 19}
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -155,6 +156,64 @@ def test_every_output_of_published_networks(peer, rng, tmp_path, name):
         pytest.skip(f"this package of Darknet has no {name}")
     cfg, weights = str(tmp_path / name), str(tmp_path / "random.weights")
     write_small(f"{CFGS}/{name}", cfg, ZOO[name])
+    net = load(cfg)
+    fill(net, rng)
+    net.save_weights(weights)
+    x = rng.normal(size=(1, net.inputs)).astype(np.float32)
+    net.predict(x)
+    for layer, theirs in zip(net.layers, peer.outputs(cfg, weights, x)):
+        ours = layer.output.reshape(theirs.shape)
+        assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max(), f"layer {layer.index} [{layer.type}]"
+
+
+RARE = """[net]
+batch=1
+width=8
+height=6
+channels=3
+[convolutional]
+filters=8
+size=5
+pad=1
+activation=leaky
+[lrn]
+size=5
+alpha=.1
+kappa=2
+[lrn]
+size=4
+beta=.5
+[reorg]
+stride=2
+[reorg]
+stride=2
+reverse=1
+[local]
+filters=3
+size=3
+pad=1
+activation=leaky
+[local]
+filters=8
+size=2
+stride=2
+activation=linear
+[l2norm]
+[reorg]
+flatten=1
+[reorg]
+flatten=1
+reverse=1
+[reorg]
+stride=1
+extra=5
+"""
+
+
+def test_every_output_of_rare_layers(peer, rng, tmp_path):
+    cfg, weights = str(tmp_path / "rare.cfg"), str(tmp_path / "rare.weights")
+    with open(cfg, "w") as file:
+        file.write(RARE)
     net = load(cfg)
     fill(net, rng)
     net.save_weights(weights)

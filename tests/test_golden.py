@@ -460,6 +460,7 @@ RECORDED_KERNELS = (
     "activate_array",
     "gradient_array",
     "upsample_cpu",
+    "reorg_cpu",
 )
 
 
