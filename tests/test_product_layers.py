@@ -55,7 +55,7 @@ def _cases():
             GATE.format(1),
             "scale_channels from=0 scale_wh=1",
             "sam from=4",
-            "route layers=0,3,4,6,7",
+            "route layers=0,2,3,4,5,6,7",
         ],
         (2, 3, 2),
     )
