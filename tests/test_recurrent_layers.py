@@ -13,6 +13,7 @@ import darknetpy as dn
 from darknetpy.builder import build_network
 from darknetpy.cfg import parse_cfg_text
 from darknetpy.sections import resolve
+from darknetpy.summary import summary_rows
 
 STEPS = "time_steps=3"
 # Two sequences of three steps; five of two where a mini-batch's statistics normalize: two values would
@@ -451,3 +452,18 @@ def test_lstm_is_pytorchs():
         np.testing.assert_allclose(
             layer.parts["u" + gate].bias_updates, theirs.bias_ih_l0.grad[rows], rtol=1e-4, atol=1e-5
         )
+
+
+def test_summary_counts_the_parts():
+    net = network("conv_lstm output=2 pad=1 peephole=1 batch_normalize=1", 3)
+    row, area = summary_rows(net)[0], SHAPE[1] * SHAPE[2]
+    weights = 4 * 2 * 2 * 9 + 7 * 2 * 2 * 9  # four on the input, seven on state and cell
+    assert row["trainable"] == weights + 11 * 4 and row["non_trainable"] == 11 * 4
+    assert row["bflops"] == (2 * weights * area + 12 * 2 * area) / 1e9  # AlexeyAB's count
+
+
+def test_start_values_of_parts_differ():
+    layer = dn.make_lstm_layer(2, 5, 5, 1)
+    starts = [part.weights for part in layer.parts.values()]
+    assert len({weights.tobytes() for weights in starts}) == 8
+    assert all(0.3 < np.abs(weights).max() / (2 / 5) ** 0.5 <= 1 for weights in starts)
