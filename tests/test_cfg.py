@@ -1,7 +1,6 @@
 """The grammar of .cfg files: what is accepted, what is refused and where the message points."""
 import errno
 import os
-import time
 
 import pytest
 
@@ -121,9 +120,7 @@ def test_a_file_beyond_the_limit(tmp_path):
 
 def test_size_is_no_problem():
     text = NET + "[convolutional]\nfilters=4\nsize=3\n" * 10000 + "# " + "x" * 2**20
-    start = time.perf_counter()
     assert len(parse_cfg_text(text)) == 10001
-    assert time.perf_counter() - start < 1
     with pytest.raises(CfgError) as caught:
         parse_cfg_text(NET + "y" * 2**20)
     assert len(str(caught.value)) < 200
