@@ -32,7 +32,7 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
                              stride_x: Optional[int] = None, stride_y: Optional[int] = None,
                              dilation: int = 1, normalize: Optional[str] = None,
                              norm_groups: Optional[int] = None,
-                             normalize_after_activation: int = 0) -> Layer:
+                             normalize_after_activation: int = 0, convolution: str = "auto") -> Layer:
     """Convolution with `n` filters of `size` x `size`, then a normalization or a bias, then the activation.
 
     Parameters
@@ -63,6 +63,8 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
         more than one value.
     normalize_after_activation : bool
         Normalize what the activation makes of sums and inner biases, not the sums.
+    convolution : {"auto", "gemm", "winograd4", "winograd6"}
+        The algorithm, as ``[net] convolution=``.
 
     Returns
     -------
@@ -87,7 +89,8 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
     for key in ("stride_x", "stride_y", "dilation"):
         if values[key] < 1:
             raise ArgumentError(f"{key}={values[key]}: wanted at least 1")
-    return make("convolutional", batch, h, w, c, values, {"adam": bool(adam)})
+    own = {"adam": bool(adam), "convolution": core_value("convolution", convolution)}
+    return make("convolutional", batch, h, w, c, values, own)
 
 
 def make_connected_layer(batch: int, inputs: int, outputs: int, activation: str = "logistic",
