@@ -6,7 +6,8 @@
 
 typedef struct {
     layer base;
-    int n, groups, size, stride, stride_x, stride_y, dilation, pad, padding, uniform_init;
+    int n, groups, size, stride, stride_x, stride_y, dilation, pad, padding, uniform_init,
+        algorithm;
     normalization norm;
     PARAMETER_FIELDS(weights, weight_updates);
 } convolutional_layer;
@@ -42,6 +43,7 @@ static const option_spec convolutional_options[] = {
     OPTION(convolutional_layer, "pad", pad, INT),
     OPTION(convolutional_layer, "padding", padding, INT),
     OPTION(convolutional_layer, "uniform_init", uniform_init, INT),
+    OPTION(convolutional_layer, "convolution", algorithm, INT),
     OPTION(convolutional_layer, "antialiasing", norm.tail.antialiasing, INT),
     OPTION(convolutional_layer, "coordconv", norm.tail.coordconv, INT),
     NORMALIZATION_OPTIONS(convolutional_layer, norm),
@@ -59,6 +61,8 @@ static dn_status check_options(const layer *l, const convolutional_layer *self)
     if (status == DN_OK) status = dn_option_in(l, "dilation", self->dilation, 1, 32767);
     if (status == DN_OK) status = dn_option_in(l, "padding", self->padding, 0, 32767);
     if (status == DN_OK) status = dn_option_in(l, "groups", self->groups, 1, INFINITY);
+    if (status == DN_OK)
+        status = dn_option_in(l, "convolution", self->algorithm, 0, CONVOLUTION_ALGORITHMS - 1);
     if (status != DN_OK) return status;
     if (l->c % self->groups || self->n % self->groups) {
         return dn_fail_option(
@@ -101,6 +105,12 @@ static dn_status convolutional_shape(layer *l, network *net)
                         self->stride_y);
     return status == DN_OK ? normalization_check(l, &self->norm) : status;
 }
+/* The errors of 6x6 tiles are for inference only. */
+static convolution_algorithm algorithm_of(const layer *l)
+{
+    SELF(l);
+    return l->train && self->algorithm == CONVOLUTION_WINOGRAD6 ? CONVOLUTION_WINOGRAD4 : self->algorithm;
+}
 static conv_shape shape_of(const layer *l)
 {
     SELF(l);
@@ -116,7 +126,8 @@ static conv_shape shape_of(const layer *l)
                         .dilation = self->dilation,
                         .pad = self->padding * self->dilation,
                         .out_h = self->norm.tail.h,
-                        .out_w = self->norm.tail.w};
+                        .out_w = self->norm.tail.w,
+                        .algorithm = algorithm_of(l)};
 }
 static size_t convolutional_workspace(const layer *l)
 {
