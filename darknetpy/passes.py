@@ -162,6 +162,10 @@ def _named(kind: str) -> tuple[_Pass, _Pass, _Update, _Resize]:
  resize_shortcut_layer) = _named("shortcut")
 (forward_upsample_layer, backward_upsample_layer, update_upsample_layer,
  resize_upsample_layer) = _named("upsample")
+(forward_yolo_layer, backward_yolo_layer, update_yolo_layer,
+ resize_yolo_layer) = _named("yolo")
+(forward_region_layer, backward_region_layer, update_region_layer,
+ resize_region_layer) = _named("region")
 
 if not TYPE_CHECKING:       # to a type checker every name above is public that begins without an underscore
     __all__ = [name for name in dir() if name.endswith("_layer") and not name.startswith("_")]

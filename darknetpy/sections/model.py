@@ -173,7 +173,7 @@ def integers(key: str, forks: str, meaning: str, range: Optional[str] = None, **
 
 def numbers(key: str, forks: str, meaning: str, range: Optional[str] = None, **more: Any) -> Row:
     """A row of comma-separated numbers."""
-    return Row(key, "float list", None, forks, meaning, range, **more)
+    return Row(key, "float list", more.pop("default", None), forks, meaning, range, **more)
 
 
 def table(*rows: Row) -> dict[str, Row]:

@@ -1,11 +1,13 @@
-"""Recurrent layers, and the heads of detectors and other tasks: known to Darknet, not built yet."""
+"""Recurrent layers, and the heads of detectors and other tasks."""
 from __future__ import annotations
 
 from .choices import ACTIVATIONS, IOU_LOSSES, NMS_KINDS, YOLO_POINTS
 from .model import (
+    ABOVE_ZERO,
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
+    Derived,
     PerDialect,
     choice,
     flag,
@@ -84,10 +86,13 @@ def _augmentation(forks="pah", others="ah"):
     )
 
 
+HALVES = Derived("0.5 each", lambda values: [.5] * 2 * values["num"])
+
+
 def _anchors(forks="pah"):
     return (
         integer("num", 1, forks, "anchors", POSITIVE),
-        numbers("anchors", forks, "width and height of each anchor"),
+        numbers("anchors", forks, "width and height of each anchor", ABOVE_ZERO, default=HALVES),
         path("map", forks, "file that renumbers the classes"),
     )
 
@@ -109,15 +114,15 @@ def _yolo_loss(forks, common):
         number("ignore_thresh", .5, common, "no objectness loss where the best IoU is above this"),
         number("truth_thresh", 1.0, common, "train as an object where the best IoU is above this"),
         number("iou_thresh", 1.0, forks, "also train anchors whose IoU with the truth is above this"),
-        number("max_delta", _FLOAT_MAX, forks, "clip box deltas to plus or minus this"),
-        numbers("counters_per_class", forks, "objects of each class, to balance them"),
+        number("max_delta", _FLOAT_MAX, forks, "clip box deltas to plus or minus this", ABOVE_ZERO),
+        numbers("counters_per_class", forks, "objects of each class, to balance them", ABOVE_ZERO),
         number("label_smooth_eps", 0.0, forks, "label smoothing", SHARE),
-        number("scale_x_y", 1.0, forks, "stretches the position inside a cell"),
+        number("scale_x_y", 1.0, forks, "stretches the position inside a cell", ABOVE_ZERO),
         flag("objectness_smooth", 0, forks, "objectness learns the IoU"),
-        number("iou_normalizer", .75, forks, "weight of the box's loss"),
+        number("iou_normalizer", PerDialect.named("iou_normalizer"), forks, "weight of the box's loss"),
         number("obj_normalizer", 1.0, forks, "weight of the objectness"),
         number("cls_normalizer", 1.0, forks, "weight of the class loss"),
-        number("delta_normalizer", 1.0, forks, "printed, otherwise unused"),
+        number("delta_normalizer", 1.0, forks, "printed, otherwise unused", effect="note"),
         choice("iou_loss", "mse", forks, "loss of the box", IOU_LOSSES),
         choice("iou_thresh_kind", "iou", forks, "IoU that thresholds compare", IOU_LOSSES[1:]),
         number("beta_nms", .6, forks, "exponent of diounms"),
@@ -139,33 +144,34 @@ DETECTION = (
           flag("reorg", 0, "pa", "read by every fork, used by none")),
     layer("region", "YOLOv2 head: anchors on a grid", "pah",
           integer("coords", 4, "pah", "numbers per box", POSITIVE), _classes(20), _max_boxes(30), *_anchors(),
-          flag("log", 0, "pah", "read by every fork, used by none"),
-          flag("sqrt", 0, "pah", "predict the roots of width and height"),
+          flag("log", 0, "pah", "read by every fork, used by none", effect="note"),
+          flag("sqrt", 0, "pah", "read by every fork, used by none", effect="note"),
           flag("softmax", 0, "pah", "softmax over the classes"),
           flag("focal_loss", 0, "ah", "focal loss of the classes"),
           flag("rescore", 0, "pah", "objectness learns the IoU"),
           number("thresh", .5, "pah", "no objectness loss where the best IoU is above this"),
-          integer("classfix", 0, "pah", "train classes of good boxes too", "[-1, 2]"),
-          flag("absolute", 0, "pah", "read by every fork, used by none"),
+          integer("classfix", 0, "pah", "AlexeyAB: train classes of good boxes too; -1: objectness learns the IoU",
+                  "[-1, 2]"),
+          flag("absolute", 0, "pah", "read by every fork, used by none", effect="note"),
           *_scales(), number("mask_scale", 1.0, "pah", "weight of the mask's loss"), *_augmentation(),
           flag("bias_match", 0, "pah", "compare truth with anchors, not with predictions"),
           path("tree", "pah", "class hierarchy"),
-          flag("background", 0, "p", "a background class instead of objectness")),
+          flag("background", 0, "p", "a background class instead of objectness"), built=True),
     layer("yolo", "YOLOv3 and v4 head: anchors on a grid, several heads per network", "pah",
           _classes(20), _max_boxes(90), *_anchors(), *_yolo_loss("ah", "pah"), *_augmentation(),
           flag("show_details", 1, "a", "print details of the loss; changes the printed cost too"),
           flag("new_coords", 0, "ah", "boxes of Scaled-YOLOv4"),
           flag("focal_loss", 0, "ah", "focal loss of the classes"),
-          integer("track_history_size", 5, "ah", "tracking: frames remembered", NOT_NEGATIVE),
-          number("sim_thresh", .8, "ah", "tracking: least similarity"),
-          integer("dets_for_track", 1, "ah", "tracking: detections before an object counts", NOT_NEGATIVE),
-          integer("dets_for_show", 1, "ah", "tracking: detections before an object shows", NOT_NEGATIVE),
-          number("track_ciou_norm", .01, "ah", "tracking: weight of the overlap"),
-          integer("embedding_layer", None, "ah", "tracking: layer of the embeddings", unset=999999),
+          integer("track_history_size", 5, "ah", "tracking: frames remembered", NOT_NEGATIVE, effect="note"),
+          number("sim_thresh", .8, "ah", "tracking: least similarity", effect="note"),
+          integer("dets_for_track", 1, "ah", "tracking: detections before an object counts", NOT_NEGATIVE, effect="note"),
+          integer("dets_for_show", 1, "ah", "tracking: detections before an object shows", NOT_NEGATIVE, effect="note"),
+          number("track_ciou_norm", .01, "ah", "tracking: weight of the overlap", effect="note"),
+          integer("embedding_layer", None, "ah", "tracking: layer of the embeddings", unset=999999, effect="note"),
           number("uc_normalizer", None, "", "published cfgs carry it here; no fork reads it", effect="note",
                  zoo="ah"),
           number("beta1", None, "", "published cfgs carry it here; no fork reads it", effect="note",
-                 zoo="ah")),
+                 zoo="ah"), built=True),
     layer("Gaussian_yolo", "YOLOv3 head that also predicts how sure each coordinate is", "ah",
           _classes(20, "ah"), _max_boxes(200, "ah"), *_anchors("ah"), *_yolo_loss("ah",
                                                                                   "ah"), *_augmentation("ah"),
