@@ -54,7 +54,11 @@ def _yolo_cases():
             truth=Boxes(6 if net else 5, 3),
         )
         yield Case(
-            f"yolo without truth {net}", [f"yolo classes=3 {tiny} scale_x_y=1.2", "activation activation=tanh"], (32, 3, 2), net=net, truth=None
+            f"yolo without truth {net}",
+            [f"yolo classes=3 {tiny} scale_x_y=1.2", "activation activation=tanh"],
+            (32, 3, 2),
+            net=net,
+            truth=None,
         )
     for kind in ("iou", "giou", "diou", "ciou"):
         yield _through_convolution(f"iou_loss={kind}")
@@ -97,7 +101,11 @@ def _region_cases():
             size = (27, 4) if softmax != f"tree={tree}" else (39, 8)
             line = f"region anchors=.7,.8,1.3,1.1,.5,1.6 num=3 classes={size[1]} {softmax}"
             yield Case(
-                f"region without truth {softmax.split('/')[0]} {net}", [line, "activation activation=tanh"], (size[0], 3, 2), net=net, truth=None
+                f"region without truth {softmax.split('/')[0]} {net}",
+                [line, "activation activation=tanh"],
+                (size[0], 3, 2),
+                net=net,
+                truth=None,
             )
     yield Case(
         "region keeps the delta of others",

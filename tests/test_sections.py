@@ -70,7 +70,7 @@ def test_every_row_is_sound():
         place = f"[{kind.name}] {row.key}"
         assert row.meaning and "\n" not in row.meaning and len(row.meaning) < 90, place
         assert set(row.forks + row.zoo) <= set(FORK_NAMES), place
-        assert row.effect in ("effect", "note", "later"), place
+        assert row.effect in ("effect", "fork", "note", "later"), place
         assert bool(row.choices) == (row.kind == "choice"), place
         for default in defaults(row):
             text = format_value(default)

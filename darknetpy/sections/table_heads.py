@@ -125,8 +125,8 @@ def _yolo_loss(forks, common):
         number("delta_normalizer", 1.0, forks, "printed, otherwise unused", effect="note"),
         choice("iou_loss", "mse", forks, "loss of the box", IOU_LOSSES),
         choice("iou_thresh_kind", "iou", forks, "IoU that thresholds compare", IOU_LOSSES[1:]),
-        number("beta_nms", .6, forks, "exponent of diounms"),
-        choice("nms_kind", "default", forks, "how overlapping detections are removed", NMS_KINDS),
+        number("beta_nms", .6, forks, "exponent of diounms", ABOVE_ZERO, effect="fork"),
+        choice("nms_kind", "default", forks, "how overlapping detections are removed", NMS_KINDS, effect="fork"),
     )
 
 
