@@ -430,8 +430,8 @@ def test_alexeyab_options_that_are_not_built(text, key):
 @pytest.mark.parametrize("name, line", [
     ("net", "workspace_size_limit_MB=512"), ("net", "use_cuda_graph=1"), ("net", "max_chart_loss=5"), ("net",
                                                                                                        "seen=64"),
-    ("net", "max_epochs=3"), ("net", "optimized_memory=3"), ("net", "loss_scale=128"), ("net",
-                                                                                        "letter_box=1"),
+    ("net", "max_epochs=3"), ("net", "optimized_memory=3"), ("net", "loss_scale=128"),
+    ("yolo", "delta_normalizer=2"), ("yolo", "sim_thresh=.5"), ("region", "log=1"),
     ("convolutional", "stream=1"), ("convolutional", "show_receptive_field=1"), ("convolutional", "dot=1"),
     ("crop", "shift=.2"), ("softmax", "spatial=1"), ("cost", "ratio=.5"), ("maxpool", "out_channels=2"),
 ])

@@ -11,7 +11,7 @@ import time
 from PIL import Image
 
 from darknetpy.cli import common
-from darknetpy.cli.parser import positive, share
+from darknetpy.cli.parser import share
 from darknetpy.data.datafile import find_file, read_data_file, read_names
 from darknetpy.detection import detect, heads, read_image
 from darknetpy.dialects import dialect_value

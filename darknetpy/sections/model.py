@@ -79,8 +79,9 @@ class Row:
     unit : str
     choices : tuple of Choice
     effect : str
-        ``effect``: acts.  ``fork``: acts in the dialects of the forks that know it.  ``note``: accepted, does nothing here, and a note says so.  ``later``: acts in
-        Darknet but is not built yet: any value but the default is an error.
+        ``effect``: acts.  ``fork``: acts in the dialects of the forks that know it.  ``note``: accepted, does
+        nothing here, and a note says so.  ``later``: acts in Darknet but is not built yet: any value but the
+        default is an error.
     required : bool
     unset : int or None
         A value that counts as not written, whatever `range` says.
