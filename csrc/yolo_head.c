@@ -88,7 +88,7 @@ static void pull_class(const yolo_image *im, size_t at, int class_id)
     const size_t step = (size_t)area(self), own = at + step * class_id;
     const real yes = 1 - self->label_smooth_eps / 2, no = self->label_smooth_eps / 2,
                weight = class_weight(self, class_id);
-    if (im->a.delta[self->alexeyab ? own : at] != 0) {
+    if (im->a.delta[self->alexeyab && self->boxes->coords == 4 ? own : at] != 0) {
         pull(im, own, yes, weight);
         return;
     }
@@ -102,8 +102,8 @@ static void pull_class(const yolo_image *im, size_t at, int class_id)
 }
 
 /* ---- boxes. AlexeyAB's gradient of an overlap leaves out how x, y depend on the logistic and the grid, and
- * w, h on the anchor. Here it is exact, and the loss has the factor sqrt(area of the input / area of the
- * anchor): it gives w and h the size of step they have there, for which iou_normalizer was chosen. */
+ * w, h on the anchor, and counts w and h twice. Here it is exact, and the loss has the factor sqrt(area of the
+ * input / area of the anchor): with it the steps have about the size that iou_normalizer was chosen for. */
 static real clipped(real x, real most) { return x > most ? most : x < -most ? -most : x; }
 void yolo_pull_overlap(const yolo_image *im, const size_t where[4], box pred, box truth, const box by[4],
                        int anchor, real weight)
@@ -312,20 +312,34 @@ dn_status yolo_head_loss(layer *l, network *net)
     self->truth = net->truth;
     return DN_OK;
 }
-/* What consumers of the output sent goes through the activations; the loss's part is a delta at the input. */
+/* What consumers of the output sent goes through the activations; the loss's part is a delta at the input,
+ * but for what boxes->through does. */
+static void pass_loss(const layer *l, const kernels *k, real *delta, int add, real *to)
+{
+    const yolo_head *self = (const yolo_head *)l;
+    if (self->boxes->through) self->boxes->through(self, l->output, delta);
+    k->pass_delta(l->batch * l->outputs, 1, delta, add, to);
+}
 dn_status yolo_head_backward(layer *l, network *net, void (*gradient)(const layer *l, network *net))
 {
+    const yolo_head *self = (yolo_head *)l;
     const delta_sink sink = input_sink(net);
-    const int all = l->batch * l->outputs;
+    const int all = l->batch * l->outputs, others = !l->has_cost || l->delta_live;
     real *delta, *loss;
     if (!sink.to) return DN_OK;
-    if (!l->has_cost || l->delta_live) gradient(l, net);
-    net->k->pass_delta(all, 1, l->delta, sink.add, sink.to);
-    if (!l->has_cost || !l->delta_live) return DN_OK;
+    if (others) {
+        gradient(l, net);
+        net->k->pass_delta(all, 1, l->delta, sink.add, sink.to);
+    }
+    if (!l->has_cost) return DN_OK;
     if (dn_head_work(l, net, &delta, &loss) != DN_OK) return DN_ERR_MEMORY;
-    clear(l, net, delta, loss);
-    train_images(l, ((yolo_head *)l)->truth, delta, loss);
-    net->k->pass_delta(all, 1, delta, 1, sink.to);
+    if (others) {
+        clear(l, net, delta, loss);
+        train_images(l, self->truth, delta, loss);
+    } else {
+        net->k->copy(all, l->delta, 1, delta, 1);
+    }
+    pass_loss(l, net->k, delta, others || sink.add, sink.to);
     return DN_OK;
 }
 size_t yolo_head_workspace(const layer *l) { return l->train ? 2 * (size_t)l->batch * l->outputs : 0; }

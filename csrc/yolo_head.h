@@ -38,6 +38,9 @@ struct yolo_boxes {
     int coords; /* values of a box */
     box (*decode)(const yolo_head *self, const real *p, int slot, int i, int j);
     void (*pull)(const yolo_image *im, int slot, int i, int j, box truth, real weight);
+    void (*through)(const yolo_head *self, const real *p,
+                    real *d); /* all boxes' loss deltas from p to the input,
+                                 in place; NULL: they are there already */
 };
 
 extern const array_spec yolo_head_rows[];

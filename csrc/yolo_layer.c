@@ -94,7 +94,7 @@ static void yolo_pull(const yolo_image *im, int slot, int i, int j, box truth, r
                        {0, 0, 0, self->new_coords ? 8 * p[where[3]] * anchor_h : pred.h}};
     yolo_pull_overlap(im, where, pred, truth, by, anchor, weight);
 }
-static const yolo_boxes boxes = {4, yolo_decode, yolo_pull};
+static const yolo_boxes boxes = {4, yolo_decode, yolo_pull, NULL};
 
 static dn_status yolo_shape(layer *l, network *net) { return yolo_head_shape(l, net, &boxes); }
 static dn_status yolo_forward(layer *l, network *net)

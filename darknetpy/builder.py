@@ -192,7 +192,7 @@ def dialect_options(kind: str, dialect: str, batchnorm: str) -> dict[str, Any]:
         options["uniform_init"] = dialect_value("weight_init", dialect) == "uniform"
     if kind == "shortcut":
         options["prefix"] = dialect_value("shortcut_rule", dialect) == "prefix"
-    if kind in ("yolo", "region"):
+    if kind in ("yolo", "Gaussian_yolo", "region"):
         options["alexeyab"] = dialect_value("detector_rules", dialect) == "alexeyab"
     if kind in ("convolutional", "connected", "batchnorm"):
         row = "rolling_factor_connected" if kind == "connected" else "rolling_factor"

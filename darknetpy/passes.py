@@ -166,6 +166,12 @@ def _named(kind: str) -> tuple[_Pass, _Pass, _Update, _Resize]:
  resize_yolo_layer) = _named("yolo")
 (forward_region_layer, backward_region_layer, update_region_layer,
  resize_region_layer) = _named("region")
+(forward_Gaussian_yolo_layer, backward_Gaussian_yolo_layer, update_Gaussian_yolo_layer,
+ resize_Gaussian_yolo_layer) = _named("Gaussian_yolo")
+(forward_detection_layer, backward_detection_layer, update_detection_layer,
+ resize_detection_layer) = _named("detection")
+(forward_iseg_layer, backward_iseg_layer, update_iseg_layer,
+ resize_iseg_layer) = _named("iseg")
 
 if not TYPE_CHECKING:       # to a type checker every name above is public that begins without an underscore
     __all__ = [name for name in dir() if name.endswith("_layer") and not name.startswith("_")]

@@ -69,12 +69,14 @@ def same_rows(ours, wanted):
 def test_boxes_of_heads(name, monkeypatch):
     net, file = network(name, monkeypatch), recorded(name)
     rows = decode(net, 0, 0.2)
-    letterbox = name.startswith("pj") and "detection" not in name
+    if "detection" in name:  # those were recorded in pixels of the network's input, and stretched
+        for key in ("boxes/raw", "boxes/nms45"):
+            file[key] = file[key] / np.array([net.w, net.h, net.w, net.h, 1, 1, 1, 1], np.float32)
     same_rows(rows, file["boxes/raw"])
     same_rows(suppress(rows.copy(), 0.45), file["boxes/nms45"])
     if "boxes/diounms45" in file:
         same_rows(suppress(rows.copy(), 0.45, "greedynms"), file["boxes/diounms45"])
-    same_rows(to_image(rows.copy(), net, 100, 60, letterbox or name.startswith("ab")), file["boxes/img_abs"])
+    same_rows(to_image(rows.copy(), net, 100, 60, "detection" not in name), file["boxes/img_abs"])
 
 
 # ---- beside Debian's Darknet, on its own photos

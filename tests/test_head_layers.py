@@ -1,4 +1,4 @@
-"""[yolo], [region]: losses, deltas and every gradient.
+"""[yolo], [Gaussian_yolo], [region], [detection], [iseg]: losses, deltas and every gradient.
 
 Loss of the gradient checks: the sum of the layer's ``loss``, which the head of each C file states.  Weights and targets that
 depend on the output (an IoU as target, a focal weight) are constants there, so those options are checked by what the loss
@@ -116,7 +116,72 @@ def _region_cases():
     )
 
 
-GRADIENT_CASES = [*_yolo_cases(), *_region_cases()]
+def _gaussian_cases():
+    tiny = "Gaussian_yolo classes=3 max=5 anchors=.5,.6,1.1,1.3,.4,1.8,1.6,.9 num=4"
+    both = "iou_normalizer=.6 uc_normalizer=.6"  # with unlike ones each sees the other as a constant
+    for options in ("", "scale_x_y=1.1", "yolo_point=left_top", "yolo_point=right_bottom iou_thresh=.3"):
+        yield Case(f"gaussian {options}", [f"{tiny} ignore_thresh=.4 {both} {options}"], (48, 3, 2), truth=Boxes(6, 3))
+    for kind, point in (("giou", "center"), ("ciou", "left_top"), ("iou", "right_bottom")):
+        options = f"iou_loss={kind} yolo_point={point} uc_normalizer=0"
+        yield Case(f"gaussian {options}", [f"{tiny} ignore_thresh=.9 {options}"], (48, 3, 2), truth=Boxes(6, 3))
+    yield Case(
+        "gaussian keeps the delta of others",
+        [
+            f"{tiny} mask=0,2 ignore_thresh=.9 {both}",
+            "convolutional filters=24 size=1 activation=tanh",
+            f"{tiny} mask=1,3 ignore_thresh=.9 {both}",
+        ],
+        (24, 3, 2),
+        truth=Boxes(6, 3),
+    )
+    yield Case("gaussian without truth", [f"{tiny} scale_x_y=1.2", "activation activation=tanh"], (48, 3, 2), truth=None)
+
+
+def _detection_cases():
+    scales = "object_scale=1.5 noobject_scale=.5 class_scale=.7 coord_scale=5"
+    for options in ("", "sqrt=1", "softmax=1", "forced=1", "random=1"):
+        line = f"detection classes=3 coords=4 num=2 side=2 {scales} {options}"
+        yield Case(f"detection {options}", [line], (52,), truth=Cells(4, 3), spread=0.5)
+    for options in ("softmax=1", "sqrt=1 rescore=0"):
+        line = f"detection classes=3 coords=4 num=2 side=2 {options}"
+        more = [line, "connected output=52 activation=tanh", line]
+        yield Case(f"detection keeps the delta of others {options}", more, (52,), truth=Cells(4, 3), spread=0.5)
+        yield Case(f"detection without truth {options}", [line, "activation activation=tanh"], (52,), truth=None)
+
+
+def _iseg_cases():
+    yield Case("iseg without instances", ["iseg classes=2 ids=3"], (5, 3, 2), truth=NoInstances())
+    more = ["iseg classes=2 ids=3", "convolutional filters=5 size=1 activation=tanh", "iseg classes=1 ids=4"]
+    yield Case("iseg keeps the delta of others", more, (5, 3, 2), truth=NoInstances())
+    yield Case("iseg without truth", ["iseg classes=2 ids=3", "activation activation=tanh"], (5, 3, 2), truth=None)
+
+
+class Cells(Boxes):
+    """Truth of [detection]: about every other cell has an object."""
+
+    def __init__(self, cells, classes):
+        super().__init__(5 + classes, classes)
+        self.cells = cells
+
+    def draw(self, batch, count, rng):
+        rows = np.zeros((batch, self.cells, self.size))
+        rows[..., 0] = rng.random((batch, self.cells)) < 0.6
+        rows[..., 1:-4] = np.eye(self.classes)[rng.integers(0, self.classes, (batch, self.cells))]
+        rows[..., -4:] = rng.uniform(0.1, 0.9, (batch, self.cells, 4))
+        return (rows * rows[..., :1]).reshape(batch, count)
+
+
+class NoInstances(Boxes):
+    """Truth of [iseg] without an instance: the means of instances are constants of a pass, and so not differentiable here."""
+
+    def __init__(self):
+        super().__init__(1, 1)
+
+    def draw(self, batch, count, rng):
+        return np.full((batch, count), -1.0)
+
+
+GRADIENT_CASES = [*_yolo_cases(), *_region_cases(), *_gaussian_cases(), *_detection_cases(), *_iseg_cases()]
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -351,3 +416,127 @@ def test_a_head_by_hand_needs_the_networks_size(rng):
     net.input, net.truth = np.zeros((1, 6, 2, 2), np.float32), np.zeros((1, 450), np.float32)
     with pytest.raises(dn.ArgumentError, match="needs a network with a width and a height"):
         dn.forward_yolo_layer(head, net)
+
+
+def test_detection_learns_the_iou():
+    line = "detection classes=3 coords=4 num=2 side=2 rescore=1 sqrt=1 noobject_scale=.5 object_scale=2"
+    network = build([line], (52,), 1)
+    truth, rng = np.zeros((4, 8)), np.random.default_rng(6)
+    truth[2] = [1, 0, 1, 0, 0.4, 0.6, 0.5, 0.3]
+    z = rng.uniform(0.3, 0.8, (1, 52))
+    network.forward(z, truth.reshape(1, 32), train=True)
+    boxes = z[0, 20:].reshape(4, 2, 4)[2].copy()
+    boxes[:, :2] /= 2
+    boxes[:, 2:] **= 2
+    overlaps = heads.overlap(boxes, truth[2, 4:] / [2, 2, 1, 1])
+    wanted = -0.5 * z[0, 12:20].reshape(4, 2)
+    best = int(np.argmax(overlaps))
+    wanted[2, best] = 2 * (overlaps[best] - z[0, 12:20].reshape(4, 2)[2, best])
+    np.testing.assert_allclose(network.layers[0].delta[0, 12:20].reshape(4, 2), wanted, atol=1e-12)
+
+
+def test_detection_draws_the_box_while_young():
+    """random=1: any box, the same in every run, until 64000 images have been seen."""
+    line = "detection classes=1 coords=4 num=3 side=1 random=1"
+    network = build([line], (16,), 1)
+    truth = np.array([[1, 1, 0.5, 0.5, 0.4, 0.4]])
+    z = np.concatenate([[0.5], [0.1] * 3, [0.5, 0.5, 0.4, 0.4], [0.1] * 8])[None]
+
+    def responsible(seen):
+        network.seen = seen
+        network.forward(z, truth, train=True)
+        return int(np.argmax(network.layers[0].delta[0, 1:4]))
+
+    young = [responsible(n) for n in range(60)]
+    assert set(young) == {0, 1, 2} and young == [responsible(n) for n in range(60)]
+    assert {responsible(n) for n in range(64000, 64010)} == {0}
+
+
+def test_iseg():
+    """Every delta from the stated losses, the means of the instances held; two instances overlap, one is empty."""
+    rng, h, w, classes, ids = np.random.default_rng(5), 3, 4, 2, 3
+    network = build([f"iseg classes={classes} ids={ids}"], (classes + ids, h, w), 1)
+    z, truth = rng.standard_normal((classes + ids, h * w)), np.zeros((90, 1 + h * w))
+    truth[:, 0] = [0, 1, 1, 0] + [-1] * 86
+    truth[0, 1:6] = truth[1, 5:9] = truth[2, 9:11] = 1
+    network.forward(z.reshape(1, -1, h, w), truth.reshape(1, -1), train=True)
+    masks = truth[:3, 1:] > 0
+    means = [z[classes:, mask].mean(axis=1)[:, None] for mask in masks]
+
+    def loss(x):
+        targets = np.stack([masks[0], masks[1] | masks[2]])
+        total = np.sum(np.log1p(np.exp(x[:classes])) - targets * x[:classes]) + 0.0005 * np.sum(x[classes:] ** 2)
+        for i, mask in enumerate(masks):
+            for j, mean in enumerate(means):
+                total += (0.001 if i == j else -0.001) * np.sum(np.abs(mean - x[classes:, mask]))
+        return total
+
+    layer = network.layers[0]
+    slopes = [(loss(z + step) - loss(z - step)) / 2e-5 for step in 1e-5 * np.eye(z.size).reshape(-1, *z.shape)]
+    np.testing.assert_allclose(-layer.delta.ravel(), slopes, atol=1e-9)
+    assert layer.loss.sum() == pytest.approx(loss(z)) and layer.cost == pytest.approx(np.sum(layer.delta**2))
+    np.testing.assert_allclose(layer.means[:3], np.squeeze(means, -1))
+
+
+def test_gaussian_normalizers():
+    """The likelihood counts iou_normalizer times for a number and uc_normalizer times for its uncertainty; with an IoU loss the
+    uncertainties learn the same.
+    """
+    tiny = "Gaussian_yolo classes=3 max=5 anchors=.5,.6,1.1,1.3,.4,1.8,1.6,.9 num=4 ignore_thresh=.9"
+
+    def deltas(options):
+        _, layer = run([f"{tiny} {options}"], (48, 3, 2), Boxes(6, 3))
+        return layer.delta.reshape(2, 4, 12, 3, 2)[:, :, :8]
+
+    plain = deltas("iou_normalizer=1 uc_normalizer=1")
+    both = deltas("iou_normalizer=.3 uc_normalizer=.7")
+    np.testing.assert_allclose(both[:, :, ::2], 0.3 * plain[:, :, ::2], atol=1e-12)
+    np.testing.assert_allclose(both[:, :, 1::2], 0.7 * plain[:, :, 1::2], atol=1e-12)
+    overlaps = deltas("iou_loss=giou uc_normalizer=1")
+    np.testing.assert_allclose(overlaps[:, :, 1::2], plain[:, :, 1::2], atol=1e-12)
+    assert np.abs(overlaps[:, :, ::2]).max() > 0 and np.abs(deltas("max_delta=.01")).max() == 0.01
+
+
+@pytest.mark.parametrize(
+    "line, shape, message",
+    [
+        ("detection classes=3 coords=4 num=2 side=3", (52,), "52 inputs: wanted 117 = 3 x 3 cells"),
+        ("detection classes=3 coords=5 num=2 side=2", (52,), "coords=5: wanted 4"),
+        ("iseg classes=2 ids=4", (5, 3, 2), "5 channels: wanted 6 = 2 classes"),
+        ("Gaussian_yolo classes=3 num=4", (32, 3, 2), "32 channels: wanted 48 = 4 anchors"),
+    ],
+)
+def test_more_wrong_options(line, shape, message):
+    with pytest.raises(dn.CfgError, match=message):
+        build([line], shape)
+
+
+def test_wrong_truth_of_cells_and_masks():
+    network = build(["detection classes=3 coords=4 num=2 side=2"], (52,), 1)
+    truth = np.zeros((1, 32))
+    truth[0, 8:16] = [1, 0, 0, 1, 0.5, 1.5, 0.2, 0.2]
+    with pytest.raises(dn.ArgumentError, match="image 0, cell 1: object=1 x=0.5 y=1.5"):
+        network.forward(np.zeros((1, 52)), truth, train=True)
+    network = build(["iseg classes=2 ids=3"], (5, 3, 2), 1)
+    truth = np.full((1, network.truths), -1.0)
+    truth[0, 0] = 2
+    with pytest.raises(dn.ArgumentError, match="instance 0: class 2: wanted 0 to 1"):
+        network.forward(np.zeros((1, 5, 3, 2)), truth, train=True)
+
+
+def test_more_heads_by_hand(rng):
+    net = dn.Network(w=64, h=48, c=3, train=True)
+    cells = dn.make_detection_layer(2, 52, 2, 2, 3)
+    net.input, net.truth = rng.standard_normal((2, 52)).astype(np.float32), np.zeros((2, 32), np.float32)
+    dn.forward_detection_layer(cells, net)
+    dn.backward_detection_layer(cells, net)
+    np.testing.assert_array_equal(net.delta, cells.delta)
+    net = dn.Network(w=64, h=48, c=3, train=True)
+    head = dn.make_Gaussian_yolo_layer(2, 4, 3, 2, 3, [0, 2], 3, anchors=[10, 14, 23, 27, 37, 58])
+    net.input, net.truth = rng.standard_normal((2, 24, 3, 4)).astype(np.float32), np.zeros((2, 1200), np.float32)
+    dn.forward_Gaussian_yolo_layer(head, net)
+    assert head.output.shape == (2, 24, 3, 4) and head.cost > 0
+    masks = dn.make_iseg_layer(2, 4, 3, 2, 3)
+    net.input, net.truth = rng.standard_normal((2, 5, 3, 4)).astype(np.float32), np.full((2, 1170), -1, np.float32)
+    dn.forward_iseg_layer(masks, net)
+    assert masks.cost > 0

@@ -5,7 +5,13 @@ everything, gradients included.  What runs them: :mod:`darknetpy.passes`.
 """
 from __future__ import annotations
 
-from darknetpy.layers.detecting import make_region_layer, make_yolo_layer
+from darknetpy.layers.detecting import (
+    make_detection_layer,
+    make_Gaussian_yolo_layer,
+    make_iseg_layer,
+    make_region_layer,
+    make_yolo_layer,
+)
 from darknetpy.layers.linking import make_route_layer, make_shortcut_layer
 from darknetpy.layers.losses import make_cost_layer, make_logistic_layer, make_softmax_layer
 from darknetpy.layers.normalizing import make_batchnorm_layer, make_groupnorm_layer, make_layernorm_layer
@@ -20,8 +26,9 @@ from darknetpy.layers.weighted import make_connected_layer, make_convolutional_l
 
 __all__ = [
     "make_activation_layer", "make_avgpool_layer", "make_batchnorm_layer", "make_connected_layer",
-    "make_convolutional_layer", "make_cost_layer", "make_crop_layer", "make_dropout_layer",
-    "make_groupnorm_layer", "make_layernorm_layer", "make_local_avgpool_layer", "make_logistic_layer",
-    "make_maxpool_layer", "make_region_layer", "make_route_layer", "make_shortcut_layer", "make_softmax_layer",
+    "make_convolutional_layer", "make_cost_layer", "make_crop_layer", "make_detection_layer",
+    "make_dropout_layer", "make_Gaussian_yolo_layer", "make_groupnorm_layer", "make_iseg_layer",
+    "make_layernorm_layer", "make_local_avgpool_layer", "make_logistic_layer", "make_maxpool_layer",
+    "make_region_layer", "make_route_layer", "make_shortcut_layer", "make_softmax_layer",
     "make_upsample_layer", "make_yolo_layer",
 ]

@@ -1,4 +1,4 @@
-"""Constructors of the heads of detectors: [yolo], [region]."""
+"""Constructors of the heads of detectors: [yolo], [Gaussian_yolo], [region], [detection], and of [iseg]."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -40,12 +40,32 @@ def make_yolo_layer(batch: int, w: int, h: int, n: int, total: int, mask: Option
         of IoU, objectness, IoU > .5, IoU > .75, GIoU.  A truth has `max` rows of x, y, w, h (relative), class; alexeyab,
         hankai: and a track number; x = 0 ends them.
     """
+    return _make_yolo("yolo", batch, w, h, n, total, mask, classes, anchors, dialect, options)
+
+
+def make_Gaussian_yolo_layer(batch: int, w: int, h: int, n: int, total: int, mask: Optional[Sequence[int]] = None,
+                             classes: int = 20, *, anchors: Sequence[float], dialect: str = "alexeyab",
+                             **options: Any) -> Layer:
+    """As :func:`make_yolo_layer`, with an uncertainty for each number of a box.
+
+    Parameters
+    ----------
+    batch, w, h, n, total, mask, classes, anchors, dialect
+        As of :func:`make_yolo_layer`; the input has n * (9 + classes) channels.
+    **options
+        Other keys of [Gaussian_yolo]: ``uc_normalizer``, ``yolo_point``, ...
+    """
+    return _make_yolo("Gaussian_yolo", batch, w, h, n, total, mask, classes, anchors, dialect, options)
+
+
+def _make_yolo(kind, batch, w, h, n, total, mask, classes, anchors, dialect, options):
     require_integers(batch=batch, w=w, h=h, n=n, total=total, classes=classes)
     slots = total if mask is None else len(mask)
     if n != slots:
         raise ArgumentError(f"n={n}: wanted {slots}, as many as the mask has")
     values = {"classes": classes, "num": total, "mask": mask, "anchors": list(anchors)}
-    return make("yolo", batch, h, w, n * (5 + classes), _values("yolo", dialect, values, options), dialect=dialect)
+    channels = n * ((9 if kind == "Gaussian_yolo" else 5) + classes)
+    return make(kind, batch, h, w, channels, _values(kind, dialect, values, options), dialect=dialect)
 
 
 def make_region_layer(batch: int, w: int, h: int, n: int, classes: int, coords: int = 4, *,
@@ -76,6 +96,50 @@ def make_region_layer(batch: int, w: int, h: int, n: int, classes: int, coords: 
     values = {"classes": classes, "num": n, "coords": coords, "anchors": list(anchors)}
     return make("region", batch, h, w, n * (coords + 1 + classes), _values("region", dialect, values, options),
                 dialect=dialect)
+
+
+def make_detection_layer(batch: int, inputs: int, n: int, size: int, classes: int, coords: int = 4,
+                         rescore: int = 0, **options: Any) -> Layer:
+    """Boxes and classes of a grid of cells, YOLOv1; with a truth, its losses.
+
+    Parameters
+    ----------
+    batch, inputs : int
+        inputs = size * size * (5 * n + classes).
+    n, size, classes, coords : int
+        Boxes of a cell; cells along each axis; classes; numbers of a box, 4.
+    rescore : bool
+        Objectness learns the IoU.
+    **options
+        Other keys of [detection]: ``sqrt``, ``softmax``, ``coord_scale``, ...; see ``darknetpy explain detection``.
+
+    Returns
+    -------
+    Layer
+        output, delta, loss (batch, inputs).  A truth has, cell by cell, 1 or 0 (an object or none), its classes, x, y, w, h.
+    """
+    require_integers(batch=batch, inputs=inputs, n=n, size=size, classes=classes, coords=coords)
+    values = {"classes": classes, "num": n, "side": size, "coords": coords, "rescore": int(rescore)}
+    return make("detection", batch, 0, 0, inputs, _values("detection", "pjreddie", values, options))
+
+
+def make_iseg_layer(batch: int, w: int, h: int, classes: int, ids: int) -> Layer:
+    """Instance segmentation: a class map per class, and an embedding that is alike within an instance.
+
+    Parameters
+    ----------
+    batch, w, h : int
+    classes, ids : int
+        The input has classes + ids channels.
+
+    Returns
+    -------
+    Layer
+        output, delta, loss (batch, classes + ids, h, w); means (90, ids).  A truth has 90 rows of a class and a mask of h * w values; a
+        class below 0 ends them.
+    """
+    require_integers(batch=batch, w=w, h=h, classes=classes, ids=ids)
+    return make("iseg", batch, h, w, classes + ids, _values("iseg", "pjreddie", {"classes": classes, "ids": ids}, {}))
 
 
 _FILES = ("tree", "map")
