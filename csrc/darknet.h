@@ -163,6 +163,10 @@ uint64_t dn_stream(const void *x, void *y, size_t bytes);
 #include "image_kernels.h"
 #include "classifier_views.h"
 
+/* ---- boxes and detections */
+#include "boxes.h"
+#include "detections.h"
+
 /* ---- names */
 const char *get_layer_string(LAYER_TYPE t);
 const char *get_activation_string(ACTIVATION a);
@@ -199,6 +203,11 @@ typedef struct {
     size_t bytes;                      /* of its arrays */
 } layer_info;
 layer_info get_layer_info(const layer *l);
+/* Boxes that a detector's head found in one image of its last forward pass, in rows of 5 + classes values: x, y
+ * (the centre), w, h in shares of the network's input, objectness, and the probability of each class, 0 unless
+ * above thresh. hier: how sure a class tree must be to go on to a child. -1: the layer is no head. */
+int count_detections(const layer *l, int image, real thresh, real hier);
+int get_detections(const layer *l, int image, real thresh, real hier, real *rows);
 double get_layer_option(const layer *l, const char *name);                  /* NaN: no such option */
 
 enum { DN_MAX_DIMS = 5 };

@@ -145,7 +145,7 @@ dn_status dn_take_option(const option_spec *option, void *to, double value)
 }
 double dn_option_value(const option_spec *option, const void *from)
 {
-    if (!option || option->kind == OPTION_LIST) return NAN;
+    if (!option || option->kind == OPTION_LIST || option->kind == OPTION_REALS) return NAN;
     const void *field = (const char *)from + option->offset;
     return option->kind == OPTION_REAL ? (double)*(const real *)field : *(const int *)field;
 }
@@ -175,24 +175,36 @@ double get_layer_option(const layer *l, const char *name)
     }
     return dn_option_value(o, l);
 }
+static void take_list(const layer *l, const option_spec *o, int n, void *values)
+{
+    void *list = (char *)l + o->offset;
+    if (o->kind == OPTION_LIST) {
+        dn_release(((int_list *)list)->values);
+        *(int_list *)list = (int_list){n, values};
+    } else {
+        dn_release(((real_list *)list)->values);
+        *(real_list *)list = (real_list){n, values};
+    }
+}
 dn_status set_layer_list(layer *l, const char *name, const double *values, int n)
 {
     const option_spec *o = find_option(l, name);
-    if (!o || o->kind != OPTION_LIST) {
+    if (!o || (o->kind != OPTION_LIST && o->kind != OPTION_REALS)) {
         return dn_fail(DN_ERR_ARGUMENT, "[%s] has no list %s", l->ops->name, name);
     }
-    for (int i = 0; i < n; ++i) {
+    for (int i = 0; i < n && o->kind == OPTION_LIST; ++i) {
         if (!is_int(values[i])) {
             return dn_fail_option(o->name, "[%s] %s: %g: wanted whole numbers within +-2147483647",
                                   l->ops->name, name, values[i]);
         }
     }
-    int_list *list = (int_list *)((char *)l + o->offset);
-    int *copy = dn_allocate((size_t)(n > 0 ? n : 1) * sizeof(int));
+    void *copy = dn_allocate((size_t)(n > 0 ? n : 1) * (o->kind == OPTION_LIST ? sizeof(int) : sizeof(real)));
     if (!copy) return dn_fail(DN_ERR_MEMORY, "no memory for %d values of %s", n, name);
-    for (int i = 0; i < n; ++i) copy[i] = (int)values[i];
-    dn_release(list->values);
-    *list = (int_list){n, copy};
+    for (int i = 0; i < n; ++i) {
+        if (o->kind == OPTION_LIST) ((int *)copy)[i] = (int)values[i];
+        else ((real *)copy)[i] = (real)values[i];
+    }
+    take_list(l, o, n, copy);
     return DN_OK;
 }
 dn_status dn_option_in(const layer *l, const char *key, double value, double low, double high)
@@ -346,7 +358,7 @@ void free_layer(layer *l)
     free_parts(l);
     drop_arrays(l, ARRAY_PARAMETER);
     for (const option_spec *o = l->ops->options; o && o->name; ++o) {
-        if (o->kind == OPTION_LIST) dn_release(((int_list *)((char *)l + o->offset))->values);
+        if (o->kind == OPTION_LIST || o->kind == OPTION_REALS) take_list(l, o, 0, NULL);
     }
     if (l->ops->release) l->ops->release(l);
     dn_release(l);
@@ -457,6 +469,16 @@ layer_array get_layer_array(const layer *l, int i)
                      .count = dn_array_count(l, &row), .data = *array_field(l, &row)};
     memcpy(a.dim, s.dim, sizeof a.dim);
     return a;
+}
+
+int get_detections(const layer *l, int image, real thresh, real hier, real *rows)
+{
+    if (!l->ops->detections || !l->output || image < 0 || image >= l->batch) return -1;
+    return l->ops->detections(l, image, thresh, hier, rows);
+}
+int count_detections(const layer *l, int image, real thresh, real hier)
+{
+    return get_detections(l, image, thresh, hier, NULL);
 }
 
 /* ---- the passes by name: forward_batchnorm_layer and so on are the same two functions */

@@ -11,7 +11,7 @@ dn_status dn_fail_option(const char *key, const char *format, ...) __attribute__
 
 /* ---- options: name in the .cfg -> field of the layer's struct. Types, defaults and ranges for users are
  * declared in Python. */
-typedef enum { OPTION_INT, OPTION_REAL, OPTION_LIST } option_kind;
+typedef enum { OPTION_INT, OPTION_REAL, OPTION_LIST, OPTION_REALS } option_kind;
 typedef struct {
     const char *name;
     option_kind kind;
@@ -21,6 +21,10 @@ typedef struct {
     int n;
     int *values;
 } int_list;
+typedef struct {
+    int n;
+    real *values;
+} real_list;
 #define OPTION(type, name, field, KIND) {name, OPTION_##KIND, offsetof(type, field)}
 #define END_OF_OPTIONS {0, 0, 0}
 
@@ -78,6 +82,8 @@ typedef struct layer_ops {
     size_t (*workspace)(const layer *l);                   /* number of reals; NULL: none */
     double (*flops)(const layer *l);
     void (*release)(layer *l);
+    int (*detections)(const layer *l, int row, real thresh, real hier,
+                      real *rows);                         /* see count_detections; NULL: no boxes */
     size_t normalization; /* where its struct holds a `normalization`; 0: nowhere */
     int is_loss; /* its forward pass writes its own delta, given a truth */
     int ends;    /* nobody's delta reaches its output: it is a cost, not a value */

@@ -18,7 +18,8 @@ enum {
     DN_RANDOM_WEIGHTS = 4, /* initial weights of a layer */
     DN_RANDOM_DROPOUT = 5,
     DN_RANDOM_CROP_LAYER = 6,
-    DN_RANDOM_RATE = 7 /* policy=random */
+    DN_RANDOM_RATE = 7, /* policy=random */
+    DN_RANDOM_BOX = 8   /* [detection] random=1: the box responsible for an object */
 };
 
 /* The raw generator, for tests and for Python: out = Philox4x32-10 of a 128-bit counter under a

@@ -12,7 +12,7 @@ from darknetpy.cfg import Option, Section, format_cfg, parse_cfg
 from darknetpy.core import Core, OptionError
 from darknetpy.core import core as default_core
 from darknetpy.dialects import dialect_value
-from darknetpy.errors import ArgumentError, OutOfMemory
+from darknetpy.errors import ArgumentError, DataError, OutOfMemory
 from darknetpy.layer import STATISTICS_WORDS, Layer, activation_number
 from darknetpy.memory import available_bytes, human_bytes
 from darknetpy.network import Network
@@ -140,7 +140,10 @@ _COST_TYPES = {"sse": 0, "masked": 1, "L1": 2, "smooth": 3, "seg": 4, "wgan": 5}
 
 _STATISTICS = {word: number for number, word in enumerate(STATISTICS_WORDS)}
 _CONVOLUTIONS = {"auto": 0, "gemm": 1, "winograd4": 2, "winograd6": 3}
+_OVERLAPS = {"mse": 0, "iou": 1, "giou": 2, "diou": 3, "ciou": 4}
+NMS_KINDS = {"default": 0, "greedynms": 1, "diounms": 2, "cornersnms": 3, "objectness": 4}
 _WORDS = {"type": _COST_TYPES, "normalize": _NORMALIZATIONS, "statistics": _STATISTICS, "convolution": _CONVOLUTIONS,
+          "iou_loss": _OVERLAPS, "iou_thresh_kind": _OVERLAPS, "nms_kind": NMS_KINDS, "yolo_point": {"center": 0, "left_top": 1, "right_bottom": 2},
           "weights_type": {"none": 0, "per_feature": 1, "per_channel": 2},
           "weights_normalization": {"none": 0, "relu": 1, "softmax": 2}}
 
@@ -168,10 +171,10 @@ def _core_options(layer, spec, net, net_values):
     for key, value in spec.values.items():
         if value is None:
             continue
-        value = _tree_groups(spec, value) if key == "tree" else core_value(key, value)
-        if isinstance(value, list) or _knows(layer, key):
+        value = _file_values(spec, key, value) if key in ("tree", "map") else core_value(key, value)
+        if core_knows(layer, key, value):
             options[key] = value
-    if _knows(layer, "time_steps"):
+    if core_knows(layer, "time_steps", 1):
         options["time_steps"] = net_values["time_steps"]
     options["fused"] = net_values["fused"]
     options["adam"], options["velocity"] = net_values["adam"], net_values["max_gradient"] > 0
@@ -205,6 +208,8 @@ def dialect_options(kind: str, dialect: str, batchnorm: str) -> dict[str, Any]:
         options["uniform_init"] = dialect_value("weight_init", dialect) == "uniform"
     if kind == "shortcut":
         options["prefix"] = dialect_value("shortcut_rule", dialect) == "prefix"
+    if kind in ("yolo", "Gaussian_yolo", "region"):
+        options["alexeyab"] = dialect_value("detector_rules", dialect) == "alexeyab"
     if weighted in ("convolutional", "deconvolutional", "connected", "batchnorm"):
         row = "rolling_factor_connected" if weighted == "connected" else "rolling_factor"
         options["rolling_momentum"] = dialect_value(row, dialect) if batchnorm == "darknet" else .99
@@ -216,22 +221,42 @@ def dialect_options(kind: str, dialect: str, batchnorm: str) -> dict[str, Any]:
 _known: dict[tuple[str, str], bool] = {}   # (layer type, key) -> whether the core has such a number option
 
 
-def _knows(layer, key):
+def core_knows(layer: Layer, key: str, value: Any) -> bool:
+    """Tell whether the core's layer has such an option: a number, or a list, which it has whenever a .cfg does."""
     place = layer.type, key
+    if isinstance(value, (list, tuple)):
+        return True
     if place not in _known:
         _known[place] = not np.isnan(layer._core.lib.get_layer_option(layer._handle, key.encode()))
     return _known[place]
 
 
-def _tree_groups(spec, path):
-    """Return the sizes of the sibling groups of a hierarchy file named in a cfg."""
+def _file_values(spec, key, path):
+    """Return what a file named in a cfg says, as numbers: a class map; of a hierarchy the parents or, for [softmax], the sizes of the
+    sibling groups.
+    """
     from darknetpy.data.tree import read_tree
 
     found = find_beside(path, spec.section.file)
     try:
-        return read_tree(found).group_sizes.tolist()
+        if key == "map":
+            return _read_map(found)
+        tree = read_tree(found)
     except OSError as error:
-        raise spec.error(f"tree={path}: {error.strerror}", "tree") from None
+        raise spec.error(f"{key}={path}: {error.strerror}", key) from None
+    return (tree.group_sizes if spec.type == "softmax" else tree.parents).tolist()
+
+
+def _read_map(path):
+    """Return the numbers of a class map, one per line."""
+    from darknetpy.data.datafile import read_names
+
+    numbers = []
+    for line, text in enumerate(read_names(path), start=1):
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise DataError(f"{path}:{line}: expected the number of a class, got {text[:40]!r}")
+        numbers.append(int(text))
+    return numbers
 
 
 def _refuse_too_large(net):
@@ -274,7 +299,7 @@ def _net_section(net):
 
 def _time_steps(net):
     """The time steps of a network made by hand: a .cfg has one number for all layers."""
-    found = {int(layer.option("time_steps")) for layer in net.layers if _knows(layer, "time_steps")} or {1}
+    found = {int(layer.option("time_steps")) for layer in net.layers if core_knows(layer, "time_steps", 1)} or {1}
     if len(found) > 1:
         raise ArgumentError(f"layers of {', '.join(map(str, sorted(found)))} time steps: a .cfg has one number for all")
     return found.pop()

@@ -73,6 +73,13 @@ _ROWS = (
     # Images.
     Difference("classifier_predict_resize", "how `classifier predict` fits an image to the network",
                "letterbox", "resize_min and centre crop", "resize_min and centre crop"),
+    # Detectors.
+    Difference("detector_rules", "which anchors [yolo] and [region] train by which boxes, and how their deltas combine",
+               "pjreddie", "alexeyab", "alexeyab"),
+    Difference("iou_normalizer", "[yolo] weight of the box's loss where the .cfg gives none", 1.0, .75, .75),
+    Difference("detector_resize", "how `detector test` fits an image to the network, unless [net] letter_box=1",
+               "letterbox", "stretch", "stretch"),
+    Difference("detector_thresh", "`detector test`: least confidence where the command gives none", .5, .25, .25),
     # Faults of the programs; right in every dialect here.
     Difference("smooth_l1_sign", "[cost] type=smooth: sign of the gradient where |difference| >= 1",
                "inverted on the CPU", "right", "right", here="right"),
@@ -93,6 +100,9 @@ _ROWS = (
                "0 on the CPU, the last on a GPU", "0", "0", here="the last; net.reset_state()"),
     Difference("activation_zeros", "relu6, and swish, mish, hard_mish outside convolutional, on the CPU",
                "unknown, relu instead", "output 0", "relu6 right", here="right"),
+    Difference("overlap_gradient", "[yolo] iou_loss: how the gradient goes on from the box to the head's input",
+               "no such loss", "left out in part", "left out in part", here="exact"),
+    Difference("region_gradient", "[region] hands a gradient on, on the CPU", False, True, True, here=True),
     Difference("gelu_gradient", "where the derivative of gelu is taken", "unknown, relu instead",
                "at the output", "at the output", here="at the input"),
 )

@@ -1,7 +1,7 @@
 """A network as an object: layers in order, passes, training steps, prediction."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
@@ -14,6 +14,7 @@ from darknetpy.layer import Layer, shape_text
 from darknetpy.summary import summary_text
 
 if TYPE_CHECKING:
+    from darknetpy.detection import Detection
     from darknetpy.sections import Resolved
 
 
@@ -452,6 +453,33 @@ class Network:
             for state, values in kept:
                 state[...] = values
         return results[0] if len(results) == 1 else np.concatenate(results)
+
+    def detect(self, image: Any, thresh: float = .25, nms: float = .45, *, hier_thresh: float = .5,
+               letterbox: Optional[bool] = None, names: Optional[Sequence[str]] = None) -> list[Detection]:
+        """Return the objects that a detector finds in an image, the surest first.
+
+        Parameters
+        ----------
+        image : path, Pillow image, or ndarray of uint8 (h, w, 3), RGB
+        thresh : float
+            Least objectness and least confidence.
+        nms : float
+            Of two detections of a class that overlap by more, the less sure is dropped; 0 keeps all.
+        hier_thresh : float
+            With a class tree: how sure to be to name a child instead of its parent.
+        letterbox : bool, optional
+            Keep the image's proportions; None: what the dialect and [net] letter_box say.
+        names : sequence of str, optional
+            The classes' names; None: their numbers.
+
+        Returns
+        -------
+        list of Detection
+            (label, class_id, confidence, box) each; box: (x, y, w, h), centre and size in pixels of the image.
+        """
+        from darknetpy.detection import detect
+
+        return detect(self, image, thresh, nms, hier_thresh=hier_thresh, letterbox=letterbox, names=names)
 
     def _states(self):
         return [state for layer in self.layers for state in layer.arrays("state").values()]

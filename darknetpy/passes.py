@@ -162,6 +162,16 @@ def _named(kind: str) -> tuple[_Pass, _Pass, _Update, _Resize]:
  resize_shortcut_layer) = _named("shortcut")
 (forward_upsample_layer, backward_upsample_layer, update_upsample_layer,
  resize_upsample_layer) = _named("upsample")
+(forward_yolo_layer, backward_yolo_layer, update_yolo_layer,
+ resize_yolo_layer) = _named("yolo")
+(forward_region_layer, backward_region_layer, update_region_layer,
+ resize_region_layer) = _named("region")
+(forward_Gaussian_yolo_layer, backward_Gaussian_yolo_layer, update_Gaussian_yolo_layer,
+ resize_Gaussian_yolo_layer) = _named("Gaussian_yolo")
+(forward_detection_layer, backward_detection_layer, update_detection_layer,
+ resize_detection_layer) = _named("detection")
+(forward_iseg_layer, backward_iseg_layer, update_iseg_layer,
+ resize_iseg_layer) = _named("iseg")
 (forward_deconvolutional_layer, backward_deconvolutional_layer, update_deconvolutional_layer,
  resize_deconvolutional_layer) = _named("deconvolutional")
 (forward_local_layer, backward_local_layer, update_local_layer,

@@ -57,6 +57,10 @@ class DarknetPeer:
         """Load weights and save them again; return how many images they say they have seen."""
         return self._call("resave", cfg, weights, path)
 
+    def detect(self, cfg, weights, image, thresh, nms):
+        """Return what ``detector test`` finds in an image file: rows of class, confidence, x, y, w, h."""
+        return self._call("detect", cfg, weights, image, thresh, nms)
+
     def kernel(self, name, *arguments):
         """Call one function on copies of the arrays; return all arguments as they are afterwards."""
         return self._call("kernel", name, *arguments)
@@ -138,6 +142,22 @@ class _Library:
         seen = net.seen[0]
         self.lib.free_network(net)
         return seen
+
+    def detect(self, cfg, weights, image, thresh, nms):
+        lib, net = self.lib, self._load(cfg, weights)
+        lib.set_batch_network(net, 1)
+        picture = lib.load_image_color(image.encode(), 0, 0)
+        fitted = lib.letterbox_image(picture, net.w, net.h)
+        lib.network_predict(net, fitted.data)
+        count = self.ffi.new("int *")
+        boxes = lib.get_network_boxes(net, picture.w, picture.h, thresh, .5, self.ffi.NULL, 0, count)
+        classes = net.layers[net.n - 1].classes     # box.classes is 0 behind [region]
+        if nms:
+            lib.do_nms_sort(boxes, count[0], classes, nms)
+        rows = [(c, box.prob[c], box.bbox.x, box.bbox.y, box.bbox.w, box.bbox.h) for box in boxes[0:count[0]]
+                for c in range(classes) if box.prob[c] > thresh]
+        lib.free_network(net)
+        return np.array(rows).reshape(-1, 6)
 
     def kernel(self, name, *arguments):
         pointers = [self.ffi.cast("float *", a.ctypes.data) if isinstance(a, np.ndarray) else a for a in arguments]

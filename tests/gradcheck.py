@@ -16,6 +16,7 @@ import dataclasses
 import re
 import zlib
 
+import heads
 import numpy as np
 from twin import twin
 
@@ -57,6 +58,23 @@ results = []  # (case's name, scale, largest relative error), for the summary at
 
 
 @dataclasses.dataclass
+class Boxes:
+    """Truth of a detector: three boxes per image, in rows of `size` values with the class in column `class_at`."""
+
+    size: int
+    classes: int
+    class_at: int = 4
+
+    def draw(self, batch, count, rng):
+        rows = np.zeros((batch, count // self.size, self.size))
+        rows[:, :3, :2] = rng.uniform(0.05, 0.95, (batch, 3, 2))
+        rows[:, :3, 2:4] = rng.uniform(0.15, 0.6, (batch, 3, 2))
+        rows[:, :3, 4:] = rng.uniform(-1, 1, (batch, 3, self.size - 4))
+        rows[:, :3, self.class_at] = rng.integers(0, self.classes, (batch, 3))
+        return rows.reshape(batch, count)
+
+
+@dataclasses.dataclass
 class Case:
     """One network to check.
 
@@ -76,11 +94,13 @@ class Case:
         Factor of the input, to reach all branches of an activation.
     truth : str or list of int
         How a truth looks: "random", "probabilities", "labels", "bits", "masked", "holes"; a list: the sizes of sets of outputs
-        that each sum to 1.
+        that each sum to 1; Boxes; None: none is given.
     keep_x_norm : bool
         Normalizations store the normalized values.
     limit : float
         Largest relative error allowed; above LIMIT only with a reason.
+    seen : int
+        Rows that the network has seen before.
     """
 
     name: str
@@ -93,6 +113,7 @@ class Case:
     truth: object = "random"
     keep_x_norm: bool = False
     limit: float = LIMIT
+    seen: int = 0
 
     def __str__(self):
         return self.name
@@ -209,6 +230,8 @@ def _distance(case, net, x, truth):
             worst = min(worst, _activation_distance(case, net, i, activation) / _slope(case, kind, reach))
         elif kind == "maxpool":
             worst = min(worst, _pool_distance(net, i, options) / (4 * reach))
+        elif kind in heads.KINDS:
+            worst = min(worst, heads.distance(net, i) / (8 * max(STEP, reach)))
         elif kind == "cost" and options.get("type") in ("L1", "smooth"):
             d = np.abs((truth - net.layers[i - 1].output.ravel()) if i else truth - x.values.ravel())
             worst = min(
@@ -282,6 +305,8 @@ def _truth(case, count, rng):
     shape = (case.batch, count)
     if case.truth == "probabilities":
         return _distribution(rng, shape)
+    if isinstance(case.truth, Boxes):
+        return case.truth.draw(case.batch, count, rng)
     if isinstance(case.truth, list):
         return np.concatenate([_distribution(rng, (case.batch, size)) for size in case.truth], axis=1)
     if case.truth == "labels":
@@ -304,8 +329,8 @@ def prepared(case, scale, core=None):
     for _ in range(400):
         randomize(net, rng)
         x = _Input(case, scale, rng)
-        truth = _truth(case, net.truths, rng) if net.truths else None
-        net.seen = 0
+        truth = _truth(case, net.truths, rng) if net.truths and case.truth is not None else None
+        net.seen = case.seen
         net.forward(x.values, truth, train=case.train)
         if _distance(case, net, x, truth.ravel() if truth is not None else None) > 1:
             return net

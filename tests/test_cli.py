@@ -49,7 +49,8 @@ activation=linear
 
 [softmax]
 """
-COMMANDS = (["classifier"], ["classifier", "train"], ["classifier", "predict"], ["classifier", "valid"], ["summary"], ["explain"],
+COMMANDS = (["detector"], ["detector", "test"],
+            ["classifier"], ["classifier", "train"], ["classifier", "predict"], ["classifier", "valid"], ["summary"], ["explain"],
             ["check"], ["info"], ["bench"], ["recompute-bn"], ["fuse"], ["lab"],
             *(["lab", name] for name in ("list", *NAMES)))
 

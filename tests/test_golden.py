@@ -99,7 +99,8 @@ SKIPPED = [
         "AlexeyAB's CPU code never trains the biases of a normalized convolution",
     ),
     (
-        "ab-(acts_conv_bn|conv_bn_leaky|conv_groups|lr_scale|scale_channels|shortcut_mish|tiny_classifier|tiny_resnet)",
+        "ab-(acts_conv_bn|conv_bn_leaky|conv_groups|lr_scale|detection|region|scale_channels|shortcut_mish|tiny_classifier|tiny_resnet|"
+        "yolo_label_smooth|yolo_new_coords_mse|yolo_two_heads)",
         r"step2(_t1)?/.*",
         "follow from the biases that were not trained",
     ),
@@ -167,6 +168,28 @@ SKIPPED = [
         "pj-route",
         _from("0[0-2]"),
         "pjreddie's 1x1 convolution overwrites the delta that a route had left at its input",
+    ),
+    ("pj-region_late", _from("0[01]"), "pjreddie's [region] hands no delta on, on the CPU"),
+    (
+        "ab-gaussian_yolo_giou",
+        r"train/L02/(cost|delta_fwd)|train/cost|" + _from("0[0-2]"),
+        "AlexeyAB's gradient of an IoU leaves out how the box follows from the input",
+    ),
+    ("ab-gaussian_yolo", _from("0[01]"), "AlexeyAB's [Gaussian_yolo] leaves out the logistic's derivative"),
+    (
+        "ab-yolo_iou",
+        r"train/L02/delta_fwd|" + _from("0[0-2]"),
+        "AlexeyAB's gradient of an IoU leaves out how the box follows from the input",
+    ),
+    (
+        "pj-yolo_two_heads",
+        _from("0[0-2]") + "|step2/.*",
+        "pjreddie's 1x1 convolution overwrites the delta that a route had left at its input",
+    ),
+    (
+        "ab-yolo_two_heads",
+        _from("0[0-2]"),
+        "AlexeyAB's convolution zeroes the delta that a route had left at its input",
     ),
     (
         "(pj|ab)-c?rnn(_bn|_shortcut)?",

@@ -20,11 +20,11 @@ from ..sections.registry import sections_with
 
 _WIDTH = 110
 _LONGEST_KEY = 22       # longer ones stand on a line of their own
-_EFFECTS = {"effect": "acts", "note": "note", "later": "later"}
+_EFFECTS = {"effect": "acts", "fork": "fork", "note": "note", "later": "later"}
 _SHORT_KINDS = {"int list": "ints", "float list": "floats"}
 _LEGEND = "forks: " + ", ".join(f"{letter} {name}" for letter, name in FORK_NAMES.items())
-_EFFECT_LEGEND = ("effect: acts; note: accepted, does nothing here; later: not built yet, anything but the "
-                  "default is an error")
+_EFFECT_LEGEND = ("effect: acts; fork: acts in its forks' dialects; note: accepted, does nothing here;\n"
+                  "        later: not built yet, anything but the default is an error")
 
 
 def explain(section=None, key=None):

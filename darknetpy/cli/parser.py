@@ -6,10 +6,11 @@ import importlib
 
 import darknetpy
 
-COMMANDS = ("classifier", "recompute-bn", "fuse", "summary", "explain", "check", "info", "bench", "lab")
+COMMANDS = ("classifier", "detector", "recompute-bn", "fuse", "summary", "explain", "check", "info", "bench", "lab")
 _DESCRIPTION = "Darknet's networks, trained, run and measured."
 _EPILOG = """examples:
   darknetpy classifier train fashion-mnist: fashion-mnist.cfg     train a network on the images that come with the package
+  darknetpy detector test coco.data yolov3.cfg yolov3.weights dog.jpg     find objects in images
   darknetpy summary fashion-mnist.cfg                             its layers, sizes and parameters
   darknetpy explain convolutional                                 what a section of a .cfg may say
 
@@ -57,6 +58,17 @@ def positive(text):
 def not_negative(text):
     """A whole number of at least 0, for argparse."""
     return _integer(text, 0)
+
+
+def share(text):
+    """A number in 0..1, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"wanted a number in 0..1, got {text[:40]!r}")
+    return value
 
 
 def _integer(text, least):

@@ -1,7 +1,7 @@
 """What the constructors share."""
 from __future__ import annotations
 
-from darknetpy.builder import core_value, dialect_options
+from darknetpy.builder import core_knows, core_value, dialect_options
 from darknetpy.errors import ArgumentError
 from darknetpy.layer import Layer
 
@@ -11,7 +11,7 @@ def make(kind, batch, h, w, c, cfg_values, options=None, dialect="pjreddie", bui
     layer = Layer(kind)
     layer.cfg_values = cfg_values
     translated = {key: core_value(key, value) for key, value in cfg_values.items()
-                  if value is not None and key != "batch_normalize"}    # which is normalize=batch
+                  if value is not None and core_knows(layer, key, value)}
     layer._set_options({**translated, **dialect_options(kind, dialect, "paper"), **(options or {})})
     return layer._build(batch, h, w, c) if build else layer
 

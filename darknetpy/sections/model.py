@@ -79,8 +79,9 @@ class Row:
     unit : str
     choices : tuple of Choice
     effect : str
-        ``effect``: acts.  ``note``: accepted, does nothing here, and a note says so.  ``later``: acts in
-        Darknet but is not built yet: any value but the default is an error.
+        ``effect``: acts.  ``fork``: acts in the dialects of the forks that know it.  ``note``: accepted, does
+        nothing here, and a note says so.  ``later``: acts in Darknet but is not built yet: any value but the
+        default is an error.
     required : bool
     unset : int or None
         A value that counts as not written, whatever `range` says.
@@ -175,7 +176,7 @@ def integers(key: str, forks: str, meaning: str, range: Optional[str] = None, **
 
 def numbers(key: str, forks: str, meaning: str, range: Optional[str] = None, **more: Any) -> Row:
     """A row of comma-separated numbers."""
-    return Row(key, "float list", None, forks, meaning, range, **more)
+    return Row(key, "float list", more.pop("default", None), forks, meaning, range, **more)
 
 
 def table(*rows: Row) -> dict[str, Row]:

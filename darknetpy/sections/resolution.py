@@ -228,6 +228,11 @@ def _check_effect(plan, section, row, values):
     if row.effect == "note" and differs:
         plan.note(section, row.key, f"{text} has no effect here: {row.meaning}")
         return
+    if row.effect == "fork" and differs and is_foreign(plan.dialect, row.known_to):
+        plan.note(section, row.key, f"{text} has no effect here: {program(plan.dialect)}'s Darknet ignores it, and "
+                                    f"so does dialect={plan.dialect}")
+        values[row.key] = row.default_for(plan.dialect, values)
+        return
     word = find_choice(row, section.options[row.key].text)
     if word is not None and word.note:
         plan.note(section, row.key, f"{text} {word.note}")

@@ -133,7 +133,7 @@ _AUGMENTATION = (
     flag("cutmix", 0, "ah", "paste rectangles of other training images", effect="later"),
     flag("mosaic", 0, "ah", "put four training images together", effect="later"),
     flag("mosaic_bound", 0, "ah", "clip boxes to their tile; acts with mosaic only", effect="note"),
-    flag("letter_box", 0, "ah", "detectors: keep the aspect ratio of images", effect="note"),
+    flag("letter_box", 0, "ah", "detectors: keep the aspect ratio of images, as pjreddie's always do"),
     flag("contrastive", 0, "ah", "train on pairs of views of one image", effect="later"),
     flag("contrastive_jit_flip", 0, "ah", "jitter and mirror the views; acts with contrastive only",
          effect="note"),

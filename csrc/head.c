@@ -1,0 +1,101 @@
+#include "head.h"
+#include <float.h>
+#include <tgmath.h>
+
+real dn_logit_loss(real z, real target) { return (z > 0 ? z : 0) + log1p(exp(z > 0 ? -z : z)) - target * z; }
+void dn_pull_logit(const head_image *im, size_t at, real target, real weight)
+{
+    im->delta[at] = weight * (target - im->p[at]);
+    im->loss[at] = weight * dn_logit_loss(im->z[at], target);
+}
+void dn_pull_value(const head_image *im, size_t at, real target, real weight)
+{
+    const real d = target - im->p[at];
+    im->delta[at] = weight * d;
+    im->loss[at] = weight * d * d / 2;
+}
+real dn_focal_weight(real p)
+{
+    p += (real)1e-15;
+    return (1 - p) * (1 - p - 2 * p * log(p)) / 2;
+}
+
+/* ---- truth */
+int dn_count_truth(const truth_rows *r, const real *truth)
+{
+    int n = 0;
+    while (n < r->most && truth[(size_t)n * r->size] != 0) ++n;
+    return n;
+}
+box dn_truth_box(const real *row) { return (box){row[0], row[1], row[2], row[3]}; }
+int dn_only_class(const truth_rows *r, const real *row)
+{
+    return r->class_only && row[0] > 100000 && row[1] > 100000;
+}
+static const char *fault(const truth_rows *r, const real *row)
+{
+    const real c = row[r->class_at];
+    if (!(c >= 0 && c < r->classes)) return "class";
+    if (dn_only_class(r, row)) return NULL;
+    if (!(row[0] >= 0 && row[0] <= 1)) return "x";
+    if (!(row[1] >= 0 && row[1] <= 1)) return "y";
+    if (!(row[2] > 0 && row[2] <= 1e6)) return "w";
+    return row[3] > 0 && row[3] <= 1e6 ? NULL : "h";
+}
+dn_status dn_check_truth(const layer *l, const truth_rows *r, const real *truth)
+{
+    for (int b = 0; b < l->batch; ++b) {
+        const real *rows = truth + (size_t)b * r->most * r->size;
+        const int n = dn_count_truth(r, rows);
+        for (int t = 0; t < n; ++t) {
+            const real *row = rows + (size_t)t * r->size;
+            const char *wrong = fault(r, row);
+            if (!wrong) continue;
+            return dn_fail(
+                DN_ERR_ARGUMENT,
+                "[%s] truth of image %d, box %d: x=%g y=%g w=%g h=%g class=%g: wrong %s; wanted x and y "
+                "in 0..1, w and h above 0, a class of 0 to %d",
+                l->ops->name, b, t, (double)row[0], (double)row[1], (double)row[2], (double)row[3],
+                (double)row[r->class_at], wrong, r->classes - 1);
+        }
+    }
+    return DN_OK;
+}
+int dn_cell(real position, int cells)
+{
+    const int cell = (int)(position * cells);
+    return cell < 0 ? 0 : cell < cells ? cell : cells - 1;
+}
+
+/* ---- classes */
+int dn_mapped(const int_list *map, int class_id) { return map->n ? map->values[class_id] : class_id; }
+dn_status dn_check_classes(const layer *l, const int_list *map, int classes, int names)
+{
+    dn_status status = dn_option_in(l, "classes", classes, 1, 1 << 24);
+    for (int i = 0; i < map->n && status == DN_OK; ++i) {
+        if (map->values[i] < 0 || map->values[i] >= classes) {
+            status = dn_fail_option("map", "[%s] map: class %d becomes %d: wanted 0 to %d", l->ops->name, i,
+                                    map->values[i], classes - 1);
+        }
+    }
+    if (status == DN_OK && names && names != classes) {
+        status = dn_fail_option("tree", "[%s] tree: its %d nodes are not the %d classes", l->ops->name, names,
+                                classes);
+    }
+    return status;
+}
+
+double dn_sum_of_squares(const layer *l, network *net, const real *delta)
+{
+    double sum = 0;
+    net->k->sum_squares(l->batch * l->outputs, delta, &sum);
+    return sum;
+}
+dn_status dn_head_work(layer *l, network *net, real **delta, real **loss)
+{
+    const size_t all = (size_t)l->batch * l->outputs;
+    *delta = dn_workspace(net, 2 * all);
+    if (!*delta) return DN_ERR_MEMORY;
+    *loss = *delta + all;
+    return DN_OK;
+}
