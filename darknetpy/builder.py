@@ -143,7 +143,8 @@ _CONVOLUTIONS = {"auto": 0, "gemm": 1, "winograd4": 2, "winograd6": 3}
 _OVERLAPS = {"mse": 0, "iou": 1, "giou": 2, "diou": 3, "ciou": 4}
 NMS_KINDS = {"default": 0, "greedynms": 1, "diounms": 2, "cornersnms": 3, "objectness": 4}
 _WORDS = {"type": _COST_TYPES, "normalize": _NORMALIZATIONS, "statistics": _STATISTICS, "convolution": _CONVOLUTIONS,
-          "iou_loss": _OVERLAPS, "iou_thresh_kind": _OVERLAPS, "nms_kind": NMS_KINDS, "yolo_point": {"center": 0, "left_top": 1, "right_bottom": 2},
+          "iou_loss": _OVERLAPS, "iou_thresh_kind": _OVERLAPS, "nms_kind": NMS_KINDS,
+          "yolo_point": {"center": 0, "left_top": 1, "right_bottom": 2},
           "weights_type": {"none": 0, "per_feature": 1, "per_channel": 2},
           "weights_normalization": {"none": 0, "relu": 1, "softmax": 2}}
 
@@ -178,7 +179,7 @@ def _core_options(layer, spec, net, net_values):
         options["time_steps"] = net_values["time_steps"]
     options["fused"] = net_values["fused"]
     options["adam"], options["velocity"] = net_values["adam"], net_values["max_gradient"] > 0
-    if _knows(layer, "convolution"):
+    if core_knows(layer, "convolution", 1):
         options["convolution"] = core_value("convolution", net_values["convolution"])
     options.update(dialect_options(spec.type, net.dialect, net.batchnorm))
     options.update(_statistics_options(spec, net_values))
