@@ -17,7 +17,7 @@ from .detection import (
     SceneSource,
     open_detection_data,
 )
-from .detection_view import HEADS, DetectionView, head_specs
+from .detection_view import HEADS, DetectionView, head_specs, label_classes
 from .images import decode_image, image_pixels, image_size
 from .loader import Batch, Loader
 from .packed import PackedArrays, read_cifar, read_idx, read_npz, read_npz_boxes
@@ -57,6 +57,7 @@ __all__ = [
     "head_specs",
     "image_pixels",
     "image_size",
+    "label_classes",
     "label_path",
     "open_data",
     "open_detection_data",

@@ -132,7 +132,8 @@ class PackedBoxDataset(BoxDataset):
     def identity(self) -> str:
         digest = hashlib.blake2b(repr((self._pixels.shape, self.names)).encode(), digest_size=16)
         digest.update(self._pixels)
-        for boxes in self._boxes:
+        for index, boxes in enumerate(self._boxes):
+            digest.update(b"%d %d\n" % (index, len(boxes)))
             digest.update(boxes)
         return digest.hexdigest()
 

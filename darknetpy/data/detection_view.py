@@ -201,6 +201,8 @@ def _require_same_truth(heads):
     """Heads share one truth; [detection] has a layout of its own."""
     last = heads[-1]
     for head in heads:
+        if (head.type == "detection") != (last.type == "detection"):
+            raise head.error(f"[{head.type}] and [{last.type}] learn from different truths")
         for key in ("classes", "side") if last.type == head.type == "detection" else ("classes", "max"):
             if head.values[key] != last.values[key]:
                 raise head.error(
@@ -208,8 +210,6 @@ def _require_same_truth(heads):
                     "the heads of a network learn from one truth",
                     key,
                 )
-        if (head.type == "detection") != (last.type == "detection"):
-            raise head.error(f"[{head.type}] and [{last.type}] learn from different truths")
         if head.type in ("detection", "region") and head.values["coords"] != 4:
             raise head.error(f"label files have the 4 numbers of a box, got coords={head.values['coords']}", "coords")
 

@@ -250,7 +250,7 @@ def read_npz_boxes(path: Path, split: str, classes: int) -> tuple[Pixels, list[F
             f"got {', '.join(f'{value:g}' for value in rows[row])}"
         )
     order = np.argsort(numbers[:, 0], kind="stable")
-    boxes = rows[order][:, [2, 3, 4, 5, 1]].astype(np.float32)
+    boxes = np.ascontiguousarray(rows[order][:, [2, 3, 4, 5, 1]], np.float32)
     return pixels, np.split(boxes, np.searchsorted(numbers[order, 0], np.arange(1, len(pixels))))
 
 
