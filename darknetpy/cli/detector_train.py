@@ -41,7 +41,8 @@ def run(args):
     def check():
         if isinstance(source.train, ListBoxDataset):
             report = check_detection_data(args.data, plan)
-            common.show_notes(note for note in report.notes if note not in (*source.notes, *view.notes))
             report.refuse()
+            known = {*source.notes, *view.notes, f"{source.name}: no valid images"}
+            common.show_notes(note for note in report.notes if note not in known)
 
     return train.train(args, DetectorTrainer, net, source, check)
