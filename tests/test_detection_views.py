@@ -35,8 +35,8 @@ def view_of(*arguments, **options):
 
 def drawn(view, w, h, seed, place):
     """The numbers that C draws for a view."""
-    numbers = ffi.new("detection_view *")
-    lib.draw_detection_view(view.options, w, h, seed, place, numbers)
+    numbers = ffi.new("detector_view *")
+    lib.draw_detector_view(view.options, w, h, seed, place, numbers)
     return numbers
 
 
@@ -70,7 +70,7 @@ def test_rows_are_the_reference(head, dialect, options, net, size, rng):
     (w, h), boxes = size, some_boxes(rng)
     pixels = rng.integers(0, 256, (h, w, 3), np.uint8)
     image = pixels.transpose(2, 0, 1) / 255.0
-    place_kind = view.options.kind == lib.DETECTION_PLACE
+    place_kind = view.options.kind == lib.DETECTOR_PLACE
     for place in range(12):
         numbers = drawn(view, w, h, 7, place)
         x, truth, shown = view.row(pixels, boxes, 7, place)
@@ -121,7 +121,7 @@ def test_boxes_follow_the_pixels(head, dialect, options, net, rng):
         numbers = drawn(view, 200, 200, 1, place)
         x, _, _ = view.row(pixels, box, 1, place)
         wanted = reference_views.moved(
-            box.astype(float), numbers, view.options.kind == lib.DETECTION_PLACE, 160, 120, 200, 200
+            box.astype(float), numbers, view.options.kind == lib.DETECTOR_PLACE, 160, 120, 200, 200
         )[0]
         bright = np.argwhere(x.reshape(120, 160) > 0.6)
         (top, left), (bottom, right) = bright.min(axis=0), bright.max(axis=0) + 1

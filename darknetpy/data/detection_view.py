@@ -1,6 +1,6 @@
 """How an image and its boxes become a row of a detector's input and truth: augmented as the last head says.
 
-The work is C's (csrc/detection_views.c); it runs without the interpreter's lock, so that loader threads run beside
+The work is C's (csrc/detector_views.c); it runs without the interpreter's lock, so that loader threads run beside
 training.
 """
 
@@ -37,7 +37,7 @@ class DetectionView(View):
     ----------
     w, h, c : int
         The network's input; c is 1 (grey) or 3.
-    options : cffi struct detection_options
+    options : cffi struct detector_view_options
         What C is told.
     truths : int
         Values of a row of truth.
@@ -52,8 +52,8 @@ class DetectionView(View):
     def __init__(self, w: int, h: int, c: int, **options: Any) -> None:
         _check_size(w, h, c)
         self.w, self.h, self.c, self.random = w, h, c, True
-        self.options = ffi.new("detection_options *", dict(w=w, h=h, c=c, **options))
-        self.truths = int(lib.detection_truths(self.options))
+        self.options = ffi.new("detector_view_options *", dict(w=w, h=h, c=c, **options))
+        self.truths = int(lib.detector_truths(self.options))
         self.most, self.class_only = self.options.most, False
         self.notes: list[str] = []
 
@@ -74,7 +74,7 @@ class DetectionView(View):
         heads, net = head_specs(plan), plan.net
         last, grid = heads[-1], heads[-1].type == "detection"
         _require_same_truth(heads)
-        kind = lib.DETECTION_PLACE if plan.dialect == "pjreddie" and not grid else lib.DETECTION_CROP
+        kind = lib.DETECTOR_PLACE if plan.dialect == "pjreddie" and not grid else lib.DETECTOR_CROP
         resize = 1.0 if plan.dialect == "pjreddie" else float(last.values["resize"] or 1)
         _check_jitter(last, kind, resize)
         least = LEAST_SHARE_GRID if grid else LEAST_SHARE
@@ -84,7 +84,7 @@ class DetectionView(View):
             net["height"],
             net["channels"],
             kind=kind,
-            letterbox=bool(net["letter_box"]) and kind == lib.DETECTION_CROP and not grid,
+            letterbox=bool(net["letter_box"]) and kind == lib.DETECTOR_CROP and not grid,
             flip=bool(net["flip"]),
             jitter=last.values["jitter"],
             resize=resize,
@@ -160,7 +160,7 @@ class DetectionView(View):
         truth = _row("truth", truth, self.truths)
         h, w, channels = pixels.shape
         scratch = np.empty(self.c * h * w, np.float32)
-        shown = lib.detection_row(
+        shown = lib.detector_row(
             self.options,
             ffi.from_buffer("unsigned char *", pixels),
             w,
@@ -222,12 +222,12 @@ def _truth_size(head, dialect):
 def _check_jitter(head, kind, resize):
     """Refuse what would leave nothing of an image."""
     jitter = head.values["jitter"]
-    if kind == lib.DETECTION_PLACE and not jitter < 1:
+    if kind == lib.DETECTOR_PLACE and not jitter < 1:
         raise head.error(f"jitter: expected less than 1, got {jitter:g}", "jitter")
     if not 1 / MAX_RESIZE <= resize <= MAX_RESIZE:
         raise head.error(f"resize: expected 1/{MAX_RESIZE} to {MAX_RESIZE}, got {resize:g}", "resize")
     least = (1 / resize if resize > 1 else 1) - 2 * jitter
-    if kind == lib.DETECTION_CROP and not (math.isfinite(least) and least > 0):
+    if kind == lib.DETECTOR_CROP and not (math.isfinite(least) and least > 0):
         raise head.error(
             f"jitter={jitter:g}" + (f" and resize={resize:g}" if resize != 1 else "") + " can leave nothing of an "
             "image: both sides are cropped by up to jitter; expected less than half", "jitter"

@@ -1,7 +1,7 @@
 /* Training images of detectors, and their boxes: Darknet's load_data_detection (both forks), load_data_region
  * and fill_truth_*. Where Darknet rounds the pixels' place and not the boxes', both are rounded here: boxes
  * stay exact. */
-#include "detection_views.h"
+#include "detector_views.h"
 
 #include <assert.h>
 
@@ -21,7 +21,7 @@ static float between(float low, float high, uint32_t bits) { return low + (high 
 static int clamp(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
 
 /* The image at proportions changed by jitter, as large as fits in. */
-static void draw_place(const detection_options *o, int w, int h, const uint32_t bits[4], detection_view *v)
+static void draw_place(const detector_view_options *o, int w, int h, const uint32_t bits[4], detector_view *v)
 {
     const float j = o->jitter;
     const float ratio = ((float)w + between(-j, j, bits[0]) * w) / ((float)h + between(-j, j, bits[1]) * h);
@@ -35,7 +35,7 @@ static void draw_place(const detection_options *o, int w, int h, const uint32_t 
 }
 
 /* How far two opposite edges of a window move inwards, in pixels: each by jitter, and by resizing. */
-static void draw_edges(const detection_options *o, int side, uint32_t jitter1, uint32_t jitter2,
+static void draw_edges(const detector_view_options *o, int side, uint32_t jitter1, uint32_t jitter2,
                        uint32_t resize1, uint32_t resize2, int edges[2])
 {
     const float up = o->resize < 1 ? 1 / o->resize : o->resize, reach = side * o->jitter;
@@ -43,8 +43,8 @@ static void draw_edges(const detection_options *o, int side, uint32_t jitter1, u
     edges[0] = (int)(between(-reach, reach, jitter1) + between(out, in, resize1));
     edges[1] = (int)(between(-reach, reach, jitter2) + between(out, in, resize2));
 }
-static void draw_crop(const detection_options *o, int w, int h, const uint32_t bits[4],
-                      const uint32_t more[4], detection_view *v)
+static void draw_crop(const detector_view_options *o, int w, int h, const uint32_t bits[4],
+                      const uint32_t more[4], detector_view *v)
 {
     int x[2], y[2];
     draw_edges(o, w, bits[0], bits[1], more[0], more[1], x);
@@ -63,19 +63,19 @@ static void draw_crop(const detection_options *o, int w, int h, const uint32_t b
     v->dx = -(float)v->left / v->w, v->dy = -(float)v->top / v->h;
 }
 
-void draw_detection_view(const detection_options *o, int w, int h, uint64_t seed, uint64_t place,
-                         detection_view *view)
+void draw_detector_view(const detector_view_options *o, int w, int h, uint64_t seed, uint64_t place,
+                        detector_view *view)
 {
     const dn_random4 shape = dn_random(seed, DN_RANDOM_AUGMENT, place, 0);
     const dn_random4 more = dn_random(seed, DN_RANDOM_AUGMENT, place, 1);
     const dn_random4 colour = dn_random(seed, DN_RANDOM_AUGMENT, place, 2);
-    *view = (detection_view){
+    *view = (detector_view){
         .flip = o->flip && (more.v[2] & 1),
         .hue = between(-o->hue, o->hue, more.v[3]),
         .saturation = random_factor(o->saturation, colour.v[0], colour.v[1]),
         .value = random_factor(o->exposure, colour.v[2], colour.v[3]),
     };
-    if (o->kind == DETECTION_PLACE) {
+    if (o->kind == DETECTOR_PLACE) {
         draw_place(o, w, h, shape.v, view);
     } else {
         draw_crop(o, w, h, shape.v, more.v, view);
@@ -85,7 +85,7 @@ void draw_detection_view(const detection_options *o, int w, int h, uint64_t seed
 /* ---- pixels */
 /* The window of the image resized to the view, corners on corners; beyond the image its border is repeated,
  * or grey with letterbox. */
-static void crop_resize(const detection_options *o, const detection_view *v, const float *im, int w, int h,
+static void crop_resize(const detector_view_options *o, const detector_view *v, const float *im, int w, int h,
                         float *out)
 {
     const float step_x = o->w > 1 ? (float)(v->w - 1) / (float)(o->w - 1) : 0;
@@ -111,10 +111,10 @@ static void crop_resize(const detection_options *o, const detection_view *v, con
     }
 }
 
-void detection_image(const detection_options *o, const detection_view *v, const float *im, int w, int h,
-                     float *out)
+void detector_image(const detector_view_options *o, const detector_view *v, const float *im, int w, int h,
+                    float *out)
 {
-    if (o->kind == DETECTION_PLACE) {
+    if (o->kind == DETECTOR_PLACE) {
         for (size_t i = 0; i < (size_t)o->c * o->w * o->h; ++i) out[i] = 0.5f;
         place_image(im, w, h, o->c, v->w, v->h, v->left, v->top, o->w, o->h, out);
     } else {
@@ -155,7 +155,7 @@ static void move_interval(float *centre, float *length, float scale, float shift
     *centre = (low + high) / 2;
     *length = high - low;
 }
-static void move_box(const detection_view *v, float *box)
+static void move_box(const detector_view *v, float *box)
 {
     if (box[0] == 0 && box[1] == 0) {
         box[0] = box[1] = box[2] = box[3] = ONLY_CLASS;
@@ -166,7 +166,7 @@ static void move_box(const detection_view *v, float *box)
 }
 
 /* The box in its cell, unless an earlier one has that. */
-static void fill_cell(const detection_options *o, const float *box, float *truth)
+static void fill_cell(const detector_view_options *o, const float *box, float *truth)
 {
     const int column = clamp((int)(box[0] * o->side), 0, o->side - 1);
     const int row = clamp((int)(box[1] * o->side), 0, o->side - 1);
@@ -181,16 +181,16 @@ static void fill_cell(const detection_options *o, const float *box, float *truth
     place[3] = box[3];
 }
 
-size_t detection_truths(const detection_options *o)
+size_t detector_truths(const detector_view_options *o)
 {
     return o->layout == TRUTH_GRID ? (size_t)o->side * o->side * (5 + o->classes) : (size_t)o->most * o->size;
 }
 
-int detection_truth(const detection_options *o, const detection_view *view, float *boxes, int count,
-                    uint64_t seed, uint64_t place, float *truth)
+int detector_truth(const detector_view_options *o, const detector_view *view, float *boxes, int count,
+                   uint64_t seed, uint64_t place, float *truth)
 {
     int shown = 0;
-    for (size_t i = 0; i < detection_truths(o); ++i) truth[i] = 0;
+    for (size_t i = 0; i < detector_truths(o); ++i) truth[i] = 0;
     shuffle_boxes(boxes, count, seed, place);
     for (int i = 0; i < count; ++i) {
         float *box = boxes + (size_t)i * 5;
@@ -206,14 +206,14 @@ int detection_truth(const detection_options *o, const detection_view *view, floa
     return shown;
 }
 
-int detection_row(const detection_options *o, const unsigned char *bytes, int w, int h, int channels,
-                  float *boxes, int count, uint64_t seed, uint64_t place, float *scratch, float *out,
-                  float *truth)
+int detector_row(const detector_view_options *o, const unsigned char *bytes, int w, int h, int channels,
+                 float *boxes, int count, uint64_t seed, uint64_t place, float *scratch, float *out,
+                 float *truth)
 {
     assert(w > 0 && h > 0 && w <= DN_IMAGE_SIDE && h <= DN_IMAGE_SIDE && o->w > 0 && o->h > 0 && count >= 0);
-    detection_view view;
+    detector_view view;
     bytes_to_image(bytes, w, h, channels, o->c, scratch);
-    draw_detection_view(o, w, h, seed, place, &view);
-    detection_image(o, &view, scratch, w, h, out);
-    return detection_truth(o, &view, boxes, count, seed, place, truth);
+    draw_detector_view(o, w, h, seed, place, &view);
+    detector_image(o, &view, scratch, w, h, out);
+    return detector_truth(o, &view, boxes, count, seed, place, truth);
 }
