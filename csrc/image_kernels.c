@@ -281,8 +281,8 @@ void rotate_crop_image(const float *im, int w, int h, int c, float rad, float sc
     }
 }
 
-void place_image(const float *im, int w, int h, int c, int new_w, int new_h, int dx, int dy, int out_w, int out_h,
-                 float *out)
+void place_image(const float *im, int w, int h, int c, int new_w, int new_h, int dx, int dy, int out_w,
+                 int out_h, float *out)
 {
     const int first_x = dx < 0 ? 0 : dx, last_x = clamp_int(dx + new_w, 0, out_w);
     const int first_y = dy < 0 ? 0 : dy, last_y = clamp_int(dy + new_h, 0, out_h);
@@ -292,7 +292,8 @@ void place_image(const float *im, int w, int h, int c, int new_w, int new_h, int
         for (int x = first_x; x < last_x; ++x) {
             const bilinear_tap tap = bilinear_taps((float)(x - dx) / (float)new_w * (float)w, from_y, w, h);
             float *to = out + plane_size(out_w, y) + x;
-            for (int k = 0; k < c; ++k) to[(size_t)k * out_plane] = bilinear_sum(&tap, im + (size_t)k * plane);
+            for (int k = 0; k < c; ++k)
+                to[(size_t)k * out_plane] = bilinear_sum(&tap, im + (size_t)k * plane);
         }
     }
 }

@@ -21,7 +21,7 @@ def can_plot():
 
 
 def plot_training(records, path, title):
-    """Draw loss, validation accuracy (detectors: IoU and recall in training) and learning rate against iterations.
+    """Draw loss, validation accuracy (detectors: IoU and recall in training), learning rate against iterations.
 
     Parameters
     ----------
@@ -73,7 +73,8 @@ def _plot_accuracy(axes, measured):
 
 def _plot_overlap(axes, records):
     records = [r for r in records if r.iou is not None]
-    curves = ("iou", "mean IoU", _LOSS), ("recall50", "share with IoU > .5", _ACCURACY), ("objectness", "objectness", _RATE)
+    curves = (("iou", "mean IoU", _LOSS), ("recall50", "share with IoU > .5", _ACCURACY),
+              ("objectness", "objectness", _RATE))
     for name, label, colour in curves:
         values = [getattr(r, name) for r in records]
         smooth = list(itertools.accumulate(values, lambda mean, new: .95 * mean + .05 * new))

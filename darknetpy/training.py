@@ -1,7 +1,7 @@
 """Training: the loop over mini-batches, what it writes and saves, and how it goes on later, bit for bit.
 
-What is trained on, and what is measured, a subclass says: ClassifierTrainer in classifier_training.py, DetectorTrainer in
-detector_training.py.
+What is trained on, and what is measured, a subclass says: ClassifierTrainer in classifier_training.py,
+DetectorTrainer in detector_training.py.
 """
 from __future__ import annotations
 
@@ -103,8 +103,9 @@ class TrainingResult:
 class Trainer:
     """Trains a network on the images of a data source.
 
-    Everything that can be wrong is found when it is made, before the first update.  A subclass gives :meth:`open_data`, and where
-    there is something to measure :meth:`observe`, :meth:`figures` and :meth:`measure`.
+    Everything that can be wrong is found when it is made, before the first update.  A subclass gives
+    :meth:`open_data`, and where there is something to measure :meth:`observe`, :meth:`figures` and
+    :meth:`measure`.
 
     Parameters
     ----------
@@ -265,8 +266,8 @@ class Trainer:
         self._loss = self._update(loader)
         self.average = self._loss if self.average is None else (1 - _AVERAGE) * self.average + _AVERAGE * self._loss
         iteration = self.net.iteration
-        record = self.record(iteration, self._epoch(), self._loss, self.average, self.net.learning_rate, 1 / self._speed,
-                             **self.figures())
+        record = self.record(iteration, self._epoch(), self._loss, self.average, self.net.learning_rate,
+                             1 / self._speed, **self.figures())
         self.progress.step(record, self.net.seen, self._eta())
         measured = None
         if iteration % self.valid_every == 0 or iteration >= self.max_batches:
@@ -376,5 +377,6 @@ def _checked_extra(path, extra, command):
     """Return what a trainer wrote into a checkpoint, or refuse one that Network.save_checkpoint wrote by itself."""
     if not isinstance(extra, dict) or any(not isinstance(extra.get(key), kind) for key, kind in _EXTRA_KINDS.items()) \
             or set(extra["data"]) != {"train", "valid"}:
-        raise WeightsError(f"{path}: this checkpoint was not written by `{command}`: it does not say which data it goes on with")
+        raise WeightsError(f"{path}: this checkpoint was not written by `{command}`: "
+                           "it does not say which data it goes on with")
     return extra

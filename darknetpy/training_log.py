@@ -45,16 +45,19 @@ class Record(NamedTuple):
 class DetectorRecord(NamedTuple):
     """One log point of a detector; the first six as in :class:`Record`.
 
+    The others are of the anchors that learned an object's box in this update, before they did; [detection] does
+    not tell.
+
     Attributes
     ----------
     iou : float or None
-        Mean IoU of the boxes that this update's truths were compared with; None: there was no truth.
+        Mean IoU of their boxes with the objects'; None: there was no object.
     objectness : float or None
-        Mean objectness there.
+        Their mean objectness.
     recall50, recall75 : float or None
-        Share of them with an IoU above .5 and .75; [region] and [detection] know no recall75.
+        Share of them with an IoU above .5 and .75; [region] counts no recall75.
     objects : float or None
-        Truths compared, per image.
+        How many there were per image.
     """
 
     iteration: int

@@ -29,8 +29,10 @@ void normalize_delta_cpu(float *x, float *mean, float *variance, float *mean_del
                          int filters, int spatial, float *delta);
 """
 TRUTH_FUNCTIONS = """
-void fill_truth_detection(char *path, int num_boxes, float *truth, int classes, int flip, float dx, float dy, float sx, float sy);
-void fill_truth_region(char *path, float *truth, int classes, int num_boxes, int flip, float dx, float dy, float sx, float sy);
+void fill_truth_detection(char *path, int num_boxes, float *truth, int classes, int flip, float dx, float dy,
+                          float sx, float sy);
+void fill_truth_region(char *path, float *truth, int classes, int num_boxes, int flip, float dx, float dy,
+                       float sx, float sy);
 void place_image(image im, int w, int h, int dx, int dy, image canvas);
 """
 MISSING = not os.path.exists(LIBRARY)
@@ -119,7 +121,8 @@ class _Library:
         # cffi has no structs by value in the arguments of function pointers: those members become void *.
         text = re.sub(r"void\s*\(\*\s*(\w+)\s*\)\s*\(\s*struct layer[^;]*;", r"void *\1;", text)
         self.ffi = cffi.FFI()
-        self.ffi.cdef("typedef struct _IO_FILE FILE; typedef unsigned long pthread_t; typedef long clock_t;" + text + BATCHNORM_FUNCTIONS + TRUTH_FUNCTIONS)
+        self.ffi.cdef("typedef struct _IO_FILE FILE; typedef unsigned long pthread_t; typedef long clock_t;"
+                      + text + BATCHNORM_FUNCTIONS + TRUTH_FUNCTIONS)
         self.lib = self.ffi.dlopen(LIBRARY)
 
     def _load(self, cfg, weights):

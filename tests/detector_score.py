@@ -1,6 +1,7 @@
-"""Recall and precision of a detector: python tests/detector_score.py CFG WEIGHTS [fashion-scenes: | DATA] [--draw PICTURE].
+"""Recall and precision of a detector: python tests/detector_score.py CFG WEIGHTS [DATA] [--draw PICTURE].
 
-A detection counts as right if a box of its class, that no surer detection took, overlaps it by an IoU of at least .5.
+A detection counts as right if a box of its class, that no surer detection took, overlaps it by an IoU of at
+least .5.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def draw_sheet(net, dataset, path, count=24, columns=6, side=320, thresh=0.25):
         pixels = dataset.pixels(index)
         large = Image.fromarray(pixels.squeeze()).resize((side, side), Image.Resampling.NEAREST)
         found = net.detect(large, thresh=thresh, names=dataset.names)
-        sheet.paste(draw(large, found).resize((side, side)), (index % columns * side, index // columns * side))
+        sheet.paste(
+            draw(large, found).resize((side, side)), (index % columns * side, index // columns * side)
+        )
     sheet.save(path)
 
 
@@ -83,7 +86,10 @@ def main():
     net = dn.load_network(args.cfg, args.weights)
     dataset = data.open_detection_data(args.data, net.dialect).dataset(args.split)
     result = score(net, dataset, args.count, args.thresh)
-    print(f"recall {100 * result.recall:.1f} %, precision {100 * result.precision:.1f} % at IoU .5, thresh {args.thresh}: {result}")
+    print(
+        f"recall {100 * result.recall:.1f} %, precision {100 * result.precision:.1f} % at IoU .5, "
+        f"thresh {args.thresh}: {result}"
+    )
     if args.draw:
         draw_sheet(net, dataset, args.draw, thresh=args.thresh)
 

@@ -1,5 +1,5 @@
-"""Views of detectors in float64 numpy: what becomes of pixels and boxes under a view's drawn numbers, written from
-their definitions.
+"""Views of detectors in float64 numpy: what becomes of pixels and boxes under a view's drawn numbers, written
+from their definitions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def taps(positions, n):
 
 
 def sample(image, ys, xs, outside):
-    """Bilinear samples of image (c, h, w) at rows `ys` and columns `xs`; `outside(image, rows, columns)` gives pixels."""
+    """Bilinear samples of an image (c, h, w) at rows `ys` and columns `xs`; `outside` gives its pixels."""
     (y0, y1, dy), (x0, x1, dx) = taps(ys, image.shape[1]), taps(xs, image.shape[2])
     upper = (1 - dx) * outside(image, y0, x0) + dx * outside(image, y0, x1)
     lower = (1 - dx) * outside(image, y1, x0) + dx * outside(image, y1, x1)

@@ -1,4 +1,4 @@
-"""Training images of detectors: pixels and boxes against a float64 reference, Debian's Darknet, and each other."""
+"""Training images of detectors: pixels and boxes against a float64 reference and Debian's Darknet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def plan(head="yolo", options="", net="", dialect="pjreddie", c=3, w=40, h=30, c
     if not SECTIONS[head].built:
         pytest.skip(f"[{head}] is not built yet")
     options += "" if "max=" in options else "\nmax=4"
-    text = f"[net]\nwidth={w}\nheight={h}\nchannels={c}\n{net}\n[convolutional]\nfilters=16\nactivation=linear\n"
+    text = (
+        f"[net]\nwidth={w}\nheight={h}\nchannels={c}\n{net}\n[convolutional]\nfilters=16\nactivation=linear\n"
+    )
     text += HEADS[head].replace("classes=3", f"classes={classes}") + options + "\n"
     return resolve(parse_cfg_text(text), dialect=dialect)
 
@@ -125,8 +127,15 @@ def test_boxes_follow_the_pixels(head, dialect, options, net, rng):
         )[0]
         bright = np.argwhere(x.reshape(120, 160) > 0.6)
         (top, left), (bottom, right) = bright.min(axis=0), bright.max(axis=0) + 1
-        edges = [wanted[0] - wanted[2] / 2, wanted[1] - wanted[3] / 2, wanted[0] + wanted[2] / 2, wanted[1] + wanted[3] / 2]
-        np.testing.assert_allclose([left, top, right, bottom], np.multiply(edges, [160, 120, 160, 120]), atol=1.6)
+        edges = [
+            wanted[0] - wanted[2] / 2,
+            wanted[1] - wanted[3] / 2,
+            wanted[0] + wanted[2] / 2,
+            wanted[1] + wanted[3] / 2,
+        ]
+        np.testing.assert_allclose(
+            [left, top, right, bottom], np.multiply(edges, [160, 120, 160, 120]), atol=1.6
+        )
 
 
 @pytest.mark.parametrize("dialect", ["pjreddie", "alexeyab"])
@@ -146,7 +155,9 @@ def test_views_are_spread(dialect):
     assert -0.1 <= min(v.hue for v in many) < -0.095 and 0.095 < max(v.hue for v in many) <= 0.1
     assert 1 / 1.5 <= min(v.saturation for v in many) < 0.68 and 1.48 < max(v.saturation for v in many) <= 1.5
     assert 0.5 <= min(v.value for v in many) < 0.52 and 1.95 < max(v.value for v in many) <= 2
-    assert all(v.flip == 0 for v in (drawn(view_of(net="flip=0", dialect=dialect), 9, 9, 0, p) for p in range(50)))
+    assert all(
+        v.flip == 0 for v in (drawn(view_of(net="flip=0", dialect=dialect), 9, 9, 0, p) for p in range(50))
+    )
 
 
 def test_colours_are_changed_after_the_geometry(rng):
@@ -155,7 +166,9 @@ def test_colours_are_changed_after_the_geometry(rng):
     for place in range(5):
         numbers = drawn(colourful, 30, 20, 2, place)
         x = plain.row(pixels, boxes, 2, place)[0]
-        lib.distort_image(ffi.from_buffer("float *", x), 40, 30, 3, numbers.hue, numbers.saturation, numbers.value)
+        lib.distort_image(
+            ffi.from_buffer("float *", x), 40, 30, 3, numbers.hue, numbers.saturation, numbers.value
+        )
         np.testing.assert_array_equal(colourful.row(pixels, boxes, 2, place)[0], x)
 
 
@@ -203,12 +216,18 @@ def test_a_class_without_a_box(tmp_path):
     [
         ({"head": "yolo", "options": "jitter=1"}, "jitter: expected less than 1, got 1"),
         ({"head": "detection", "options": "jitter=.5"}, "jitter=0.5 can leave nothing"),
-        ({"dialect": "alexeyab", "options": "jitter=.3\nresize=2.5"}, "jitter=0.3 and resize=2.5 can leave nothing"),
+        (
+            {"dialect": "alexeyab", "options": "jitter=.3\nresize=2.5"},
+            "jitter=0.3 and resize=2.5 can leave nothing",
+        ),
         ({"dialect": "alexeyab", "options": "jitter=.1\nresize=20"}, "resize: expected 1/16 to 16, got 20"),
         ({"c": 2}, "channels=2"),
         ({"head": "detection", "options": HEADS["yolo"]}, "learn from different truths"),
         ({"options": "max=4\n" + HEADS["yolo"] + "max=5"}, "max=4, but the last head has max=5"),
-        ({"options": "max=4\n" + HEADS["yolo"].replace("classes=3", "classes=2")}, "classes=3, but the last head has classes=2"),
+        (
+            {"options": "max=4\n" + HEADS["yolo"].replace("classes=3", "classes=2")},
+            "classes=3, but the last head has classes=2",
+        ),
         ({"head": "region", "options": "coords=18\n"}, "4 numbers of a box, got coords=18"),
     ],
 )
@@ -219,7 +238,9 @@ def test_cfgs_that_cannot_be_trained(arguments, message):
 
 def test_no_head():
     with pytest.raises(CfgError, match="no detector: it has none of"):
-        data.DetectionView.training(resolve(parse_cfg_text("[net]\nwidth=8\nheight=8\nchannels=3\n[maxpool]\nsize=2\n")))
+        data.DetectionView.training(
+            resolve(parse_cfg_text("[net]\nwidth=8\nheight=8\nchannels=3\n[maxpool]\nsize=2\n"))
+        )
 
 
 def test_what_is_not_done_is_noted():
@@ -269,10 +290,14 @@ def test_darknet_makes_the_same_truth(head, peer, tmp_path, rng):
         if head == "yolo":
             peer_truth = peer.kernel("fill_truth_detection", path.encode(), 9, theirs, 3, *shift)[2]
             np.testing.assert_allclose(
-                sorted_rows(ours.reshape(9, 5).round(5)), sorted_rows(peer_truth.reshape(9, 5).round(5)), atol=2e-5
+                sorted_rows(ours.reshape(9, 5).round(5)),
+                sorted_rows(peer_truth.reshape(9, 5).round(5)),
+                atol=2e-5,
             )
         else:
-            peer_truth = peer.kernel("fill_truth_region", path.encode(), theirs, 3, 5, *shift)[1].reshape(5, 5, 8)
+            peer_truth = peer.kernel("fill_truth_region", path.encode(), theirs, 3, 5, *shift)[1].reshape(
+                5, 5, 8
+            )
             cells = ours.reshape(5, 5, 8)
             np.testing.assert_array_equal(cells[..., 0], peer_truth[..., 0])
             kept = reference_views.moved(boxes.astype(float), numbers, False, 40, 30, 70, 50)
@@ -287,7 +312,9 @@ def test_darknet_places_the_same_pixels(size, peer, rng):
     for place in range(5):
         v = drawn(view, w, h, 1, place)
         wanted = peer.placed(image, v.w, v.h, v.left, v.top, np.full((3, 30, 40), 0.5, np.float32))
-        np.testing.assert_allclose(view.row(pixels, some_boxes(rng), 1, place)[0].reshape(3, 30, 40), wanted, atol=2e-5)
+        np.testing.assert_allclose(
+            view.row(pixels, some_boxes(rng), 1, place)[0].reshape(3, 30, 40), wanted, atol=2e-5
+        )
 
 
 @pytest.mark.parametrize("size", [(12, 9), (40, 30), (55, 70)])
@@ -297,6 +324,8 @@ def test_darknet_crops_the_same_pixels(size, peer, rng):
     image = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / np.float32(255)
     for place in range(5):
         v = drawn(view, w, h, 1, place)
-        wanted = peer.cropped(image, v.left, v.top, v.w, v.h, 40, 30)[:, :-1]  # its last row may be almost black
+        wanted = peer.cropped(image, v.left, v.top, v.w, v.h, 40, 30)[
+            :, :-1
+        ]  # its last row may be almost black
         got = view.row(pixels, some_boxes(rng), 1, place)[0].reshape(3, 30, 40)[:, :-1]
         np.testing.assert_allclose(got, wanted, atol=2e-4)

@@ -10,7 +10,7 @@ from ..data import HEADS, NetInput, check_data, check_detection_data
 
 _EXAMPLE = """examples:
   darknetpy check mine.data                 the .data file, its lists, every image's class and header
-  darknetpy check mine.data mine.cfg        and whether they fit the network; label files, where it is a detector
+  darknetpy check mine.data mine.cfg        and whether they fit the network, a detector's label files too
   darknetpy check fashion-mnist:            the embedded images"""
 
 

@@ -6,8 +6,8 @@ from darknetpy.cli import detector_test, detector_train
 _EPILOG = """examples:
   darknetpy detector test coco.data yolov3.cfg yolov3.weights dog.jpg
   darknetpy detector test coco.data yolov3.cfg yolov3.weights photos/ -thresh .5 -out found/
-  darknetpy detector train mine.data mine.cfg                             train; files go to the backup folder of mine.data
-  darknetpy detector train mine.data mine.cfg backup/mine.checkpoint      go on as if training had never stopped"""
+  darknetpy detector train mine.data mine.cfg                           files go to the backup folder of mine.data
+  darknetpy detector train mine.data mine.cfg backup/mine.checkpoint    go on as if training had never stopped"""
 
 
 def add_parser(subparsers):

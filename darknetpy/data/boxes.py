@@ -1,4 +1,4 @@
-"""Darknet's label files: one line ``class x y w h`` per object, beside the images by a rule of their paths."""
+"""Darknet's label files: one line ``class x y w h`` per object; the image's path tells where they are."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import os
 import numpy as np
 
 from .._types import Floats, Path
+from ..dialects import dialect_value
 from ..errors import DataError
 from .datafile import read_lines
 
 MAX_LABEL_BYTES = 1 << 24
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tiff")
-# Folders that change names, the first occurrence of each, in this order.
+# What a path to an image becomes on the way to its label file: the first occurrence of each, in this order.
 FOLDERS = {
-    "pjreddie": (("images", "labels"), ("JPEGImages", "labels"), ("raw", "labels")),
-    "alexeyab": (
+    "labels": (("images", "labels"), ("JPEGImages", "labels"), ("raw", "labels")),
+    "beside": (
         ("/images/train2017/", "/labels/train2017/"),
         ("/images/val2017/", "/labels/val2017/"),
         ("/JPEGImages/", "/labels/"),
@@ -33,8 +34,8 @@ def label_path(image: Path, dialect: str = "pjreddie") -> str:
     ----------
     image : str or os.PathLike
     dialect : str
-        pjreddie: the first ``images`` in the path, then ``JPEGImages``, then ``raw`` becomes ``labels``, wherever it
-        stands. alexeyab, hankai: only the folders of COCO and Pascal VOC do, all else lies beside the image.
+        pjreddie: the first ``images`` in the path, then ``JPEGImages``, then ``raw`` becomes ``labels``,
+        wherever it stands. alexeyab, hankai: only the folders of COCO and Pascal VOC do, all else lies beside the image.
 
     Examples
     --------
@@ -44,7 +45,7 @@ def label_path(image: Path, dialect: str = "pjreddie") -> str:
     'data/images/dog.txt'
     """
     path = os.fsdecode(image)
-    for old, new in FOLDERS["pjreddie" if dialect == "pjreddie" else "alexeyab"]:
+    for old, new in FOLDERS[dialect_value("label_path", dialect)]:
         path = path.replace(old, new, 1)
     stem, ending = os.path.splitext(path)
     return (stem if ending.lower() in ENDINGS else path) + ".txt"
@@ -92,7 +93,9 @@ def _read_box(words, classes, class_only):
         raise ValueError(f"class: expected a whole number from 0 to {classes - 1}, got {digits[:40]!r}")
     x, y, w, h = (_read_number(name, word) for name, word in zip(("x", "y", "width", "height"), words[1:]))
     if x == 0 and y == 0 and not class_only:
-        raise ValueError("x and y are both 0, which only a [region] with a tree= understands: a class without a box")
+        raise ValueError(
+            "x and y are both 0, which only a [region] with a tree= understands: a class without a box"
+        )
     for name, value in (("width", w), ("height", h)):
         if value == 0 and (x != 0 or y != 0):
             raise ValueError(f"{name}: expected more than 0, up to 1, got 0")

@@ -103,9 +103,7 @@ def check_data(
     return report
 
 
-def check_detection_data(
-    data: Path, plan: Resolved, full: bool = False, images: bool = True
-) -> CheckReport:
+def check_detection_data(data: Path, plan: Resolved, full: bool = False, images: bool = True) -> CheckReport:
     """Check all that the DATA of a detector names, every line of every label file included.
 
     Parameters

@@ -1,4 +1,5 @@
-"""Data sets: numbered images, from a list of image files or from packed arrays; for classifiers each has a class.
+"""Data sets: numbered images, from a list of image files or from packed arrays; for classifiers, each has a
+class.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import numpy as np
 
 from .._types import Floats, Pixels
 from .._types import Path as StrPath
+from ..dialects import dialect_value
 from ..errors import DataError
 from .boxes import label_path, read_boxes
 from .datafile import DataFile, is_packed, read_data_file
@@ -28,7 +29,7 @@ class BoxDataset(Dataset):
     """Numbered images, each with any number of boxes."""
 
     def boxes(self, index: int) -> Floats:
-        """Return the objects of image `index`: float32, (objects, 5), x, y, w, h in shares of the image, class.
+        """Return the objects of image `index`: float32, (objects, 5): x, y, w, h in shares of it, class.
 
         Raises
         ------
@@ -48,7 +49,8 @@ class ListBoxDataset(ImageList, BoxDataset):
     ----------
     path, lines, names, folders : as in ImageList
     dialect : str
-        Its rule leads from image to label file; pjreddie: a missing one is an error, else an image without objects.
+        Its rule leads from image to label file; pjreddie: a missing one is an error, else it means that there
+        are no objects.
     class_only : bool
         As :func:`read_boxes` takes it.
 
@@ -86,14 +88,16 @@ class ListBoxDataset(ImageList, BoxDataset):
         try:
             return read_boxes(path, self.classes, self.class_only)
         except FileNotFoundError:
-            if self.dialect == "pjreddie":
+            if dialect_value("label_missing", self.dialect) == "error":
                 raise DataError(f"{self.place(index)}: its label file {path} is missing") from None
             self.without.add(index)
             return np.empty((0, 5), np.float32)
         except DataError as error:
             raise DataError(f"{error} (labels of {self.place(index)})") from None
         except OSError as error:
-            raise DataError(f"{self.place(index)}: its label file {path}: {error.strerror or error}") from None
+            raise DataError(
+                f"{self.place(index)}: its label file {path}: {error.strerror or error}"
+            ) from None
 
     def identity(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
@@ -202,7 +206,10 @@ class DetectionSource(DataSource):
 
     def _packed_dataset(self, split, paths):
         if not paths[0].lower().endswith(".npz"):
-            raise DataError(f"{paths[0]}: detectors need images with boxes: a list of files, or an .npz with boxes_{split}")
+            raise DataError(
+                f"{paths[0]}: detectors need images with boxes: a list of files, "
+                f"or an .npz with boxes_{split}"
+            )
         return PackedBoxDataset(*read_npz_boxes(paths[0], split, self.classes), paths[0], self.names)
 
     def _list_dataset(self, split, path, lines, folders):
@@ -215,8 +222,8 @@ class DetectionSource(DataSource):
 
 
 class SceneSource(DetectionSource):
-    """Composed scenes as the data of a run: `counts` training scenes of the embedded training images, and validation
-    scenes of the embedded validation images.
+    """Composed scenes as the data of a run: training scenes of the embedded training images, validation scenes
+    of the embedded validation images.
 
     Parameters
     ----------
@@ -280,6 +287,8 @@ def open_detection_data(
     if data == SCENES:
         return SceneSource()
     if data.startswith(("fashion-mnist:", "fashion-scenes:")) or os.path.isdir(data) or is_packed(data):
-        raise DataError(f"{data}: detectors need images with boxes: {SCENES}, or a .data file with lists or .npz files")
+        raise DataError(
+            f"{data}: detectors need images with boxes: {SCENES}, or a .data file with lists or .npz files"
+        )
     options = read_data_file(data)
     return DetectionSource(data, options, list_files(data, options), dialect, class_only, classes)

@@ -1,7 +1,7 @@
 """How an image and its boxes become a row of a detector's input and truth: augmented as the last head says.
 
-The work is C's (csrc/detector_views.c); it runs without the interpreter's lock, so that loader threads run beside
-training.
+The work is C's (csrc/detector_views.c); it runs without the interpreter's lock, so that loader threads run
+beside training.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from .._darknet import ffi, lib
 from .._types import Floats, Pixels
+from ..dialects import dialect_value
 from ..errors import ArgumentError
 from ..paths import find_beside
 from .datafile import read_names
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 HEADS = ("detection", "region", "yolo", "Gaussian_yolo")
 MAX_RESIZE = 16  # [yolo] resize=
-# Boxes that augmentation leaves narrower than this are no truth: pjreddie's; AlexeyAB's is a pixel of the view.
+# Boxes that augmentation leaves narrower than this are no truth (pjreddie; AlexeyAB: than a pixel).
 LEAST_SHARE, LEAST_SHARE_GRID = 0.001, 0.005
 
 
@@ -64,7 +65,7 @@ class DetectionView(View):
         Parameters
         ----------
         plan : Resolved
-            A detector; ``jitter``, ``resize`` and ``random`` are its last head's, as in Darknet, the rest is [net]'s.
+            A detector; ``jitter`` and ``resize`` are its last head's, as in Darknet, the rest is [net]'s.
 
         Raises
         ------
@@ -74,17 +75,18 @@ class DetectionView(View):
         heads, net = head_specs(plan), plan.net
         last, grid = heads[-1], heads[-1].type == "detection"
         _require_same_truth(heads)
-        kind = lib.DETECTOR_PLACE if plan.dialect == "pjreddie" and not grid else lib.DETECTOR_CROP
+        placed = dialect_value("detector_augmentation", plan.dialect) == "place" and not grid
+        kind = lib.DETECTOR_PLACE if placed else lib.DETECTOR_CROP
         resize = 1.0 if plan.dialect == "pjreddie" else float(last.values["resize"] or 1)
         _check_jitter(last, kind, resize)
         least = LEAST_SHARE_GRID if grid else LEAST_SHARE
-        pixels = plan.dialect != "pjreddie" and not grid
+        pixels = dialect_value("detector_least_box", plan.dialect) == "a pixel" and not grid
         view = cls(
             net["width"],
             net["height"],
             net["channels"],
             kind=kind,
-            letterbox=bool(net["letter_box"]) and kind == lib.DETECTOR_CROP and not grid,
+            letterbox=bool(net["letter_box"]) and not placed and not grid,
             flip=bool(net["flip"]),
             jitter=last.values["jitter"],
             resize=resize,
@@ -93,7 +95,7 @@ class DetectionView(View):
             exposure=net["exposure"],
             layout=lib.TRUTH_GRID if grid else lib.TRUTH_BOXES,
             most=0 if grid else last.values["max"],
-            size=_truth_size(last, plan.dialect),
+            size=dialect_value("detector_truth", plan.dialect),
             side=last.values["side"] if grid else 0,
             classes=label_classes(last),
             least_w=1 / net["width"] if pixels else least,
@@ -103,12 +105,19 @@ class DetectionView(View):
         view.notes = [
             str(head.error("random= asks for training at several sizes, which is not done", "random"))
             for head in heads
-            if head.values["random"]
+            if head.values["random"] and head.type != "detection"
         ]
         return view
 
     def fill(
-        self, batch: Batch, row: int, pixels: Pixels, annotation: Floats, dataset: Dataset, seed: int, place: int
+        self,
+        batch: Batch,
+        row: int,
+        pixels: Pixels,
+        annotation: Floats,
+        dataset: Dataset,
+        seed: int,
+        place: int,
     ) -> None:
         batch.labels[row] = self.row(pixels, annotation, seed, place, batch.x[row], batch.truth[row])[2]
 
@@ -181,7 +190,9 @@ def head_specs(plan: Resolved) -> list[LayerSpec]:
     """Return the sections of a .cfg that learn boxes; CfgError if there is none."""
     heads = [spec for spec in plan.layers if spec.type in HEADS]
     if not heads:
-        raise plan.error(f"the network is no detector: it has none of {', '.join(f'[{name}]' for name in HEADS)}")
+        raise plan.error(
+            f"the network is no detector: it has none of {', '.join(f'[{name}]' for name in HEADS)}"
+        )
     return heads
 
 
@@ -211,12 +222,9 @@ def _require_same_truth(heads):
                     key,
                 )
         if head.type in ("detection", "region") and head.values["coords"] != 4:
-            raise head.error(f"label files have the 4 numbers of a box, got coords={head.values['coords']}", "coords")
-
-
-def _truth_size(head, dialect):
-    """Values of a box in the truth; AlexeyAB's have a track's number, which stays 0."""
-    return 5 if dialect == "pjreddie" else 6
+            raise head.error(
+                f"label files have the 4 numbers of a box, got coords={head.values['coords']}", "coords"
+            )
 
 
 def _check_jitter(head, kind, resize):
@@ -229,8 +237,11 @@ def _check_jitter(head, kind, resize):
     least = (1 / resize if resize > 1 else 1) - 2 * jitter
     if kind == lib.DETECTOR_CROP and not (math.isfinite(least) and least > 0):
         raise head.error(
-            f"jitter={jitter:g}" + (f" and resize={resize:g}" if resize != 1 else "") + " can leave nothing of an "
-            "image: both sides are cropped by up to jitter; expected less than half", "jitter"
+            f"jitter={jitter:g}"
+            + (f" and resize={resize:g}" if resize != 1 else "")
+            + " can leave nothing of an "
+            "image: both sides are cropped by up to jitter; expected less than half",
+            "jitter",
         )
 
 
@@ -238,5 +249,7 @@ def _row(name, array, count):
     if array is None:
         return np.empty(count, np.float32)
     if array.size != count or array.dtype != np.float32 or not array.flags.c_contiguous:
-        raise ArgumentError(f"{name}: expected C-contiguous float32 ({count},), got {array.dtype} {array.shape}")
+        raise ArgumentError(
+            f"{name}: expected C-contiguous float32 ({count},), got {array.dtype} {array.shape}"
+        )
     return array

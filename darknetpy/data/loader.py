@@ -223,8 +223,8 @@ class Loader:
             self.view.fill(part, row, *image, self.dataset, self.seed, place + row)
 
     def _usable(self, part, row, place):
-        """Pixels and annotation for a row, perhaps of a replacement, which becomes part.index[row]; None: leave
-        the row out.
+        """Pixels and annotation for a row, perhaps of a replacement, which becomes part.index[row]; None:
+        leave the row out.
         """
         for attempt in range(REPLACEMENTS):
             index = int(part.index[row])

@@ -228,26 +228,32 @@ def read_npz_boxes(path: Path, split: str, classes: int) -> tuple[Pixels, list[F
     -------
     pixels : ndarray of uint8, (n, h, w, 1 or 3)
     boxes : list of ndarray of float32, (objects, 5)
-        x, y, w, h, class of each image's objects. In the file they are one array (objects, 6), with image, class, x, y,
-        w, h.
+        x, y, w, h, class of each image's objects. In the file they are one array (objects, 6): image, class, x,
+        y, w, h.
     """
     path, keys = os.fspath(path), (f"x_{split}", f"boxes_{split}")
     with _open_npz(path) as archive:
         held = _npz_names(archive)
         if not held.issuperset(keys):
-            raise DataError(f"{path}: expected arrays {', '.join(keys)}, found {', '.join(sorted(held)) or 'none'}")
+            raise DataError(
+                f"{path}: expected arrays {', '.join(keys)}, found {', '.join(sorted(held)) or 'none'}"
+            )
         pixels = _images(f"{path}: {keys[0]}", _read_member(archive, keys[0], path))
         rows = _read_member(archive, keys[1], path, "iuf").astype(np.float64)
     if rows.ndim != 2 or rows.shape[1] != 6:
-        raise DataError(f"{path}: {keys[1]}: expected (objects, 6): image, class, x, y, w, h, got {rows.shape}")
+        raise DataError(
+            f"{path}: {keys[1]}: expected (objects, 6): image, class, x, y, w, h, got {rows.shape}"
+        )
     numbers, shares = rows[:, :2], rows[:, 2:]
-    wrong = ~((numbers >= 0) & (numbers < [len(pixels), classes]) & (numbers == np.floor(numbers))).all(axis=1)
+    wrong = ~((numbers >= 0) & (numbers < [len(pixels), classes]) & (numbers == np.floor(numbers))).all(
+        axis=1
+    )
     wrong |= ~((shares >= 0) & (shares <= 1)).all(axis=1) | (shares[:, 2:] == 0).any(axis=1)
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
-            f"{path}: {keys[1]}[{row}]: expected an image of {len(pixels)}, a class of {classes} and shares of the image, "
-            f"got {', '.join(f'{value:g}' for value in rows[row])}"
+            f"{path}: {keys[1]}[{row}]: expected an image of {len(pixels)}, a class of {classes} "
+            f"and shares of the image, got {', '.join(f'{value:g}' for value in rows[row])}"
         )
     order = np.argsort(numbers[:, 0], kind="stable")
     boxes = np.ascontiguousarray(rows[order][:, [2, 3, 4, 5, 1]], np.float32)
@@ -267,7 +273,9 @@ def _npz_names(archive):
 
 
 def _read_member(archive, name, path, kinds="iu"):
-    """Read one array of numbers, integers by default; its header must agree with the size that the archive states."""
+    """Read one array of numbers, integers by default; its header must agree with the size that the archive
+    states.
+    """
     info = archive.getinfo(name + ".npy")
     try:
         stream = archive.open(info)

@@ -1,7 +1,7 @@
 """Scenes for detectors: garments of the embedded Fashion-MNIST on painted backgrounds, with exact boxes.
 
-A scene is a function of (settings, seed, number) alone: it is composed when it is asked for, the same on every
-machine.
+A scene is a function of (settings, seed, number) alone: it is composed when it is asked for, the same on
+every machine.
 """
 
 from __future__ import annotations
@@ -54,15 +54,18 @@ class SceneSettings:
         small, large = self.scale
         if not (8 <= self.w <= 4096 and 8 <= self.h <= 4096) or self.channels not in (1, 3):
             raise ArgumentError(
-                f"scenes of {self.w}x{self.h}x{self.channels}: expected 8 to 4096 pixels a side, 1 or 3 channels"
+                f"scenes of {self.w}x{self.h}x{self.channels}: "
+                "expected 8 to 4096 pixels a side, 1 or 3 channels"
             )
         if not (0 <= low <= high <= 1000 and 0 < small <= large <= 1 and 0 <= self.overlap <= 1):
             raise ArgumentError(
-                f"objects={self.objects}, scale={self.scale}, overlap={self.overlap}: expected two numbers of objects up to "
-                "1000, two shares above 0, a share"
+                f"objects={self.objects}, scale={self.scale}, overlap={self.overlap}: "
+                "expected two numbers of objects up to 1000, two shares above 0, a share"
             )
         if not self.backgrounds or not set(self.backgrounds) <= set(BACKGROUNDS):
-            raise ArgumentError(f"backgrounds={self.backgrounds!r}: expected some of {', '.join(BACKGROUNDS)}")
+            raise ArgumentError(
+                f"backgrounds={self.backgrounds!r}: expected some of {', '.join(BACKGROUNDS)}"
+            )
 
 
 DEFAULT_SETTINGS = SceneSettings()
@@ -79,7 +82,9 @@ class SceneMaker:
     seed : int
     """
 
-    def __init__(self, arrays: PackedArrays, settings: SceneSettings = DEFAULT_SETTINGS, seed: int = 0) -> None:
+    def __init__(
+        self, arrays: PackedArrays, settings: SceneSettings = DEFAULT_SETTINGS, seed: int = 0
+    ) -> None:
         self.arrays, self.settings, self.seed = arrays, settings, seed
 
     def make(self, number: int) -> tuple[Pixels, Floats]:
@@ -89,8 +94,8 @@ class SceneMaker:
         -------
         pixels : ndarray of uint8, (h, w, channels)
         boxes : ndarray of float32, (objects, 5)
-            x, y, w, h in shares of the scene, class; the tight bounds of the pixels drawn, those that a later garment
-            covers included. The last one drawn is the last one here.
+            x, y, w, h in shares of the scene, class; the tight bounds of the pixels drawn, those that a later
+            garment covers included. The last one drawn is the last one here.
         """
         draws, s = _Draws(self.seed, number), self.settings
         canvas = self._background(draws)
