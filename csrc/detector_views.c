@@ -50,10 +50,10 @@ static void draw_crop(const detector_view_options *o, int w, int h, const uint32
     draw_edges(o, w, bits[0], bits[1], more[0], more[1], x);
     draw_edges(o, h, bits[2], bits[3], more[0], more[1], y);
     if (o->letterbox) { /* the shorter side, in the network's proportions, grows to both sides */
-        const double ratio = (double)w * o->h / ((double)h * o->w);
-        const double more = ratio > 1 ? h * (ratio - 1) / 2 : w * (1 / ratio - 1) / 2;
-        int *edges = ratio > 1 ? y : x;
-        const int pixels = (int)(more > DN_IMAGE_SIDE ? DN_IMAGE_SIDE : more);
+        const int wide = (int64_t)w * o->h > (int64_t)h * o->w;
+        const double more = wide ? (double)w * o->h / o->w - h : (double)h * o->w / o->h - w;
+        int *edges = wide ? y : x;
+        const int pixels = (int)(more / 2 > DN_IMAGE_SIDE ? DN_IMAGE_SIDE : more / 2);
         edges[0] -= pixels, edges[1] -= pixels;
     }
     v->left = x[0], v->top = y[0];

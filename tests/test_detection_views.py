@@ -160,6 +160,26 @@ def test_views_are_spread(dialect):
     )
 
 
+@pytest.mark.parametrize("resize, least, most", [(1.5, -25, 17), (0.5, -50, 0), (1, 0, 0)])
+def test_resize_zooms_in_and_out(resize, least, most):
+    """Edges move inwards by side (1 - 1 / resize) / 2 at most, outwards by side (resize - 1) / 2; below 1 only outwards."""
+    view = view_of("yolo", f"jitter=0\nresize={resize}", "", "alexeyab")
+    many = [drawn(view, 100, 100, 3, place) for place in range(1000)]
+    edges = [(v.left, v.top, 100 - v.left - v.w, 100 - v.top - v.h) for v in many]
+    assert all(left == top and right == bottom for left, top, right, bottom in edges)
+    for moved in np.array(edges).T:
+        assert least <= moved.min() <= least + 1 and most - 1 <= moved.max() <= most
+
+
+@pytest.mark.parametrize(
+    "size, window", [((100, 30), (0, -22, 100, 74)), ((30, 60), (-25, 0, 80, 60)), ((40, 30), (0, 0, 40, 30))]
+)
+def test_letterbox_widens_the_window_on_both_sides(size, window):
+    """Without jitter it has the network's proportions, 4:3, and the image in its middle."""
+    v = drawn(view_of("yolo", "jitter=0", "letter_box=1", "alexeyab"), *size, 0, 0)
+    assert (v.left, v.top, v.w, v.h) == window
+
+
 def test_colours_are_changed_after_the_geometry(rng):
     pixels, boxes = rng.integers(0, 256, (20, 30, 3), np.uint8), some_boxes(rng)
     plain, colourful = view_of(), view_of(net="hue=.1\nsaturation=1.5\nexposure=1.5")
@@ -177,7 +197,7 @@ def test_more_boxes_than_the_truth_has_room_for(rng):
     view, pixels = view_of("yolo", "jitter=0", w=40, h=40), np.zeros((9, 9, 3), np.uint8)
     boxes = np.array([[0.5, 0.5, 0.1, 0.1, i % 3] for i in range(7)], np.float32)
     boxes[:, 3] = np.linspace(0.1, 0.7, 7)
-    counts = np.zeros(7)
+    counts, first = np.zeros(7), np.zeros(7)
     for place in range(700):
         _, truth, shown = view.row(pixels, boxes, 0, place)
         rows = truth.reshape(4, 5)
@@ -185,7 +205,8 @@ def test_more_boxes_than_the_truth_has_room_for(rng):
         ranks = np.abs(rows[:, 3:4] - boxes[:, 3]).argmin(axis=1)
         assert len(set(ranks)) == 4
         counts[ranks] += 1
-    assert (np.abs(counts - 400) < 65).all()
+        first[ranks[0]] += 1
+    assert (np.abs(counts - 400) < 65).all() and (np.abs(first - 100) < 40).all()
 
 
 def test_truth_is_all_there_is_of_a_row(rng):
