@@ -146,7 +146,8 @@ def test_training_gives_the_same_losses_and_weights(peer, cfg, data, tmp_path):
 
 # Published networks at a small size: convolutions of all strides and with groups, pools, dropout, shortcuts, routes. A difference
 # is measured against the largest value of its layer.
-ZOO = {"darknet.cfg": 64, "tiny.cfg": 64, "cifar.cfg": 28, "resnet18.cfg": 64, "resnext50.cfg": 64, "densenet201.cfg": 32}
+ZOO = {"darknet.cfg": 64, "tiny.cfg": 64, "cifar.cfg": 28, "resnet18.cfg": 64, "resnext50.cfg": 64, "densenet201.cfg": 32,
+       "yolov3-tiny.cfg": 64, "yolov2-tiny-voc.cfg": 64, "yolov1-tiny.cfg": 64, "yolov3.cfg": 64}
 
 
 @pytest.mark.parametrize("name", ZOO)
