@@ -162,6 +162,7 @@ uint64_t dn_stream(const void *x, void *y, size_t bytes);
 #include "random.h"
 #include "image_kernels.h"
 #include "classifier_views.h"
+#include "detector_views.h"
 
 /* ---- boxes and detections */
 #include "boxes.h"

@@ -281,6 +281,23 @@ void rotate_crop_image(const float *im, int w, int h, int c, float rad, float sc
     }
 }
 
+void place_image(const float *im, int w, int h, int c, int new_w, int new_h, int dx, int dy, int out_w,
+                 int out_h, float *out)
+{
+    const int first_x = dx < 0 ? 0 : dx, last_x = clamp_int(dx + new_w, 0, out_w);
+    const int first_y = dy < 0 ? 0 : dy, last_y = clamp_int(dy + new_h, 0, out_h);
+    const size_t plane = plane_size(w, h), out_plane = plane_size(out_w, out_h);
+    for (int y = first_y; y < last_y; ++y) {
+        const float from_y = (float)(y - dy) / (float)new_h * (float)h;
+        for (int x = first_x; x < last_x; ++x) {
+            const bilinear_tap tap = bilinear_taps((float)(x - dx) / (float)new_w * (float)w, from_y, w, h);
+            float *to = out + plane_size(out_w, y) + x;
+            for (int k = 0; k < c; ++k)
+                to[(size_t)k * out_plane] = bilinear_sum(&tap, im + (size_t)k * plane);
+        }
+    }
+}
+
 /* ---- colour ---- */
 
 static float max3(float a, float b, float c)

@@ -1,4 +1,4 @@
-/* Images on their way to a classifier: resize, crop, turn, mirror, change of colours; Darknet's
+/* Images on their way to a network: resize, crop, turn, mirror, change of colours; Darknet's
  * arithmetic.
  *
  * An image is planar: c planes of h rows of w floats in [0, 1], im[(k*h + y)*w + x]. It is float in
@@ -55,6 +55,11 @@ void flip_image(float *im, int w, int h, int c);
  * beyond the image. */
 void rotate_crop_image(const float *im, int w, int h, int c, float rad, float scale, int out_w,
                        int out_h, float dx, float dy, float aspect, float *out);
+
+/* The image resized to new_w x new_h, bilinear, upper left corners on each other, at column dx and row dy of
+ * out, whose other pixels stay; past the image's last row and column it fades to 0, as in Darknet. */
+void place_image(const float *im, int w, int h, int c, int new_w, int new_h, int dx, int dy, int out_w,
+                 int out_h, float *out);
 
 /* In place, three planes each: hue in [0, 1), saturation, value <-> red, green, blue. */
 void rgb_to_hsv(float *im, int w, int h);

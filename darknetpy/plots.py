@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 from darknetpy.files import write_atomically
+from darknetpy.training_log import DetectorRecord
 
 _MOST_POINTS = 2000             # of a curve: more cannot be told apart on the page
 _LOSS, _ACCURACY, _RATE = "#1f77b4", "#2ca02c", "#d62728"
@@ -19,11 +21,11 @@ def can_plot():
 
 
 def plot_training(records, path, title):
-    """Draw loss, validation accuracy and learning rate against iterations.
+    """Draw loss, validation accuracy (detectors: IoU and recall in training), learning rate against iterations.
 
     Parameters
     ----------
-    records : list of Record
+    records : list of Record or DetectorRecord
         At least one.
     path : str
         The .png file to write, whole or not at all.
@@ -46,7 +48,10 @@ def plot_training(records, path, title):
     loss.plot(iterations, [r.loss for r in shown], color=_LOSS, alpha=.3, linewidth=.8, label="each update")
     loss.plot(iterations, [r.average for r in shown], color=_LOSS, linewidth=1.6, label="running average")
     _finish(loss, "training loss", legend=True)
-    _plot_accuracy(accuracy, [r for r in records if r.top1 is not None])
+    if isinstance(records[0], DetectorRecord):
+        _plot_overlap(accuracy, shown)
+    else:
+        _plot_accuracy(accuracy, [r for r in records if r.top1 is not None])
     rate.plot(iterations, [r.rate for r in shown], color=_RATE, linewidth=1.4)
     _finish(rate, "learning rate")
     rate.set_xlabel("iteration")
@@ -64,6 +69,17 @@ def _plot_accuracy(axes, measured):
         axes.plot(best.iteration, 100 * best.top1, color=_ACCURACY, marker="o", markersize=9, fillstyle="none", linestyle="none",
                   label=f"best: {100 * best.top1:.2f} %")
     _finish(axes, "validation accuracy in %", legend=bool(measured))
+
+
+def _plot_overlap(axes, records):
+    records = [r for r in records if r.iou is not None]
+    curves = (("iou", "mean IoU", _LOSS), ("recall50", "share with IoU > .5", _ACCURACY),
+              ("objectness", "objectness", _RATE))
+    for name, label, colour in curves:
+        values = [getattr(r, name) for r in records]
+        smooth = list(itertools.accumulate(values, lambda mean, new: .95 * mean + .05 * new))
+        axes.plot([r.iteration for r in records], smooth, color=colour, label=label)
+    _finish(axes, "boxes trained on, running average", legend=bool(records))
 
 
 def _finish(axes, label, legend=False):

@@ -97,7 +97,7 @@ class LiveProgress(PlainProgress):
 
     def step(self, record, images, eta):
         facts = (f"{record.iteration} epoch {record.epoch:.2f} loss {record.loss:.3f} avg {record.average:.3f} rate {record.rate:.3g} "
-                 f"{record.images_per_second:.0f} img/s ETA {clock(eta)}")
+                 f"{_with(record.text(), ' ')}{record.images_per_second:.0f} img/s ETA {clock(eta)}")
         self.advance(record.iteration, lambda: facts)
 
     def advance(self, iteration, text):
@@ -113,7 +113,11 @@ class LiveProgress(PlainProgress):
 def step_line(record, images, eta):
     """Return a line like Darknet's: iteration, epoch: loss, average, rate, speed, images seen, time to go."""
     return (f"{record.iteration}, {record.epoch:.3f}: {record.loss:.6f}, {record.average:.6f} avg, {record.rate:.6g} rate, "
-            f"{record.images_per_second:.0f} images/s, {images} images, ETA {clock(eta)}")
+            f"{_with(record.text(), ', ')}{record.images_per_second:.0f} images/s, {images} images, ETA {clock(eta)}")
+
+
+def _with(text, end):
+    return text + end if text else ""
 
 
 def clock(seconds):

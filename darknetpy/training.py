@@ -1,4 +1,8 @@
-"""Training a classifier: the loop over mini-batches, what it measures, what it saves, and how it goes on later, bit for bit."""
+"""Training: the loop over mini-batches, what it writes and saves, and how it goes on later, bit for bit.
+
+What is trained on, and what is measured, a subclass says: ClassifierTrainer in classifier_training.py,
+DetectorTrainer in detector_training.py.
+"""
 from __future__ import annotations
 
 import functools
@@ -11,9 +15,9 @@ from typing import Optional
 import numpy as np
 
 from darknetpy import checkpoint, plots
-from darknetpy.data import Loader, View, ensure_backup
+from darknetpy.data import Loader, ensure_backup
 from darknetpy.errors import ArgumentError, CfgError, DarknetError, WeightsError
-from darknetpy.evaluation import Accuracy, best_count, evaluate, require_agreement
+from darknetpy.evaluation import Accuracy
 from darknetpy.files import sweep_temporaries
 from darknetpy.moving_statistics import refuse_single_values
 from darknetpy.progress import PlainProgress
@@ -99,7 +103,9 @@ class TrainingResult:
 class Trainer:
     """Trains a network on the images of a data source.
 
-    Everything that can be wrong is found when it is made, before the first update.
+    Everything that can be wrong is found when it is made, before the first update.  A subclass gives
+    :meth:`open_data`, and where there is something to measure :meth:`observe`, :meth:`figures` and
+    :meth:`measure`.
 
     Parameters
     ----------
@@ -118,14 +124,15 @@ class Trainer:
         A file is missing or unreadable.
     """
 
+    record = Record                 # type of the rows of the .csv
+    command = "classifier train"    # whose checkpoints it goes on from
+
     def __init__(self, net, source, options=None, progress=None):
         self.net, self.source, self.options = net, source, options or TrainingOptions()
         self.progress = progress or PlainProgress(open(os.devnull, "w"))
         self.max_batches = int(net.option("max_batches"))
         self._require_trainable()
-        self.top = best_count(source, self.options.top)
-        self.view = View.training(net.w, net.h, net.c, net.sections.net if net.sections else None, net.dialect)
-        self.train, self.valid = source.train, source.valid if "valid" in source.splits else None
+        self.view, self.train, self.valid = self.open_data()
         self.folder = source.backup if self.options.folder is None else self.options.folder
         ensure_backup(self.folder)
         sweep_temporaries(self.folder)
@@ -141,13 +148,30 @@ class Trainer:
         refuse_single_values(net)
         if not net.truths:
             raise ArgumentError("the network has no loss layer ([cost], [softmax], [logistic]): it cannot train")
-        require_agreement(net, self.source)
-        if net.truths != self.source.classes:
-            raise ArgumentError(f"the network's loss wants {net.truths} values of truth; a classifier of {self.source.classes} "
-                                f"classes has {self.source.classes}")
         if self.max_batches < 1:
             message = "max_batches= is missing: training would never end; write it there, or give --max-batches"
             raise net.sections.error(message) if net.sections else CfgError(message, section="net")
+
+    # ---- what a subclass says
+    def open_data(self):
+        """Check that network and data fit; return (view, training images, validation images or None)."""
+        raise NotImplementedError
+
+    def observe(self):
+        """Take note of a mini-batch that was just trained on."""
+
+    def figures(self):
+        """Return what was observed since the last call, as values for the record."""
+        return {}
+
+    def measure(self, should_stop):
+        """Return the Accuracy on the validation images; None if `should_stop` said yes."""
+        raise NotImplementedError
+
+    @staticmethod
+    def report(result):
+        """Return what was measured, as a dict for JSON."""
+        return {}
 
     # ---- where to start
     def load_weights(self, path, clear=False, cutoff=None):
@@ -172,7 +196,7 @@ class Trainer:
             It is damaged, of another network or other data, or training was finished; the message names what differs.
         """
         header = checkpoint.read_header(path)
-        extra = _checked_extra(path, header["extra"])
+        extra = _checked_extra(path, header["extra"], self.command)
         for split, identity in extra["data"].items():
             if identity != self._identities[split]:
                 raise WeightsError(f"{path}: was trained on other data: the {split} images of {self.source.name} are not those of "
@@ -222,7 +246,7 @@ class Trainer:
         """
         net = self.net
         last = min(self.max_batches, stop_at or self.max_batches)
-        log = TrainingLog(self._path(".csv"), net.iteration if self._resumed else 0)
+        log = TrainingLog(self._path(".csv"), net.iteration if self._resumed else 0, self.record)
         self._note_chart()
         self.progress.begin(net.iteration, self.max_batches)
         try:
@@ -242,7 +266,8 @@ class Trainer:
         self._loss = self._update(loader)
         self.average = self._loss if self.average is None else (1 - _AVERAGE) * self.average + _AVERAGE * self._loss
         iteration = self.net.iteration
-        record = Record(iteration, self._epoch(), self._loss, self.average, self.net.learning_rate, 1 / self._speed)
+        record = self.record(iteration, self._epoch(), self._loss, self.average, self.net.learning_rate,
+                             1 / self._speed, **self.figures())
         self.progress.step(record, self.net.seen, self._eta())
         measured = None
         if iteration % self.valid_every == 0 or iteration >= self.max_batches:
@@ -252,7 +277,6 @@ class Trainer:
             log.add(record)
         if measured or iteration % self.options.save_every == 0:
             self._save()
-        if measured:
             self._chart(log)
 
     def _update(self, loader):
@@ -261,6 +285,7 @@ class Trainer:
         while not losses or net.seen // net.batch % net.subdivisions:
             batch = next(loader)
             losses.append(net.train_batch(batch.x, batch.truth))
+            self.observe()
         seconds, images = time.perf_counter() - start, len(losses) * net.batch
         self._seconds, self._images = self._seconds + seconds, self._images + images
         per_image = max(seconds, 1e-9) / images
@@ -279,8 +304,7 @@ class Trainer:
         if self.valid is None:
             return None
         self._refuse_nonfinite()
-        accuracy = evaluate(self.net, self.valid, top=self.top, workers=self.options.workers,
-                            on_bad_image=self.options.on_bad_image, should_stop=should_stop)
+        accuracy = self.measure(should_stop)
         if accuracy is None:
             return None
         self._accuracy, self._accuracy_at = accuracy, self.net.iteration
@@ -349,9 +373,10 @@ _EXTRA_KINDS = {"data": dict, "data_name": str, "loss": (float, type(None)), "av
                 "best_top1": (float, type(None)), "best_iteration": (int, type(None))}
 
 
-def _checked_extra(path, extra):
+def _checked_extra(path, extra, command):
     """Return what a trainer wrote into a checkpoint, or refuse one that Network.save_checkpoint wrote by itself."""
     if not isinstance(extra, dict) or any(not isinstance(extra.get(key), kind) for key, kind in _EXTRA_KINDS.items()) \
             or set(extra["data"]) != {"train", "valid"}:
-        raise WeightsError(f"{path}: this checkpoint was not written by `classifier train`: it does not say which data it goes on with")
+        raise WeightsError(f"{path}: this checkpoint was not written by `{command}`: "
+                           "it does not say which data it goes on with")
     return extra

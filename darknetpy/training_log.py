@@ -37,6 +37,46 @@ class Record(NamedTuple):
     topk: Optional[float] = None
 
 
+    def text(self):
+        """Return what a progress line adds to loss and rate."""
+        return ""
+
+
+class DetectorRecord(NamedTuple):
+    """One log point of a detector; the first six as in :class:`Record`.
+
+    The others are of the anchors that learned an object's box in this update, before they did; [detection] does
+    not tell.
+
+    Attributes
+    ----------
+    iou : float or None
+        Mean IoU of their boxes with the objects'; None: there was no object.
+    objectness : float or None
+        Their mean objectness.
+    recall50, recall75 : float or None
+        Share of them with an IoU above .5 and .75; [region] counts no recall75.
+    objects : float or None
+        How many there were per image.
+    """
+
+    iteration: int
+    epoch: float
+    loss: float
+    average: float
+    rate: float
+    images_per_second: float
+    iou: Optional[float] = None
+    objectness: Optional[float] = None
+    recall50: Optional[float] = None
+    recall75: Optional[float] = None
+    objects: Optional[float] = None
+
+    def text(self):
+        """Return what a progress line adds to loss and rate."""
+        return "" if self.iou is None else f"IoU {self.iou:.3f}, recall {100 * self.recall50:.0f} %"
+
+
 class TrainingLog:
     """The rows of a run, in memory and in a .csv file.
 
@@ -46,18 +86,20 @@ class TrainingLog:
         The file; what it holds beyond `until` is dropped.
     until : int
         Iteration that the run goes on from: rows up to it are kept; 0 for a new run.
+    kind : type
+        Of the rows: Record, DetectorRecord.
 
     Attributes
     ----------
     records : list of Record
     """
 
-    def __init__(self, path, until=0):
+    def __init__(self, path, until=0, kind=Record):
         self.path = path
-        self.records = _read(path, until) if until else []
+        self.records = _read(path, until, kind) if until else []
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(Record._fields)
+        writer.writerow(kind._fields)
         writer.writerows(map(_cells, self.records))
         write_atomically(path, [text.getvalue().encode()])
         self._file = open(path, "a", encoding="ascii", newline="")
@@ -82,21 +124,21 @@ class TrainingLog:
 
 def _cells(record):
     """The loss with all its digits, so that two runs can be compared bit for bit; the rest for people."""
-    accuracy = ["" if share is None else repr(share) for share in (record.top1, record.topk)]
+    figures = ["" if figure is None else repr(figure) for figure in record[6:]]
     return [record.iteration, f"{record.epoch:.4f}", repr(record.loss), f"{record.average:.6f}", f"{record.rate:.7g}",
-            f"{record.images_per_second:.1f}", *accuracy]
+            f"{record.images_per_second:.1f}", *figures]
 
 
-def _read(path, until):
+def _read(path, until, kind):
     """Return the rows up to iteration `until`; a file that is missing or cut off costs its rows, not the run."""
     records = []
     try:
         with open(path, encoding="ascii", newline="") as file:
             rows = csv.reader(file)
-            if next(rows, None) != list(Record._fields):
+            if next(rows, None) != list(kind._fields):
                 return []
             for row in rows:
-                record = Record(int(row[0]), *(float(cell) if cell else None for cell in row[1:]))
+                record = kind(int(row[0]), *(float(cell) if cell else None for cell in row[1:]))
                 if record.iteration > until or None in record[:6]:
                     break
                 records.append(record)

@@ -28,6 +28,13 @@ void variance_delta_cpu(float *x, float *delta, float *mean, float *variance, in
 void normalize_delta_cpu(float *x, float *mean, float *variance, float *mean_delta, float *variance_delta, int batch,
                          int filters, int spatial, float *delta);
 """
+TRUTH_FUNCTIONS = """
+void fill_truth_detection(char *path, int num_boxes, float *truth, int classes, int flip, float dx, float dy,
+                          float sx, float sy);
+void fill_truth_region(char *path, float *truth, int classes, int num_boxes, int flip, float dx, float dy,
+                       float sx, float sy);
+void place_image(image im, int w, int h, int dx, int dy, image canvas);
+"""
 MISSING = not os.path.exists(LIBRARY)
 
 
@@ -64,6 +71,14 @@ class DarknetPeer:
     def kernel(self, name, *arguments):
         """Call one function on copies of the arrays; return all arguments as they are afterwards."""
         return self._call("kernel", name, *arguments)
+
+    def placed(self, image, w, h, dx, dy, canvas):
+        """Return the canvas (c, h, w) with the image (c, h, w) resized to w x h at (dx, dy)."""
+        return self._call("placed", image, w, h, dx, dy, canvas)
+
+    def cropped(self, image, dx, dy, w, h, out_w, out_h):
+        """Return the window of w x h pixels from (dx, dy) of an image, resized."""
+        return self._call("cropped", image, dx, dy, w, h, out_w, out_h)
 
     def _call(self, *request):
         self._pipe.send(request)
@@ -106,7 +121,8 @@ class _Library:
         # cffi has no structs by value in the arguments of function pointers: those members become void *.
         text = re.sub(r"void\s*\(\*\s*(\w+)\s*\)\s*\(\s*struct layer[^;]*;", r"void *\1;", text)
         self.ffi = cffi.FFI()
-        self.ffi.cdef("typedef struct _IO_FILE FILE; typedef unsigned long pthread_t; typedef long clock_t;" + text + BATCHNORM_FUNCTIONS)
+        self.ffi.cdef("typedef struct _IO_FILE FILE; typedef unsigned long pthread_t; typedef long clock_t;"
+                      + text + BATCHNORM_FUNCTIONS + TRUTH_FUNCTIONS)
         self.lib = self.ffi.dlopen(LIBRARY)
 
     def _load(self, cfg, weights):
@@ -163,3 +179,17 @@ class _Library:
         pointers = [self.ffi.cast("float *", a.ctypes.data) if isinstance(a, np.ndarray) else a for a in arguments]
         getattr(self.lib, name)(*pointers)
         return arguments
+
+    def _image(self, array):
+        c, h, w = array.shape
+        return self.ffi.new("image *", (w, h, c, self.ffi.cast("float *", array.ctypes.data)))[0]
+
+    def placed(self, image, w, h, dx, dy, canvas):
+        canvas = canvas.copy()
+        self.lib.place_image(self._image(image), w, h, dx, dy, self._image(canvas))
+        return canvas
+
+    def cropped(self, image, dx, dy, w, h, out_w, out_h):
+        window = self.lib.crop_image(self._image(image), dx, dy, w, h)
+        sized = self.lib.resize_image(window, out_w, out_h)
+        return self._view(sized.data, sized.c * out_h * out_w).reshape(sized.c, out_h, out_w).copy()

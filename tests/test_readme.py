@@ -17,7 +17,8 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys, rng):
     names = {"images": rng.random((128, 784), np.float32), "labels": rng.integers(0, 10, 128)}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    assert len(blocks) == 2 and (tmp_path / "my.weights").exists() and names["net"].layers[0].type == "convolutional"
+    assert len(blocks) == 3 and (tmp_path / "scene.png").exists()
+    assert (tmp_path / "my.weights").exists() and names["net"].layers[0].type == "convolutional"
     assert np.isfinite(names["loss"]) and names["probabilities"].shape == (128, 10)
     assert "[convolutional]" in capsys.readouterr().out
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darknetpy import checkpoint, evaluation, training
+from darknetpy import checkpoint, classifier_training, evaluation
 from darknetpy.builder import build_network
 from darknetpy.cfg import parse_cfg_text
+from darknetpy.classifier_training import ClassifierTrainer
 from darknetpy.data import Tree, open_data
 from darknetpy.errors import ArgumentError, CfgError, DarknetError, DataError, WeightsError
 from darknetpy.evaluation import Accuracy, best_count, evaluate, leaf_probabilities, ranks
@@ -19,7 +20,7 @@ from darknetpy.plots import plot_training
 from darknetpy.progress import LiveProgress, PlainProgress, clock, make_progress, step_line
 from darknetpy.sections import resolve
 from darknetpy.signals import Interrupted, StopSignals
-from darknetpy.training import Trainer, TrainingOptions
+from darknetpy.training import TrainingOptions
 from darknetpy.training_log import Record, TrainingLog
 
 CFG = """[net]
@@ -71,7 +72,7 @@ def make_net(max_batches=10, net="", text=CFG):
 
 def make_trainer(data, folder, max_batches=10, net="", text=CFG, **options):
     options = {"folder": str(folder), "valid_every": 4, "plot": False, **options}
-    return Trainer(make_net(max_batches, net, text), open_data(data), TrainingOptions(**options))
+    return ClassifierTrainer(make_net(max_batches, net, text), open_data(data), TrainingOptions(**options))
 
 
 def losses(folder, name="network"):
@@ -263,7 +264,7 @@ def test_resume_refuses_a_checkpoint_of_somebody_else(data, tmp_path):
 
 def test_best_is_kept_when_later_ones_are_worse(data, tmp_path, monkeypatch):
     shares = iter([.5, .75, .75, .25])
-    monkeypatch.setattr(training, "evaluate", lambda *a, **k: Accuracy(next(shares), 1.0, 4, 30, {}))
+    monkeypatch.setattr(classifier_training, "evaluate", lambda *a, **k: Accuracy(next(shares), 1.0, 4, 30, {}))
     trainer = make_trainer(data, tmp_path, valid_every=3)
     result = trainer.run()
     assert (result.best_top1, result.best_iteration, result.accuracy.top1) == (.75, 6, .25)

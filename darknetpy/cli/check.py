@@ -6,11 +6,11 @@ import argparse
 import json
 from dataclasses import asdict
 
-from ..data import NetInput, check_data
+from ..data import HEADS, NetInput, check_data, check_detection_data
 
 _EXAMPLE = """examples:
   darknetpy check mine.data                 the .data file, its lists, every image's class and header
-  darknetpy check mine.data mine.cfg        and whether they fit the network
+  darknetpy check mine.data mine.cfg        and whether they fit the network, a detector's label files too
   darknetpy check fashion-mnist:            the embedded images"""
 
 
@@ -38,16 +38,19 @@ def add_parser(subparsers):
 
 def run(args):
     """Run the command; returns the exit status, 2 if there is a problem."""
-    report = check_data(args.data, net_input(args.cfg, args.lenient) if args.cfg else None, full=args.full)
+    if args.cfg is None:
+        report = check_data(args.data, full=args.full)
+    else:
+        report = _check_with_network(args)
     print(json.dumps({**asdict(report), "ok": report.ok}, indent=1) if args.json else report.text())
     return 0 if report.ok else 2
 
 
-def net_input(cfg, lenient=False):
-    """Return what the network of a .cfg file wants of its data (NetInput); it raises what load_network
-    raises.
-    """
+def _check_with_network(args):
+    """The report on data and the network of a .cfg file; it raises what load_network raises."""
     from ..builder import load_network
 
-    net = load_network(cfg, batch=1, lenient=lenient)
-    return NetInput(net.w, net.h, net.c, net.outputs)
+    net = load_network(args.cfg, batch=1, lenient=args.lenient)
+    if any(layer.type in HEADS for layer in net.layers):
+        return check_detection_data(args.data, net.sections, full=args.full)
+    return check_data(args.data, NetInput(net.w, net.h, net.c, net.outputs), full=args.full)

@@ -13,6 +13,8 @@ from PIL import Image
 from darknetpy.cli import common
 from darknetpy.cli.parser import share
 from darknetpy.data.datafile import find_file, read_data_file, read_names
+from darknetpy.data.detection import SCENES
+from darknetpy.data.source import FASHION_NAMES
 from darknetpy.detection import detect, heads, read_image
 from darknetpy.dialects import dialect_value
 from darknetpy.errors import ArgumentError, DataError
@@ -32,7 +34,8 @@ def add_parser(subparsers):
         "test", help="find objects in images", epilog=_EXAMPLE,
         description="Print what a detector finds in images, and draw it: one image into predictions.jpg, several into the folder "
                     "predictions/. With --json or --csv pictures are drawn only where -out says so.")
-    parser.add_argument("data", metavar="DATA", help=".data file; its names= are the classes' names")
+    parser.add_argument("data", metavar="DATA",
+                        help=".data file, whose names= are the classes' names, or fashion-scenes:")
     parser.add_argument("cfg", metavar="CFG", help=common.CFG_HELP)
     parser.add_argument("weights", metavar="WEIGHTS", help=".weights file or checkpoint")
     parser.add_argument("images", metavar="IMAGE", nargs="*",
@@ -95,7 +98,9 @@ def run(args):
 
 
 def _names(path):
-    """The classes' names of a .data file."""
+    """The classes' names of a .data file, or of fashion-scenes:."""
+    if path == SCENES:
+        return FASHION_NAMES
     data = read_data_file(path)
     name = data.get("names", "data/names.list")
     folder = os.path.dirname(path)

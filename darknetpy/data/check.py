@@ -8,18 +8,24 @@ import collections
 import concurrent.futures
 import os
 from dataclasses import dataclass, field
-from typing import NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 import numpy as np
 
 from .._types import Path
 from ..errors import DarknetError, DataError
 from .datafile import DataFile, agree, ensure_backup, is_packed, read_data_file, read_names
-from .dataset import PackedDataset
+from .dataset import ImageList, PackedDataset
+from .detection import BoxDataset, ListBoxDataset, open_detection_data
+from .detection_view import DetectionView, head_specs, label_classes
 from .images import decode_image, image_size
-from .source import SPLITS, open_data
+from .source import SPLITS, DataSource, open_data
+
+if TYPE_CHECKING:
+    from ..sections import Resolved
 
 CHUNK = 64  # images of one task
+BEYOND = 0.01  # shares of the image that a box may reach beyond it without a note: rounding does
 
 
 class NetInput(NamedTuple):
@@ -72,7 +78,7 @@ class CheckReport:
 def check_data(
     data: Path, net: Optional[NetInput] = None, full: bool = False, images: bool = True
 ) -> CheckReport:
-    """Check all that DATA names.
+    """Check all that the DATA of a classifier names.
 
     Parameters
     ----------
@@ -89,16 +95,73 @@ def check_data(
     -------
     CheckReport
     """
-    report, data = CheckReport(), os.fspath(data)
+    report = CheckReport()
+    source = _check_source(report, os.fspath(data), open_data)
+    if source is not None:
+        _check_net(report, source, net)
+        _check_sets(report, source, full, images)
+    return report
+
+
+def check_detection_data(data: Path, plan: Resolved, full: bool = False, images: bool = True) -> CheckReport:
+    """Check all that the DATA of a detector names, every line of every label file included.
+
+    Parameters
+    ----------
+    data : str or os.PathLike
+        As open_detection_data takes it.
+    plan : Resolved
+        The detector's .cfg.
+    full, images : bool
+        As in :func:`check_data`.
+
+    Returns
+    -------
+    CheckReport
+    """
+    report = CheckReport()
+    view = _attempt(report, DetectionView.training, plan)
+    source = _check_source(
+        report,
+        os.fspath(data),
+        lambda data: open_detection_data(
+            data, plan.dialect, bool(view and view.class_only), label_classes(head_specs(plan)[-1])
+        ),
+    )
+    report.notes += view.notes if view else []
+    if source is not None:
+        _attempt(report, require_classes, plan, source)
+        for split, dataset in _check_sets(report, source, full, images).items():
+            if isinstance(dataset, ListBoxDataset):
+                _check_boxes(report, split, dataset, view.most if view else 0)
+    return report
+
+
+def require_classes(plan: Resolved, source: DataSource) -> None:
+    """Check that the heads of a .cfg learn the classes of the data; CfgError at the first that does not."""
+    for head in head_specs(plan):
+        found = label_classes(head)
+        if found != source.classes:
+            key = "map" if head.values.get("map") else "classes"
+            raise head.error(
+                f"{found} classes, but {source.name} has {source.classes}: {_shorten(source.names)}", key
+            )
+
+
+def _check_source(report, data, opener):
+    """The files that a .data file names, and what is made of them; None if nothing can be."""
     options = _options(data)
     _check_files(report, options)
-    source = _attempt(report, open_data, data)
+    source = _attempt(report, opener, data)
     _check_backup(report, source.backup if source else options.get("backup", "backup"), options)
-    if source is None:
-        return report
-    report.notes += source.notes
-    report.facts.append(f"{source.name}  {source.classes} classes: {_shorten(source.names)}")
-    _check_net(report, source, net)
+    if source is not None:
+        report.notes += source.notes
+        report.facts.append(f"{source.name}  {source.classes} classes: {_shorten(source.names)}")
+    return source
+
+
+def _check_sets(report, source, full, images):
+    """Every image of every set; returns the sets."""
     for split in ("train", "valid"):
         if split not in source.splits:
             report.notes.append(f"{source.name}: no {split} images")
@@ -106,10 +169,12 @@ def check_data(
     for split, dataset in sets.items():
         if isinstance(dataset, PackedDataset):
             _describe_packed(report, split, dataset)
-        elif dataset is not None:
+        elif isinstance(dataset, ImageList):
             _check_list(report, split, dataset, full, images)
+        elif dataset is not None:
+            report.facts.append(f"{split}: {len(dataset)} images with boxes in {dataset.name}")
     _check_overlap(report, sets)
-    return report
+    return sets
 
 
 def _attempt(report, function, *arguments):
@@ -206,9 +271,11 @@ def _check_chunk(dataset, start, full, images):
     labels, problems = [], []
     for index in range(start, min(start + CHUNK, len(dataset))):
         try:
-            label = dataset.label(index)
-            if label >= 0:
-                labels.append(label)
+            found = dataset.annotation(index)
+            if isinstance(dataset, BoxDataset):
+                labels += found[:, 4].astype(int).tolist()
+            elif found >= 0:
+                labels.append(found)
         except DataError as error:
             problems.append(str(error))
         try:
@@ -219,10 +286,36 @@ def _check_chunk(dataset, start, full, images):
     return np.array(labels, np.int64), problems
 
 
+def _check_boxes(report, split, dataset, most):
+    """What is odd about boxes; those that are wrong are problems already."""
+    crowded, beyond, objects = [], [], 0
+    for index in range(len(dataset)):
+        try:
+            boxes = dataset.boxes(index)
+        except DataError:
+            continue
+        objects += len(boxes)
+        reach = np.abs(boxes[:, :2] - 0.5) + boxes[:, 2:4] / 2
+        if (reach > 0.5 + BEYOND).any():
+            beyond.append(index)
+        if most and len(boxes) > most:
+            crowded.append(index)
+    report.facts.append(f"{split}: {objects} objects")
+    for found, what in (
+        (sorted(dataset.without), "have no label file and count as images without objects"),
+        (crowded, f"have more than max={most} objects, of which each view takes {most}"),
+        (beyond, "have boxes that reach beyond them, which are cut"),
+    ):
+        if found:
+            report.notes.append(
+                f"{dataset.name}: {len(found)} {split} images {what}; the first: {dataset.place(found[0])}"
+            )
+
+
 def _check_overlap(report, sets):
     """Images both trained on and measured with make the accuracy look better than it is."""
     train, valid = sets.get("train"), sets.get("valid")
-    if train is None or valid is None or isinstance(train, PackedDataset) or isinstance(valid, PackedDataset):
+    if not isinstance(train, ImageList) or not isinstance(valid, ImageList):
         return
     both = {path for _, path in train.lines}.intersection(path for _, path in valid.lines)
     if both:

@@ -171,7 +171,7 @@ def read_data_file(path: StrPath) -> DataFile:
             suggestion = did_you_mean(key, KEYS)
             if suggestion:
                 raise DataError(f"{path}:{number}: unknown key {key[:40]!r}{suggestion}")
-            data.notes.append(f"{path}:{number}: {key[:40]!r} is not a key of classifiers; it has no effect")
+            data.notes.append(f"{path}:{number}: {key[:40]!r} is no key of Darknet's; it has no effect")
         data.options[key] = (value, number)
     return data
 

@@ -1,5 +1,5 @@
-"""Data sets of a classifier: numbered images with a class each, from a list of image files or from packed
-arrays.
+"""Data sets: numbered images, from a list of image files or from packed arrays; for classifiers, each has a
+class.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
@@ -25,7 +25,7 @@ CACHE_BYTES = 1 << 28  # of decoded images that a list keeps, so that small ones
 
 
 class Dataset:
-    """Numbered images, each with a class.
+    """Numbered images, each annotated: with a class, or for detectors (:class:`BoxDataset`) with boxes.
 
     Attributes
     ----------
@@ -67,8 +67,12 @@ class Dataset:
         """
         raise NotImplementedError
 
+    def annotation(self, index: int) -> Any:
+        """Return what View.fill makes the truth of image `index` of: its class, or its boxes."""
+        return self.label(index)
+
     def identity(self) -> str:
-        """Return a short digest; equal where the same numbers mean the same images and classes."""
+        """Return a short digest; equal where the same numbers mean the same images and annotations."""
         raise NotImplementedError
 
     def truth(self, label: int) -> Floats:
@@ -131,8 +135,8 @@ class PackedDataset(Dataset):
         return digest.hexdigest()
 
 
-class ListDataset(Dataset):
-    """Images named by the lines of a list file; the class is found in the path.
+class ImageList(Dataset):
+    """Images named by the lines of a list file.
 
     Parameters
     ----------
@@ -140,12 +144,8 @@ class ListDataset(Dataset):
         The list file, for messages.
     lines : list of (int, str)
         Line number and image path of each image.
-    labels : list of str
-        Class i is that whose labels[i] occurs in the path.
     names : list of str
     tree : Tree, optional
-    unique : bool
-        True, for training: exactly one label must occur. False, for validation: the first that occurs counts.
     folders : list of str
         Where to look for a relative path that does not exist from here.
     """
@@ -154,14 +154,12 @@ class ListDataset(Dataset):
         self,
         path: str,
         lines: list[tuple[int, str]],
-        labels: list[str],
         names: list[str],
         tree: Optional[Tree] = None,
-        unique: bool = True,
         folders: Iterable[str] = (),
     ) -> None:
         super().__init__(path, names, tree)
-        self.lines, self.labels, self.unique, self.folders = lines, labels, unique, list(folders)
+        self.lines, self.folders = lines, list(folders)
         self._cache: dict[int, Pixels] = {}
         self._cache_room, self._lock = CACHE_BYTES, threading.Lock()
 
@@ -189,6 +187,32 @@ class ListDataset(Dataset):
                 self._cache_room -= pixels.nbytes
                 self._cache[index] = pixels
         return pixels
+
+
+class ListDataset(ImageList):
+    """Images named by the lines of a list file; the class is found in the path.
+
+    Parameters
+    ----------
+    path, lines, names, tree, folders : as in ImageList
+    labels : list of str
+        Class i is that whose labels[i] occurs in the path.
+    unique : bool
+        True, for training: exactly one label must occur. False, for validation: the first that occurs counts.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        lines: list[tuple[int, str]],
+        labels: list[str],
+        names: list[str],
+        tree: Optional[Tree] = None,
+        unique: bool = True,
+        folders: Iterable[str] = (),
+    ) -> None:
+        super().__init__(path, lines, names, tree, folders)
+        self.labels, self.unique = labels, unique
 
     def label(self, index: int) -> int:
         path = self.lines[index][1]

@@ -32,9 +32,9 @@ class Batch(NamedTuple):
     Attributes
     ----------
     x : ndarray of float32, (rows, c*h*w), C-contiguous
-    truth : ndarray of float32, (rows, classes), C-contiguous
+    truth : ndarray of float32, (rows, classes) or (rows, view.truths), C-contiguous
     labels : ndarray of int64, (rows,)
-        Each row's class.
+        Each row's class; for detectors the number of boxes that the row shows.
     index : ndarray of int64, (rows,)
         Which image of the data set each row shows.
     """
@@ -179,7 +179,7 @@ class Loader:
         index = sample_order(self.order, self.seed, self._next, rows, len(self.dataset))
         batch = Batch(
             np.empty((rows, self.view.size), np.float32),
-            np.zeros((rows, self.dataset.classes), np.float32),
+            np.zeros((rows, self.view.truths or self.dataset.classes), np.float32),
             np.empty(rows, np.int64),
             index,
         )
@@ -220,22 +220,19 @@ class Loader:
             if image is None:
                 good[row] = False
                 continue
-            pixels, label = image
-            part.labels[row] = label
-            part.truth[row] = self.dataset.truth(label)
-            self.view.apply(pixels, None, self.seed, place + row, part.x[row : row + 1])
+            self.view.fill(part, row, *image, self.dataset, self.seed, place + row)
 
     def _usable(self, part, row, place):
-        """Pixels and class for a row, perhaps of a replacement, which becomes part.index[row]; None: leave
-        the row out.
+        """Pixels and annotation for a row, perhaps of a replacement, which becomes part.index[row]; None:
+        leave the row out.
         """
         for attempt in range(REPLACEMENTS):
             index = int(part.index[row])
             try:
                 if index in self.skipped:
                     raise DataError(self.skipped[index])
-                label = self.dataset.label(index)
-                return self.dataset.pixels(index), label
+                annotation = self.dataset.annotation(index)
+                return self.dataset.pixels(index), annotation
             except DataError as error:
                 if not self._skip:
                     raise

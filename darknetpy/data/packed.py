@@ -20,7 +20,7 @@ from typing import Optional
 import numpy as np
 import numpy.typing as npt
 
-from .._types import Path, Pixels
+from .._types import Floats, Path, Pixels
 from ..errors import DataError
 from ..files import open_regular
 from .datafile import read_bytes
@@ -154,8 +154,8 @@ def read_idx(path: Path, labels: Optional[Path] = None) -> PackedArrays:
     return _pack(path, read_idx_array(path), labels, read_idx_array(labels))
 
 
-def _pack(path, pixels, label_path, labels):
-    """Check and unite images and labels."""
+def _images(path, pixels):
+    """Check images; return them as (n, h, w, 1 or 3)."""
     if pixels.ndim == 4 and pixels.shape[1] in (1, 3) and pixels.shape[3] not in (1, 3):
         pixels = pixels.transpose(0, 2, 3, 1)  # planar, as some write colour
     if pixels.ndim == 3:
@@ -171,6 +171,12 @@ def _pack(path, pixels, label_path, labels):
         )
     if pixels.dtype != np.uint8:
         raise DataError(f"{path}: expected images of uint8, 0..255, got {pixels.dtype}")
+    return np.ascontiguousarray(pixels)
+
+
+def _pack(path, pixels, label_path, labels):
+    """Check and unite images and labels."""
+    pixels = _images(path, pixels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(pixels):
@@ -180,7 +186,7 @@ def _pack(path, pixels, label_path, labels):
         )
     if labels.min() < 0:
         raise DataError(f"{label_path}: label {labels.min()} of image {int(labels.argmin())} is negative")
-    return PackedArrays(np.ascontiguousarray(pixels), labels.astype(np.int64))
+    return PackedArrays(pixels, labels.astype(np.int64))
 
 
 def npz_splits(path: Path) -> list[str]:
@@ -207,6 +213,53 @@ def read_npz(path: Path, split: str = "train") -> PackedArrays:
     return _pack(f"{path}: {pair[0]}", x, f"{path}: {pair[1]}", y)
 
 
+def read_npz_boxes(path: Path, split: str, classes: int) -> tuple[Pixels, list[Floats]]:
+    """Read images and their objects from an .npz file: x_train, boxes_train, x_valid, boxes_valid.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+    split : str
+        "train" or "valid".
+    classes : int
+        Class numbers must be less.
+
+    Returns
+    -------
+    pixels : ndarray of uint8, (n, h, w, 1 or 3)
+    boxes : list of ndarray of float32, (objects, 5)
+        x, y, w, h, class of each image's objects. In the file they are one array (objects, 6): image, class, x,
+        y, w, h.
+    """
+    path, keys = os.fspath(path), (f"x_{split}", f"boxes_{split}")
+    with _open_npz(path) as archive:
+        held = _npz_names(archive)
+        if not held.issuperset(keys):
+            raise DataError(
+                f"{path}: expected arrays {', '.join(keys)}, found {', '.join(sorted(held)) or 'none'}"
+            )
+        pixels = _images(f"{path}: {keys[0]}", _read_member(archive, keys[0], path))
+        rows = _read_member(archive, keys[1], path, "iuf").astype(np.float64)
+    if rows.ndim != 2 or rows.shape[1] != 6:
+        raise DataError(
+            f"{path}: {keys[1]}: expected (objects, 6): image, class, x, y, w, h, got {rows.shape}"
+        )
+    numbers, shares = rows[:, :2], rows[:, 2:]
+    wrong = ~((numbers >= 0) & (numbers < [len(pixels), classes]) & (numbers == np.floor(numbers))).all(
+        axis=1
+    )
+    wrong |= ~((shares >= 0) & (shares <= 1)).all(axis=1) | (shares[:, 2:] == 0).any(axis=1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"{path}: {keys[1]}[{row}]: expected an image of {len(pixels)}, a class of {classes} "
+            f"and shares of the image, got {', '.join(f'{value:g}' for value in rows[row])}"
+        )
+    order = np.argsort(numbers[:, 0], kind="stable")
+    boxes = np.ascontiguousarray(rows[order][:, [2, 3, 4, 5, 1]], np.float32)
+    return pixels, np.split(boxes, np.searchsorted(numbers[order, 0], np.arange(1, len(pixels))))
+
+
 def _open_npz(path):
     open_regular(path).close()  # raises: missing, a folder, a pipe
     try:
@@ -219,8 +272,10 @@ def _npz_names(archive):
     return {name[:-4] for name in archive.namelist() if name.endswith(".npy")}
 
 
-def _read_member(archive, name, path):
-    """Read one array of numbers; its header must agree with the size that the archive states."""
+def _read_member(archive, name, path, kinds="iu"):
+    """Read one array of numbers, integers by default; its header must agree with the size that the archive
+    states.
+    """
     info = archive.getinfo(name + ".npy")
     try:
         stream = archive.open(info)
@@ -240,8 +295,9 @@ def _read_member(archive, name, path):
             raise DataError(f"{path}: {name}: damaged header: {error}") from error
         start = stream.tell()
         count = math.prod(shape) * dtype.itemsize
-        if dtype.kind not in "iu" or dtype.itemsize > 8:
-            raise DataError(f"{path}: {name}: expected an array of integers, got {dtype}")
+        if dtype.kind not in kinds or dtype.itemsize > 8:
+            wanted = "numbers" if "f" in kinds else "integers"
+            raise DataError(f"{path}: {name}: expected an array of {wanted}, got {dtype}")
         if count + start != info.file_size or info.file_size > MAX_RATIO * (info.compress_size + 64):
             raise DataError(
                 f"{path}: {name}: byte {start}: shape {shape} needs {count} bytes, "

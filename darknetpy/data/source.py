@@ -104,12 +104,12 @@ class DataSource:
             )
         if split not in self._sets:
             paths = self._files[split]
-            self._sets[split] = (
-                PackedDataset(self._arrays(split), ", ".join(paths), self.names, self.tree)
-                if is_packed(paths[0])
-                else self._list(split, paths[0])
-            )
+            made = self._packed_dataset(split, paths) if is_packed(paths[0]) else self._list(split, paths[0])
+            self._sets[split] = made
         return self._sets[split]
+
+    def _packed_dataset(self, split, paths):
+        return PackedDataset(self._arrays(split), ", ".join(paths), self.names, self.tree)
 
     def _arrays(self, split):
         return self._packed.pop(split, None) or read_packed(
@@ -120,11 +120,14 @@ class DataSource:
         lines = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line]
         if not lines:
             raise DataError(f"{path}: expected one image path per line, got an empty list")
+        folders = [os.path.dirname(self.options.path), os.path.dirname(path)]
+        return self._list_dataset(split, path, lines, folders)
+
+    def _list_dataset(self, split, path, lines, folders):
         if not self.labels:
             raise self.options.error(
                 "labels", "images of a list need labels=, the texts that tell their classes"
             )
-        folders = [os.path.dirname(self.options.path), os.path.dirname(path)]
         return ListDataset(path, lines, self.labels, self.names, self.tree, split == "train", folders)
 
     def _find_names(self, names_file, names):
@@ -183,6 +186,8 @@ def open_data(data: StrPath) -> DataSource:
         return _fashion_mnist(data)
     if os.path.isdir(data):
         return _folder(data, data)
+    if data.startswith("fashion-scenes:"):
+        raise DataError(f"{data}: has boxes for detectors, but no class per image; fashion-mnist: has")
     if not is_packed(data):
         return _data_file(data)
     options = DataFile(data)
@@ -228,7 +233,12 @@ def _present(folder, stems):
 
 def _data_file(data):
     options = read_data_file(data)
+    return DataSource(data, options, list_files(data, options))
+
+
+def list_files(data: str, options: DataFile) -> dict[str, list[str]]:
+    """Return the files of each split that a .data file names; DataError if it names none."""
     files = {split: options.files(split) for split in SPLITS if options.get(split)}
     if not files:
         raise DataError(f"{data}: expected lines 'train = ...' and 'valid = ...', found neither")
-    return DataSource(data, options, files)
+    return files

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,10 @@ from .._darknet import ffi, lib
 from .._types import Floats, Integers, Pixels
 from ..errors import ArgumentError, CfgError
 from .images import MAX_SIDE
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
+    from .loader import Batch
 
 SEED_MASK = (1 << 64) - 1
 
@@ -33,7 +37,11 @@ class View:
         What C is told.
     random : bool
         Whether the result depends on seed and place.
+    truths : int
+        Values of a row of truth; 0: as many as there are classes.
     """
+
+    truths = 0
 
     def __init__(self, w: int, h: int, c: int, kind: int, **options: Any) -> None:
         _check_size(w, h, c)
@@ -172,6 +180,16 @@ class View:
             ffi.from_buffer("float *", out),
         )
         return out
+
+    def fill(
+        self, batch: Batch, row: int, pixels: Pixels, annotation: Any, dataset: Dataset, seed: int, place: int
+    ) -> None:
+        """Write one row of a batch from an image and its annotation in `dataset`, with the random numbers of
+        `place`.
+        """
+        batch.labels[row] = annotation
+        batch.truth[row] = dataset.truth(annotation)
+        self.apply(pixels, None, seed, place, batch.x[row : row + 1])
 
 
 def _check_size(w, h, c):

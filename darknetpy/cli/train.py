@@ -1,0 +1,181 @@
+"""What the commands that train have in common: options, the run, the report."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from darknetpy.builder import build_network
+from darknetpy.checkpoint import is_checkpoint
+from darknetpy.cli import common
+from darknetpy.cli.parser import not_negative, positive
+from darknetpy.errors import ArgumentError, DarknetError
+from darknetpy.progress import make_progress
+from darknetpy.signals import StopSignals
+from darknetpy.training import TrainingOptions
+
+STOPPING = """\
+Ctrl-C and SIGTERM finish the step, save, and leave with status 130 or 143; a second one stops at once."""
+
+
+def add_options(parser, data_help, save_every):
+    """Add DATA, CFG, WEIGHTS and the options that every training has."""
+    parser.add_argument("data", metavar="DATA", help=data_help)
+    parser.add_argument("cfg", metavar="CFG", help=common.CFG_HELP)
+    parser.add_argument(
+        "weights",
+        metavar="WEIGHTS",
+        nargs="?",
+        help=".weights file to start from, or a checkpoint to go on from (default: random weights)",
+    )
+    parser.add_argument(
+        "-clear",
+        "--clear",
+        action="store_true",
+        help="count images and updates from 0, whatever WEIGHTS says",
+    )
+    parser.add_argument("--cutoff", type=positive, metavar="N", help="WEIGHTS holds the first N layers only")
+    parser.add_argument(
+        "--seed",
+        type=not_negative,
+        metavar="N",
+        help="seed of weights, order, augmentation (default: [net] seed=)",
+    )
+    parser.add_argument(
+        "--max-batches", type=positive, metavar="N", help="updates to make (default: [net] max_batches=)"
+    )
+    parser.add_argument(
+        "--stop-at",
+        type=positive,
+        metavar="N",
+        help="stop after this update, to go on later from the checkpoint",
+    )
+    parser.add_argument(
+        "--save-every",
+        type=positive,
+        metavar="N",
+        default=save_every,
+        help=f"updates between savings (default {save_every})",
+    )
+    parser.add_argument(
+        "--log-every",
+        type=positive,
+        metavar="N",
+        help="updates per row of the .csv (default: each, 10,000 rows at most)",
+    )
+    parser.add_argument(
+        "--backup", metavar="FOLDER", help="folder for all files (default: backup= of DATA, else ./backup)"
+    )
+    parser.add_argument("--no-plot", action="store_true", help="draw no chart")
+    parser.add_argument("--no-check", action="store_true", help="do not look at every image of a list first")
+    common.add_run_options(parser)
+    common.add_network_options(parser)
+
+
+def build(args):
+    """Build the network that is to learn."""
+    resuming = args.weights is not None and is_checkpoint(args.weights)
+    if resuming and (args.clear or args.cutoff):
+        raise ArgumentError(
+            f"{args.weights} is a checkpoint: training goes on from it; "
+            "-clear and --cutoff are for .weights files"
+        )
+    seed = common.checkpoint_seed(args.weights) if resuming and args.seed is None else args.seed
+    plan = common.read_plan(args, None if resuming else args.weights, seed=seed, max_batches=args.max_batches)
+    return build_network(plan, train=True)
+
+
+def train(args, kind, net, source, check, **options):
+    """Make a trainer of `kind`, run it, report; returns the exit status.
+
+    Parameters
+    ----------
+    args : Namespace
+    kind : type of Trainer
+    net : Network
+    source : DataSource
+    check : callable
+        Looks at every image, and refuses what is wrong; called once all else is known to be right.
+    **options
+        More of TrainingOptions.
+    """
+    common.show_notes([*net.notes, *source.notes])
+    name = os.path.basename(args.cfg).split(".")[0] or "network"
+    trainer = kind(
+        net,
+        source,
+        TrainingOptions(
+            folder=args.backup,
+            name=name,
+            workers=args.workers,
+            on_bad_image=args.on_bad_image,
+            log_every=args.log_every,
+            save_every=args.save_every,
+            plot=not args.no_plot,
+            **options,
+        ),
+        make_progress(sys.stderr if args.json else sys.stdout),
+    )
+    if args.weights is not None and is_checkpoint(args.weights):
+        trainer.resume(args.weights)
+    elif args.weights:
+        trainer.load_weights(args.weights, args.clear, args.cutoff)
+    if args.on_bad_image == "error" and not args.no_check:
+        check()
+    with StopSignals() as stop, _running():
+        result = trainer.run(args.stop_at, stop)
+    _report(args, kind, result)
+    return 128 + stop.number if stop.number is not None and not result.finished else 0
+
+
+@contextlib.contextmanager
+def _running():
+    """What goes wrong from here on is a failure, not a wrong input."""
+    try:
+        yield
+    except (DarknetError, OSError) as error:
+        error.while_running = True
+        raise
+
+
+def _report(args, kind, result):
+    if args.json:
+        common.print_json(
+            {
+                "iteration": result.iteration,
+                "max_batches": result.max_batches,
+                "finished": result.finished,
+                "epoch": result.epoch,
+                "loss": result.loss,
+                "average": result.average,
+                "seconds": result.seconds,
+                "images_per_second": result.images_per_second,
+                **kind.report(result),
+                "files": result.files,
+                "skipped": list(result.skipped.values()),
+            }
+        )
+        return
+    for line in _lines(args, kind, result):
+        print(line)
+
+
+def _lines(args, kind, result):
+    for reason in list(result.skipped.values())[:10]:
+        yield f"skipped: {reason}"
+    if len(result.skipped) > 10:
+        yield f"skipped: {len(result.skipped)} images in all"
+    done = "finished" if result.finished else "stopped"
+    yield (
+        f"{done}: {result.iteration} of {result.max_batches} updates, {result.epoch:.2f} epochs; in this run "
+        f"{result.seconds:.1f} s of training, {result.images_per_second:.0f} images/s"
+    )
+    if result.accuracy:
+        yield f"validation: {result.accuracy.text()}"
+    if result.best_top1 is not None:
+        yield f"best: top-1 {100 * result.best_top1:.2f} % at iteration {result.best_iteration}"
+    yield f"files: {' '.join(result.files)}"
+    checkpoint = next((path for path in result.files if path.endswith(".checkpoint")), None)
+    if not result.finished and checkpoint:
+        yield f"to go on: darknetpy {kind.command} {args.data} {args.cfg} {checkpoint}"

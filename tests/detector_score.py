@@ -1,0 +1,98 @@
+"""Recall and precision of a detector: python tests/detector_score.py CFG WEIGHTS [DATA] [--draw PICTURE].
+
+A detection counts as right if a box of its class, that no surer detection took, overlaps it by an IoU of at
+least .5.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import NamedTuple
+
+import numpy as np
+from heads import overlap
+from PIL import Image
+
+import darknetpy as dn
+from darknetpy import data
+from darknetpy.drawing import draw
+
+
+class Score(NamedTuple):
+    """Objects there are, detections made, detections that are right."""
+
+    objects: int
+    detections: int
+    right: int
+
+    @property
+    def recall(self):
+        return self.right / max(self.objects, 1)
+
+    @property
+    def precision(self):
+        return self.right / max(self.detections, 1)
+
+
+def count_right(found, boxes, least=0.5):
+    """How many of the detections, the surest first, are right; `boxes` (objects, 5) in pixels."""
+    free, right = np.ones(len(boxes), bool), 0
+    for detection in found:
+        candidates = np.flatnonzero(free & (boxes[:, 4] == detection.class_id))
+        if len(candidates):
+            iou = overlap(np.array([detection.box], float), boxes[candidates, :4].astype(float))
+            if iou.max() >= least:
+                free[candidates[iou.argmax()]] = False
+                right += 1
+    return right
+
+
+def score(net, dataset, count=None, thresh=0.25):
+    """Return the Score over the first `count` images."""
+    objects = detections = right = 0
+    for index in range(min(count or len(dataset), len(dataset))):
+        pixels, boxes = dataset.pixels(index), dataset.boxes(index).copy()
+        boxes[:, :4] *= [pixels.shape[1], pixels.shape[0]] * 2
+        found = net.detect(pixels, thresh=thresh)
+        objects, detections = objects + len(boxes), detections + len(found)
+        right += count_right(found, boxes)
+    return Score(objects, detections, right)
+
+
+def draw_sheet(net, dataset, path, count=24, columns=6, side=320, thresh=0.25):
+    """Draw the first images with what is found in them on one sheet."""
+    count = min(count, len(dataset))
+    sheet = Image.new("RGB", (columns * side, -(-count // columns) * side))
+    for index in range(count):
+        pixels = dataset.pixels(index)
+        large = Image.fromarray(pixels.squeeze()).resize((side, side), Image.Resampling.NEAREST)
+        found = net.detect(large, thresh=thresh, names=dataset.names)
+        sheet.paste(
+            draw(large, found).resize((side, side)), (index % columns * side, index // columns * side)
+        )
+    sheet.save(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cfg")
+    parser.add_argument("weights")
+    parser.add_argument("data", nargs="?", default="fashion-scenes:")
+    parser.add_argument("--split", default="valid")
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--thresh", type=float, default=0.25)
+    parser.add_argument("--draw")
+    args = parser.parse_args()
+    net = dn.load_network(args.cfg, args.weights)
+    dataset = data.open_detection_data(args.data, net.dialect).dataset(args.split)
+    result = score(net, dataset, args.count, args.thresh)
+    print(
+        f"recall {100 * result.recall:.1f} %, precision {100 * result.precision:.1f} % at IoU .5, "
+        f"thresh {args.thresh}: {result}"
+    )
+    if args.draw:
+        draw_sheet(net, dataset, args.draw, thresh=args.thresh)
+
+
+if __name__ == "__main__":
+    main()
