@@ -25,10 +25,27 @@ MULTIVERSION void scale_bias(real *output, const real *scales, int batch, int n,
     }
 }
 
+/* backward_bias where a filter is one value: filters are neighbours in memory, `count` are summed at once. */
+enum { BLOCK = 64 };
+MULTIVERSION static void add_columns(const real *delta, int batch, int n, int count, real *bias_updates)
+{
+    double sum[BLOCK] = {0};
+    for (int b = 0; b < batch; ++b) {
+        for (int j = 0; j < count; ++j) sum[j] += delta[(size_t)b * n + j];
+    }
+    for (int j = 0; j < count; ++j) bias_updates[j] += (real)sum[j];
+}
 /* bias_updates[f] += sum of delta[b, f, i] */
 void backward_bias(real *bias_updates, const real *delta, int batch, int n, int size)
 {
     assert(bias_updates && delta && batch > 0 && n > 0 && size > 0);
+    if (size == 1) {
+        PARALLEL_FOR((size_t)batch * n)
+        for (int f = 0; f < n; f += BLOCK) {
+            add_columns(delta + f, batch, n, n - f < BLOCK ? n - f : BLOCK, bias_updates + f);
+        }
+        return;
+    }
     PARALLEL_FOR((size_t)batch * n * size)
     for (int f = 0; f < n; ++f) {
         double sum = 0;

@@ -72,7 +72,7 @@ def vectors():
 
 
 def biases():
-    for batch, n, size in [*PLANES, (1, 1, 1)]:
+    for batch, n, size in [*PLANES, (1, 1, 1), (9, 130, 1)]:
         r = _rng("biases", batch, n, size)
         x, d = r.standard_normal((batch, n, size)), r.standard_normal((batch, n, size))
         shape = {"batch": batch, "n": n, "size": size}
