@@ -44,13 +44,14 @@ lint: $(VENV)/built             ## warnings as errors: the C compiler's, and ruf
 	$(BIN)/ruff check setup.py darknetpy tests
 
 # The core with the address and undefined-behaviour sanitizers, its asserts on, under the same tests.
+REPORT := $(CURDIR)/build/sanitize/report
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1 -UNDEBUG
 sanitize: $(VENV)/tested        ## run the tests on a core built with the address and undefined-behaviour sanitizers
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=77'
 	DARKNETPY_CFLAGS="$(SANITIZE)" $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 DARKNETPY_SANITIZED=1 \
-	PYTHONPATH=build/sanitize/lib $(BIN)/pytest -p no:cacheprovider
+	ASAN_OPTIONS=detect_leaks=0:log_path=$(REPORT) UBSAN_OPTIONS=print_stacktrace=1:log_path=$(REPORT) OMP_NUM_THREADS=2 \
+	DARKNETPY_SANITIZED=1 PYTHONPATH=build/sanitize/lib $(BIN)/pytest -p no:cacheprovider || { cat $(REPORT).* 2>/dev/null; exit 1; }
 
 coverage: $(VENV)/tested        ## run the tests on a core that counts lines; report those of csrc
 	@$(BIN)/python -m pip install -q --disable-pip-version-check gcovr 'setuptools>=77'

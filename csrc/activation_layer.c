@@ -34,16 +34,9 @@ static dn_status activation_forward(layer *l, network *net)
 static dn_status activation_backward(layer *l, network *net)
 {
     const ACTIVATION a = ((activation_layer *)l)->activation;
-    const int all = l->batch * l->outputs;
-    if (activation_mixes_channels(a)) {
-        net->k->gradient_channels(l->x, l->output, l->batch, l->out_c, l->out_h * l->out_w, a, l->delta);
-    } else if (activation_needs_input(a)) {
-        net->k->gradient_input_array(l->x, all, a, l->delta);
-    } else {
-        net->k->gradient_array(l->output, all, a, l->delta);
-    }
+    dn_activate_delta(l, net->k, a, l->x);
     const delta_sink sink = input_sink(net);
-    if (sink.to) net->k->pass_delta(all, 1, l->delta, sink.add, sink.to);
+    if (sink.to) net->k->pass_delta(l->batch * l->outputs, 1, l->delta, sink.add, sink.to);
     return DN_OK;
 }
 const layer_ops activation_ops = {

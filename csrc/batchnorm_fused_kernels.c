@@ -38,8 +38,7 @@ static inline void fetch(const real *x, int n)
     for (int i = 0; i < n && n <= SHORT_STRETCH; i += LINE) __builtin_prefetch(x + i, 0, 2);
 }
 
-/* Outputs beyond this many bytes leave the caches before anybody reads them: a forward pass writes past them.
- * A backward pass, which reads two arrays for each that it writes, gains nothing by it. */
+/* Results beyond this many bytes leave the caches before anybody reads them: they are written past them. */
 enum { STREAMED_BYTES = 16 << 20, STREAMED_ROW = 512 };
 static int streams(int batch, int filters, int spatial)
 {
@@ -236,6 +235,7 @@ static void sum_deltas(const backward_pass *w, int from, int to, int f0, int cou
 static void map_deltas(const backward_pass *w, int from, int to, int f0, int count, const delta_map *map)
 {
     const int filters = w->filters, spatial = w->spatial;
+    const int stream = !w->add && w->dx != w->delta && streams(w->batch, filters, spatial);
     for (int b = to - 1; b >= from; --b) {
         EACH_STRETCH {
             const size_t at = ROW(b, f0) + i;
@@ -243,7 +243,7 @@ static void map_deltas(const backward_pass *w, int from, int to, int f0, int cou
                 fetch(w->x + at - ROW(1, 0), count * n);
                 fetch(w->delta + at - ROW(1, 0), count * n);
             }
-            map_delta_rows(w->x + at, w->delta + at, count, n, map, w->add, w->dx + at);
+            map_delta_rows(w->x + at, w->delta + at, count, n, map, w->add, stream, w->dx + at);
         }
     }
 }

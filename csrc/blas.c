@@ -32,11 +32,11 @@ MULTIVERSION void pass_delta_cpu(int n, real alpha, const real *delta, int add, 
     for (int i = 0; i < n; ++i) to[i] = (add ? to[i] : 0) + alpha * delta[i];
 }
 
-/* y[r, i] = or += alpha x[r, i] for i < columns; rows lie ldx and ldy apart. */
+/* y[r, i] = or += alpha x[r, i] for i < columns; rows lie ldx and ldy apart, ldx = 0: one row for all. */
 MULTIVERSION void copy_rows_cpu(int rows, int columns, real alpha, const real *x, int ldx, int add, real *y,
                                 int ldy)
 {
-    assert(ldx >= columns && ldy >= columns);
+    assert((ldx >= columns || ldx == 0) && ldy >= columns);
     PARALLEL_FOR((size_t)rows * columns)
     for (int r = 0; r < rows; ++r) {
         const real *from = x + (size_t)r * ldx;

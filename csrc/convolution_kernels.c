@@ -4,7 +4,9 @@
 #include "engine.h"
 #include <limits.h>
 
-enum { MOMENTS_REALS = sizeof(part_moments) / sizeof(real) };
+enum { MOMENTS_REALS = sizeof(part_moments) / sizeof(real), LINE = 64 };
+/* The first cache line that begins at p or behind it. */
+static void *line_from(void *p) { return (void *)(((uintptr_t)p + LINE - 1) / LINE * LINE); }
 
 int conv_epilogue_fuses(ACTIVATION a) { return a == LINEAR || a == RELU || a == LEAKY; }
 
@@ -105,7 +107,7 @@ static void merge_moments(const part_moments *part, int filters, ptrdiff_t parts
     }
 }
 
-/* Statistics are taken block by block while the outputs are in the cache, or where that does not pay, after. */
+/* Statistics are taken block by block while outputs are in the cache, or where that does not pay, after. */
 void convolution_forward_cpu(const conv_shape *s, const real *x, const real *w, const conv_epilogue *ep,
                              real *y, real *workspace)
 {
@@ -114,8 +116,8 @@ void convolution_forward_cpu(const conv_shape *s, const real *x, const real *w, 
     const ptrdiff_t parts = cut_product(&p).layout.blocks;
     p.epilogue = ep;
     if (on_the_way) {
-        p.moments = (part_moments *)workspace;
-        workspace += MOMENTS_REALS * pieces(parts * s->n, FILTER_UNIT) * FILTER_UNIT;
+        p.moments = line_from(workspace);
+        workspace = line_from(p.moments + parts * s->n);
     }
     current_engine()->product(&p, x, w, y, workspace, dn_num_threads());
     if (on_the_way) {
@@ -185,7 +187,7 @@ size_t convolution_workspace(const conv_shape *s, int threads)
     size_t forward = FILTER_UNIT, gradient = FILTER_UNIT, most;
     int fit = add_product(&p, threads, &forward)
         && add_size(&forward, MOMENTS_REALS, (size_t)s->n, (size_t)cut_product(&p).layout.blocks)
-        && add_size(&forward, MOMENTS_REALS, FILTER_UNIT, 1)
+        && add_size(&forward, 2 * LINE / sizeof(real), 1, 1)
         && add_size(&gradient, cut.chunks > 1 ? tasks * cut.chunks : (size_t)threads, cut.rows, cut.ld)
         && add_size(&gradient, threads, GRADIENT_SCRATCH, 1);
     most = forward > gradient ? forward : gradient;

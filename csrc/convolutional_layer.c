@@ -1,6 +1,6 @@
 /* [convolutional]: filters slide over the image; then bias, normalization and activation (normalization.h).
  * Output side: (in + 2 padding - size) / stride + 1; dilation spreads the taps without changing it
- * (AlexeyAB's rule). */
+ * (AlexeyAB's rule). antialiasing, coordconv: map_tail.h. */
 #include "normalization.h"
 #include <math.h>
 
@@ -18,12 +18,17 @@ static dn_shape shape_weights(const layer *l)
     SELF(l);
     return dn_dims(4, self->n, l->c / self->groups, self->size, self->size);
 }
+static dn_shape shape_map(const layer *l)
+{
+    return shape_tail(l, &((const convolutional_layer *)l)->norm.tail);
+}
 static const array_spec convolutional_rows[] = {
     NORMALIZATION_BIASES(convolutional_layer, norm),
     NORMALIZATION_SCALES(convolutional_layer, norm),
     NORMALIZATION_INNER_BIASES(convolutional_layer, norm),
     PARAMETER(convolutional_layer, , weights, weight_updates, shape_weights, DECAYS),
     NORMALIZATION_WORK(convolutional_layer, norm),
+    MAP_TAIL_ROWS(convolutional_layer, norm.tail, shape_map),
     END_OF_ARRAYS,
 };
 static const option_spec convolutional_options[] = {
@@ -37,6 +42,8 @@ static const option_spec convolutional_options[] = {
     OPTION(convolutional_layer, "pad", pad, INT),
     OPTION(convolutional_layer, "padding", padding, INT),
     OPTION(convolutional_layer, "uniform_init", uniform_init, INT),
+    OPTION(convolutional_layer, "antialiasing", norm.tail.antialiasing, INT),
+    OPTION(convolutional_layer, "coordconv", norm.tail.coordconv, INT),
     NORMALIZATION_OPTIONS(convolutional_layer, norm),
     END_OF_OPTIONS,
 };
@@ -61,6 +68,11 @@ static dn_status check_options(const layer *l, const convolutional_layer *self)
     }
     return DN_OK;
 }
+/* The blur takes over the stride. */
+static int step(const convolutional_layer *self, int stride)
+{
+    return self->norm.tail.antialiasing ? 1 : stride;
+}
 static dn_status convolutional_shape(layer *l, network *net)
 {
     convolutional_layer *self = (convolutional_layer *)l;
@@ -84,8 +96,9 @@ static dn_status convolutional_shape(layer *l, network *net)
                               "[convolutional] filters=%d of %dx%dx%d: more than 2147483647 weights", self->n,
                               l->c / self->groups, self->size, self->size);
     }
-    status = dn_set_output(l, (h - self->size) / self->stride_y + 1, (w - self->size) / self->stride_x + 1,
-                           self->n);
+    status = tail_shape(l, &self->norm.tail, (h - self->size) / step(self, self->stride_y) + 1,
+                        (w - self->size) / step(self, self->stride_x) + 1, self->n, self->stride_x,
+                        self->stride_y);
     return status == DN_OK ? normalization_check(l, &self->norm) : status;
 }
 static conv_shape shape_of(const layer *l)
@@ -98,12 +111,12 @@ static conv_shape shape_of(const layer *l)
                         .n = self->n,
                         .groups = self->groups,
                         .size = self->size,
-                        .stride_x = self->stride_x,
-                        .stride_y = self->stride_y,
+                        .stride_x = step(self, self->stride_x),
+                        .stride_y = step(self, self->stride_y),
                         .dilation = self->dilation,
                         .pad = self->padding * self->dilation,
-                        .out_h = l->out_h,
-                        .out_w = l->out_w};
+                        .out_h = self->norm.tail.h,
+                        .out_w = self->norm.tail.w};
 }
 static size_t convolutional_workspace(const layer *l)
 {
@@ -116,7 +129,8 @@ static size_t convolutional_workspace(const layer *l)
 static double convolutional_flops(const layer *l)
 {
     SELF(l);
-    return 2.0 * self->n * self->size * self->size * (l->c / self->groups) * l->out_h * l->out_w;
+    return 2.0 * self->n * self->size * self->size * (l->c / self->groups) * self->norm.tail.h *
+           self->norm.tail.w;
 }
 /* He's scale, sqrt(2 / fan-in): times N(0, 1) in pjreddie's dialect, U(-1, 1) in AlexeyAB's. */
 static void convolutional_initialize(layer *l, uint64_t seed)
@@ -137,7 +151,9 @@ static dn_status convolutional_forward(layer *l, network *net)
     const conv_epilogue epilogue = normalization_epilogue(l, net, &self->norm);
     net->k->convolution_forward(&s, net->input, self->weights, &epilogue, normalization_sums(l, &self->norm),
                                 workspace);
-    return normalization_forward(l, net, &self->norm, &epilogue);
+    const dn_status status = normalization_forward(l, net, &self->norm, &epilogue);
+    if (status == DN_OK && has_tail(&self->norm.tail)) tail_forward(l, net->k, &self->norm.tail);
+    return status;
 }
 static dn_status convolutional_backward(layer *l, network *net)
 {
@@ -145,11 +161,14 @@ static dn_status convolutional_backward(layer *l, network *net)
     const conv_shape s = shape_of(l);
     real *workspace = dn_workspace(net, convolutional_workspace(l));
     if (!workspace) return DN_ERR_MEMORY;
+    const map_tail *tail = &self->norm.tail;
+    const real *delta = has_tail(tail) ? tail->map_delta : l->delta; /* at the sums */
+    if (has_tail(tail)) tail_backward(l, net->k, tail);
     const dn_status status = normalization_backward(l, net, &self->norm);
     if (status != DN_OK) return status;
-    net->k->convolution_backward_weights(&s, net->input, l->delta, self->weight_updates, workspace);
+    net->k->convolution_backward_weights(&s, net->input, delta, self->weight_updates, workspace);
     const delta_sink sink = input_sink(net);
-    if (sink.to) net->k->convolution_backward_data(&s, l->delta, self->weights, sink.add, sink.to, workspace);
+    if (sink.to) net->k->convolution_backward_data(&s, delta, self->weights, sink.add, sink.to, workspace);
     return DN_OK;
 }
 

@@ -71,6 +71,9 @@ typedef enum {
     NORMALIZATIONS
 } normalization_kind;
 
+/* What becomes of the weights that meet in one sum of a weighted [shortcut]. */
+typedef enum { MIX_PLAIN, MIX_RELU, MIX_SOFTMAX, MIX_NORMALIZATIONS } mix_normalization;
+
 typedef struct layer layer;
 typedef struct network network;
 
@@ -128,6 +131,7 @@ typedef struct {
 } kernels;
 
 size_t convolution_workspace(const conv_shape *s, int threads);
+size_t local_workspace(const conv_shape *s);
 int conv_epilogue_fuses(ACTIVATION a);
 void im2col_cpu(const real *image, int channels, int height, int width, int ksize, int stride, int pad,
                 real *col);
@@ -196,7 +200,7 @@ int count_detections(const layer *l, int image, real thresh, real hier);
 int get_detections(const layer *l, int image, real thresh, real hier, real *rows);
 double get_layer_option(const layer *l, const char *name);                  /* NaN: no such option */
 
-enum { DN_MAX_DIMS = 4 };
+enum { DN_MAX_DIMS = 5 };
 /* In .weights files: parameters and statistics; in checkpoints all but activations. */
 typedef enum {
     ARRAY_PARAMETER,
@@ -204,6 +208,7 @@ typedef enum {
     ARRAY_MOMENT,
     ARRAY_STATISTIC,
     ARRAY_COUNTER,
+    ARRAY_STATE,
     ARRAY_ACTIVATION
 } array_role;
 typedef struct {
@@ -215,6 +220,12 @@ typedef struct {
 } layer_array;
 int count_layer_arrays(const layer *l);
 layer_array get_layer_array(const layer *l, int i); /* parameters and statistics come in .weights order */
+/* The layers that a composed one is made of (and owns): [rnn] of three connected ones, say. */
+typedef struct {
+    const char *name;                  /* NULL: there are no more */
+    layer *layer;
+} layer_part;
+layer_part get_layer_part(const layer *l, int i);
 
 /* ---- networks: layers in order; a network does not own its layers */
 network *make_network(void);

@@ -1,123 +1,121 @@
 /* Group normalization, Y. Wu and K. He, arXiv:1803.08494. The channels of each sample are cut into groups; a
  * group's values - a slice, contiguous in memory - share one mean and variance. One group of all channels is
  * layer normalization (arXiv:1607.06450), a group per channel instance normalization (arXiv:1607.08022).
- * Arrays are (batch, channels, spatial), statistics (batch, groups), scales and biases (channels,). */
+ * Arrays are (batch, channels, spatial), statistics (batch, groups), scales and biases (channels,).
+ * Every pass reads a slice twice, for its sums and then for its values. */
+#include "normalize_rows.h"
 #include "parallel.h"
 #include "rows.h"
 #include "scalar.h"
-#include "stream.h"
 #include <assert.h>
 
-/* A slice is worked on in pieces of whole channels. Its sums are those of its pieces, added in order, so that
- * one thread or several may take them: several where slices are few. */
-enum { MOST_PIECES = 64, PIECE = 4096, ROW = 512, BLOCK = 64 };
+/* ---- how the work is cut. A slice consists of parts of whole channels, whose sums are added in order, so
+ * that one thread or several may take them. A part is worked on in stretches of some channels, or of a piece
+ * of one. */
+enum { MOST_PARTS = 64, MOST_CHANNELS = 128, MOST_FOLDED = 16 };
 typedef struct {
     int channels, spatial, groups;
-    int slices, rows;                /* of the array; channels of a slice */
-    int piece, pieces;               /* channels of a piece (the last may have fewer); pieces of a slice */
-    int shared;                      /* all threads work on one slice after another; else each has its own */
-    size_t length, values;           /* of a slice; of the array */
+    int slices, rows;      /* of the array; channels of a slice */
+    int part, parts;       /* channels of a part (the last may have fewer); parts of a slice */
+    int together, pieces;  /* channels of a stretch; stretches of a channel */
+    int shared;            /* all threads work on one slice after another; else each has its own */
+    int backwards;         /* the second read begins with what the first one ended with */
+    int stream;            /* the result is written past the caches */
+    int fold;              /* samples whose channels' gradients are summed at once: map_flat() */
+    size_t length, values; /* of a slice; of the array */
 } slicing;
 
+static int least(int a, int b) { return a < b ? a : b; }
+static int most(int a, int b) { return a > b ? a : b; }
+
+/* In bytes: slices that one thread's cache does not hold (measured: a smaller one is better read forwards
+ * twice), slices so large that threads had better share one, and results that leave the caches before anybody
+ * reads them. Rows shorter than STREAMED_ROW, and activated ones, go through a buffer on their way. */
+enum { FAR_BYTES = 512 << 10, SHARED_BYTES = 8 << 20, STREAMED_BYTES = 16 << 20, STREAMED_ROW = 512 };
 static slicing slice_up(int batch, int channels, int spatial, int groups)
 {
     slicing s = {.channels = channels, .spatial = spatial, .groups = groups, .slices = batch * groups};
     s.rows = channels / groups;
     s.length = (size_t)s.rows * spatial;
     s.values = s.length * s.slices;
-    const int fitting = PIECE / spatial, least = (s.rows + MOST_PIECES - 1) / MOST_PIECES;
-    s.piece = fitting > least ? fitting : least;
-    s.pieces = (s.rows + s.piece - 1) / s.piece;
-    s.shared = s.pieces > 1 && s.slices < 4 * dn_num_threads();
+    s.part = most(STRETCH / spatial, (s.rows + MOST_PARTS - 1) / MOST_PARTS);
+    s.parts = (s.rows + s.part - 1) / s.part;
+    s.together = spatial == 1 ? STRETCH : most(1, least(STRETCH / spatial, MOST_CHANNELS));
+    s.pieces = (spatial + STRETCH - 1) / STRETCH;
+    s.shared = s.parts > 1 && (s.slices < 4 * dn_num_threads() || s.length * sizeof(real) > SHARED_BYTES);
+    s.backwards = s.length * sizeof(real) > FAR_BYTES;
+    s.fold = spatial == 1 && s.parts == 1 ? most(1, least(MOST_FOLDED, batch / MOST_FOLDED)) : 1;
+    s.stream = s.values * sizeof(real) > STREAMED_BYTES;
     return s;
 }
-#define SIMD_SUMS(a, b) DN_PRAGMA(omp simd reduction(+ : a, b))
 #define EACH_SLICE(s) PARALLEL_FOR((s).shared ? 0 : (s).values) for (int i = 0; i < (s).slices; ++i)
-#define EACH_PIECE(s, call) \
+#define EACH_PART(s, call) \
     if ((s)->shared) { \
-        PARALLEL_FOR((s)->length) for (int p = 0; p < (s)->pieces; ++p) call; \
+        PARALLEL_FOR((s)->length) for (int p = 0; p < (s)->parts; ++p) call; \
     } else { \
-        for (int p = 0; p < (s)->pieces; ++p) call; \
+        for (int p = 0; p < (s)->parts; ++p) call; \
     }
-/* Piece p of a slice: how many channels, and where it begins, in channels and in values. */
-static int piece_rows(const slicing *s, int p)
+static int part_rows(const slicing *s, int p) { return least(s->part, s->rows - p * s->part); }
+static size_t part_at(const slicing *s, int p) { return (size_t)p * s->part * s->spatial; }
+
+/* A stretch: `rows` channels of the slice from c on, n values of each, which begin at `at` of the slice. */
+typedef struct {
+    int c, rows, n;
+    size_t at;
+} stretch;
+static int count_stretches(const slicing *s, int p)
 {
-    return p + 1 < s->pieces ? s->piece : s->rows - p * s->piece;
+    return s->pieces > 1 ? part_rows(s, p) * s->pieces : (part_rows(s, p) + s->together - 1) / s->together;
 }
-static size_t piece_at(const slicing *s, int p) { return (size_t)p * s->piece * s->spatial; }
+static stretch stretch_of(const slicing *s, int p, int q)
+{
+    const int row = q / s->pieces * s->together, i = q % s->pieces * STRETCH, c = p * s->part + row;
+    return (stretch){.c = c,
+                     .rows = least(s->together, part_rows(s, p) - row),
+                     .n = least(s->spatial - i, STRETCH),
+                     .at = (size_t)c * s->spatial + i};
+}
 
 /* ---- forward */
-/* The sums of x - shift and of its squares, of n values: in single precision over at most ROW of them, so
- * that the vector units take whole vectors, in double precision beyond. */
-MULTIVERSION static void sum_moments(const real *x, real shift, int n, double *sum, double *square)
-{
-    *sum = *square = 0;
-    for (int begin = 0; begin < n; begin += ROW) {
-        const int end = n - begin < ROW ? n : begin + ROW;
-        real one = 0, two = 0;
-        SIMD_SUMS(one, two)
-        for (int i = begin; i < end; ++i) {
-            const real d = x[i] - shift;
-            one += d;
-            two += d * d;
-        }
-        *sum += one;
-        *square += two;
-    }
-}
+
 /* Sums of x - shift, shift being the mean of the slice's first values: no digits are lost where |mean| >>
  * deviation, and x[0] may be an outlier. */
-static void slice_statistics(const slicing *s, const real *x, real *mean, real *variance)
+enum { FIRST = 64 };
+static void sum_moments(const real *x, int n, real shift, double *sum, double *square)
 {
-    double sum[MOST_PIECES], square[MOST_PIECES], m = (double)s->length;
-    const int first = s->length < BLOCK ? (int)s->length : BLOCK;
-    sum_moments(x, x[0], first, sum, square);
+    *sum = *square = 0;
+    add_group_moments(x, n, shift, sum, square);
+}
+static void slice_statistics(const slicing *s, const real *x, double *mean, double *variance)
+{
+    double sum[MOST_PARTS], square[MOST_PARTS];
+    const int first = s->length < FIRST ? (int)s->length : FIRST;
+    const double m = (double)s->length;
+    sum_moments(x, first, x[0], sum, square);
     const real shift = (real)(x[0] + sum[0] / first);
-    EACH_PIECE(s, sum_moments(x + piece_at(s, p), shift, piece_rows(s, p) * s->spatial, sum + p, square + p))
-    for (int p = 1; p < s->pieces; ++p) sum[0] += sum[p], square[0] += square[p];
+    EACH_PART(s, sum_moments(x + part_at(s, p), part_rows(s, p) * s->spatial, shift, sum + p, square + p))
+    for (int p = 1; p < s->parts; ++p) sum[0] += sum[p], square[0] += square[p];
     const double v = (square[0] - sum[0] * sum[0] / m) / m;
-    *mean = (real)(shift + sum[0] / m);
-    *variance = (real)(v > 0 ? v : 0);
+    *mean = shift + sum[0] / m;
+    *variance = v > 0 ? v : 0;
 }
 
-/* z = scales (x - mean) inverse + biases, for some channels of one slice; z may be x. */
-MULTIVERSION static void normalize_rows(const real *x, int rows, int n, real mean, real inverse,
-                                        const real *scales, const real *biases, real *z)
+static void normalize_part(const slicing *s, int p, const real *x, const group_map *g, const real *scales,
+                           const real *biases, ACTIVATION a, int stream, real *y)
 {
-    if (n == 1) {
-        _Pragma("omp simd") for (int j = 0; j < rows; ++j) {
-            z[j] = (x[j] - mean) * (scales[j] * inverse) + biases[j];
-        }
-        return;
+    real z[STRETCH];
+    for (int k = 0, count = count_stretches(s, p); k < count; ++k) {
+        const stretch t = stretch_of(s, p, s->backwards ? count - 1 - k : k);
+        const int direct = a == LINEAR && t.n >= STREAMED_ROW;
+        real *to = stream && !direct ? z : y + t.at;
+        normalize_group(x + t.at, t.rows, t.n, g, scales + t.c, biases + t.c, stream && direct, to);
+        activate_row(to, t.rows * t.n, a);
+        if (to == z) stream_row(z, t.rows * t.n, y + t.at);
     }
-    for (int j = 0; j < rows; ++j, x += n, z += n) {
-        const real scale = scales[j] * inverse, bias = biases[j];
-        _Pragma("omp simd") for (int i = 0; i < n; ++i) z[i] = (x[i] - mean) * scale + bias;
-    }
-}
-static void normalize_piece(const slicing *s, const real *x, int rows, real mean, real inverse,
-                            const real *scales, const real *biases, ACTIVATION a, int stream, real *y)
-{
-    real z[ROW];
-    if (s->spatial < ROW) {
-        normalize_rows(x, rows, s->spatial, mean, inverse, scales, biases, y);
-        activate_row(y, rows * s->spatial, a);
-        return;
-    }
-    for (int j = 0; j < rows; ++j, x += s->spatial, y += s->spatial) {
-        for (int i = 0; i < s->spatial; i += ROW) {
-            const int n = s->spatial - i < ROW ? s->spatial - i : ROW;
-            real *to = stream ? z : y + i;
-            normalize_rows(x + i, 1, n, mean, inverse, scales + j, biases + j, to);
-            activate_row(to, n, a);
-            if (stream) stream_row(z, n, y + i, x + i + s->length);
-        }
-    }
-    if (stream) stream_end();
 }
 
 /* mean and variance = those of each slice, the biased variance; y = activation(scales (x - mean) /
- * sqrt(variance + epsilon) + biases). A slice that fits the cache is read from memory once. y may be x. */
+ * sqrt(variance + epsilon) + biases). y may be x. */
 void groupnorm_forward_cpu(const real *x, int batch, int channels, int spatial, int groups,
                            const real *scales, const real *biases, ACTIVATION a, real *mean, real *variance,
                            real *y)
@@ -125,150 +123,137 @@ void groupnorm_forward_cpu(const real *x, int batch, int channels, int spatial, 
     assert(x && y && mean && variance && batch > 0 && spatial > 0 && groups > 0 && channels % groups == 0);
     assert(!activation_mixes_channels(a));
     const slicing all = slice_up(batch, channels, spatial, groups), *s = &all;
-    const int stream = y != x && stream_pays(s->values, spatial);
+    const int stream = s->stream && y != x;
     EACH_SLICE(all) {
-        const real *from = x + i * s->length;
-        slice_statistics(s, from, mean + i, variance + i);
+        const size_t at = i * s->length;
         const int c = i % groups * s->rows;
-        const real inverse = bn_inverse_std(variance[i]);
-        EACH_PIECE(s, normalize_piece(s, from + piece_at(s, p), piece_rows(s, p), mean[i], inverse,
-                                      scales + c + p * s->piece, biases + c + p * s->piece, a, stream,
-                                      y + i * s->length + piece_at(s, p)))
+        double m, v;
+        slice_statistics(s, x + at, &m, &v);
+        mean[i] = (real)m;
+        variance[i] = (real)v;
+        const group_map g = {mean[i], (real)(m - mean[i]), bn_inverse_std(variance[i]), 0, 0};
+        EACH_PART(s, normalize_part(s, s->backwards ? s->parts - 1 - p : p, x + at, &g, scales + c,
+                                    biases + c, a, stream, y + at))
     }
 }
 
 /* ---- backward */
+
 /* What the backward pass knows of one slice; the arrays begin at the slice, or at its first channel. */
 typedef struct {
     const real *x, *y, *delta, *scales, *biases;
-    real mean, inverse;
+    group_map g;
     ACTIVATION a;
-    real *sums, *dots;               /* of each channel: of delta, and of delta times the normalized value */
+    real *sums, *dots; /* of each channel: of delta, and of delta times the normalized value */
     real *dx;
-    double *sum, *dot;               /* of each piece, scaled: their channels' together */
-    real slope, constant;            /* what every dx gets besides: slope (x - mean) + constant */
+    int more, add, stream; /* more: sums and dots hold those of other samples */
 } slice_backward;
+/* Sums of one part; sum and dot only where a channel is one value. */
+typedef struct {
+    double sum, dot, rest;
+} part_sums;
 
-/* In place: delta at y -> delta at z, for n neighbouring values of the slice from channel c on. */
-static void activation_delta(const slicing *s, const slice_backward *b, size_t at, int rows, real *delta)
+/* In place: delta at y -> delta at z, for one stretch. */
+static void activation_delta(const slice_backward *b, stretch t)
 {
-    real z[ROW];
-    const int c = (int)(at / s->spatial), n = s->spatial;
+    real z[STRETCH];
     if (!activation_needs_input(b->a)) {
-        gradient_row(b->y + at, rows * n, b->a, delta + at);
+        gradient_row(b->y + t.at, t.rows * t.n, b->a, b->dx + t.at);
         return;
     }
-    const int together = n < ROW ? ROW / n : 1, step = n < ROW ? n : ROW;   /* rows, and values of each */
-    for (int j = 0; j < rows; j += together) {
-        const int count = rows - j < together ? rows - j : together;
-        for (int i = 0; i < n; i += step) {
-            const size_t from = at + (size_t)j * n + i;
-            const int width = n - i < step ? n - i : step;
-            normalize_rows(b->x + from, count, width, b->mean, b->inverse, b->scales + c + j,
-                           b->biases + c + j, z);
-            gradient_input_row(z, count * width, b->a, delta + from);
+    normalize_group(b->x + t.at, t.rows, t.n, &b->g, b->scales + t.c, b->biases + t.c, 0, z);
+    gradient_input_row(z, t.rows * t.n, b->a, b->dx + t.at);
+}
+static part_sums sum_part(const slicing *s, const slice_backward *b, int p)
+{
+    part_sums found = {0, 0, 0};
+    double sum[MOST_CHANNELS], dot[MOST_CHANNELS];
+    for (int q = 0, count = count_stretches(s, p); q < count; ++q) {
+        const stretch t = stretch_of(s, p, q);
+        const real *x = b->x + t.at, *delta = b->delta + t.at, *scales = b->scales + t.c;
+        if (b->a != LINEAR) activation_delta(b, t);
+        if (s->spatial == 1) {
+            found.rest += add_group_sums(x, delta, t.rows, 1, b->g.mean, scales, &found.sum, &found.dot);
+            continue;
         }
+        for (int j = 0; j < t.rows && q % s->pieces == 0; ++j) sum[j] = dot[j] = 0;
+        found.rest += add_group_sums(x, delta, t.rows, t.n, b->g.mean, scales, sum, dot);
+        for (int j = 0; j < t.rows; ++j) b->sums[t.c + j] = (real)sum[j], b->dots[t.c + j] = (real)dot[j];
     }
+    return found;
 }
 
-/* Of each of some channels sums = sum of delta and dots = sum of delta (x - mean) inverse; added to *sum and
- * *dot, times the channel's scale, in double precision. */
-MULTIVERSION static void channel_sums(const real *x, const real *delta, int rows, int n, real mean,
-                                      real inverse, const real *scales, real *sums, real *dots, double *sum,
-                                      double *dot)
+/* Where a channel is one value: its sums, which are added, and dx. Inlined, so that loops do not ask for what
+ * does not change. */
+static inline __attribute__((always_inline)) void flat_row(const real *x, const real *delta, int rows,
+                                                           group_map g, const real *scales, real *sums,
+                                                           real *dots, int add, real *dx)
 {
-    for (int j = 0; j < rows; ++j, x += n, delta += n) {
-        double a_sum = 0, b_sum = 0;
-        for (int begin = 0; begin < n; begin += ROW) {
-            const int end = n - begin < ROW ? n : begin + ROW;
-            real one = 0, two = 0;
-            SIMD_SUMS(one, two)
-            for (int i = begin; i < end; ++i) {
-                one += delta[i];
-                two += delta[i] * (x[i] - mean);
-            }
-            a_sum += one;
-            b_sum += two;
-        }
-        sums[j] = (real)a_sum;
-        dots[j] = (real)(b_sum * inverse);
-        *sum += a_sum * scales[j];
-        *dot += b_sum * inverse * scales[j];
+    _Pragma("omp simd") for (int j = 0; j < rows; ++j) {
+        const real d = delta[j], v = x[j] - g.mean;
+        sums[j] += d;
+        dots[j] += d * ((v - g.rest) * g.inverse);
+        if (dx) dx[j] = (add ? dx[j] : 0) + (scales[j] * g.inverse * d + (g.x_factor * v + g.constant));
     }
 }
-/* The same where a channel is one value. */
-MULTIVERSION static void flat_sums(const real *x, const real *delta, int rows, real mean, real inverse,
-                                   const real *scales, real *sums, real *dots, double *sum, double *dot)
+MULTIVERSION static void map_flat(const real *x, const real *delta, int rows, const group_map *g,
+                                  const real *scales, real *sums, real *dots, int add, real *dx)
 {
-    for (int begin = 0; begin < rows; begin += ROW) {
-        const int end = rows - begin < ROW ? rows : begin + ROW;
-        real one = 0, two = 0;
-        SIMD_SUMS(one, two)
-        for (int j = begin; j < end; ++j) {
-            const real product = delta[j] * ((x[j] - mean) * inverse);
-            sums[j] = delta[j];
-            dots[j] = product;
-            one += scales[j] * delta[j];
-            two += scales[j] * product;
+    if (!dx) flat_row(x, delta, rows, *g, scales, sums, dots, 0, NULL);
+    else if (add) flat_row(x, delta, rows, *g, scales, sums, dots, 1, dx);
+    else flat_row(x, delta, rows, *g, scales, sums, dots, 0, dx);
+}
+static void map_part(const slicing *s, const slice_backward *b, int p)
+{
+    real z[STRETCH];
+    for (int k = 0, count = count_stretches(s, p); k < count; ++k) {
+        const stretch t = stretch_of(s, p, s->backwards ? count - 1 - k : k);
+        const real *x = b->x + t.at, *delta = b->delta + t.at;
+        if (s->spatial == 1) {
+            for (int j = t.c; j < t.c + t.rows && !b->more; ++j) b->sums[j] = b->dots[j] = 0;
+            map_flat(x, delta, t.rows, &b->g, b->scales + t.c, b->sums + t.c, b->dots + t.c, b->add,
+                     b->dx ? b->dx + t.at : NULL);
+            continue;
         }
-        *sum += one;
-        *dot += two;
+        real *to = b->stream && t.n < STREAMED_ROW ? z : b->dx + t.at;
+        map_group_deltas(x, delta, t.rows, t.n, &b->g, b->scales + t.c, b->add, b->stream && to != z, to);
+        if (to == z) stream_row(z, t.rows * t.n, b->dx + t.at);
     }
 }
-static void sum_piece(const slicing *s, const slice_backward *b, int p)
+/* dots: of delta (x - mean) -> of delta times the normalized value; and the sums over channels. */
+MULTIVERSION static void finish_channels(const real *sums, int rows, double rest, double inverse,
+                                         const real *scales, real *dots, double *sum, double *dot)
 {
-    const int rows = piece_rows(s, p), c = p * s->piece;
-    const size_t at = piece_at(s, p);
-    b->sum[p] = b->dot[p] = 0;
-    if (b->a != LINEAR) activation_delta(s, b, at, rows, b->dx);
-    if (s->spatial == 1) {
-        flat_sums(b->x + at, b->delta + at, rows, b->mean, b->inverse, b->scales + c, b->sums + c,
-                  b->dots + c, b->sum + p, b->dot + p);
-    } else {
-        channel_sums(b->x + at, b->delta + at, rows, s->spatial, b->mean, b->inverse, b->scales + c,
-                     b->sums + c, b->dots + c, b->sum + p, b->dot + p);
-    }
-}
-
-/* dx = scales inverse delta + slope (x - mean) + constant, for some channels of a slice. */
-MULTIVERSION static void delta_rows(const slice_backward *b, const real *x, const real *delta, int rows,
-                                    int n, const real *scales, int add, real *dx)
-{
-    const real mean = b->mean, inverse = b->inverse, slope = b->slope, constant = b->constant;
-    if (n == 1) {
-        _Pragma("omp simd") for (int j = 0; j < rows; ++j) {
-            dx[j] = (add ? dx[j] : 0) + scales[j] * inverse * delta[j] + slope * (x[j] - mean) + constant;
-        }
-        return;
-    }
-    for (int j = 0; j < rows; ++j, x += n, delta += n, dx += n) {
-        const real scale = scales[j] * inverse;
-        _Pragma("omp simd") for (int i = 0; i < n; ++i) {
-            dx[i] = (add ? dx[i] : 0) + scale * delta[i] + slope * (x[i] - mean) + constant;
-        }
-    }
-}
-static void delta_piece(const slicing *s, const slice_backward *b, int p, int add, int stream)
-{
-    real z[ROW];
-    const int rows = piece_rows(s, p), c = p * s->piece, n = s->spatial;
-    const size_t at = piece_at(s, p);
-    if (!stream) {
-        delta_rows(b, b->x + at, b->delta + at, rows, n, b->scales + c, add, b->dx + at);
-        return;
-    }
+    double a = 0, b = 0;
+    DN_PRAGMA(omp simd reduction(+ : a, b))
     for (int j = 0; j < rows; ++j) {
-        for (int i = 0; i < n; i += ROW) {
-            const size_t from = at + (size_t)j * n + i;
-            const int count = n - i < ROW ? n - i : ROW;
-            delta_rows(b, b->x + from, b->delta + from, 1, count, b->scales + c + j, 0, z);
-            stream_row(z, count, b->dx + from, b->delta + from + s->length);
-        }
+        const double of_row = (dots[j] - rest * sums[j]) * inverse;
+        dots[j] = (real)of_row;
+        a += (double)scales[j] * sums[j];
+        b += scales[j] * of_row;
     }
-    stream_end();
+    *sum = a;
+    *dot = b;
+}
+/* The sums of the parts -> those of the slice and its channels, and the factors of dx. */
+static void finish_sums(const slicing *s, slice_backward *b, const part_sums *of_parts)
+{
+    const double m = (double)s->length, inverse = b->g.inverse;
+    double sum = 0, dot = 0, rest = 0;
+    for (int p = 0; p < s->parts; ++p) {
+        sum += of_parts[p].sum, dot += of_parts[p].dot, rest += of_parts[p].rest;
+    }
+    rest /= m;
+    dot = (dot - rest * sum) * inverse;
+    if (s->spatial > 1) finish_channels(b->sums, s->rows, rest, inverse, b->scales, b->dots, &sum, &dot);
+    const double x_factor = -dot * inverse * inverse / m;
+    b->g.rest = (real)rest;
+    b->g.x_factor = (real)x_factor;
+    b->g.constant = (real)(-sum * inverse / m - x_factor * rest);
 }
 
 /* updates[c] += sum over samples of sums (batch, channels) */
+enum { BLOCK = 64 };
 MULTIVERSION static void add_block(const real *sums, int batch, int channels, int count, real *updates)
 {
     double total[BLOCK] = {0};
@@ -276,6 +261,20 @@ MULTIVERSION static void add_block(const real *sums, int batch, int channels, in
         for (int j = 0; j < count; ++j) total[j] += sums[(size_t)b * channels + j];
     }
     for (int j = 0; j < count; ++j) updates[j] += (real)total[j];
+}
+
+static void slice_delta(const slicing *s, slice_backward *b)
+{
+    part_sums found[MOST_PARTS];
+    if (activation_needs_input(b->a)) {
+        double mean, variance;
+        slice_statistics(s, b->x, &mean, &variance);
+        b->g.rest = (real)(mean - b->g.mean);
+    }
+    EACH_PART(s, found[p] = sum_part(s, b, p))
+    finish_sums(s, b, found);
+    if (!b->dx && s->spatial > 1) return;
+    EACH_PART(s, map_part(s, b, s->backwards ? s->parts - 1 - p : p))
 }
 
 /* The whole backward pass: delta at y -> dx (written, or added to; NULL: not wanted), and the updates of
@@ -290,28 +289,25 @@ void groupnorm_backward_cpu(const real *x, const real *y, const real *delta, int
 {
     assert((a == LINEAR || dx == delta) && (!add || dx != delta) && !activation_mixes_channels(a));
     const slicing all = slice_up(batch, channels, spatial, groups), *s = &all;
-    const int stream = !add && dx != delta && stream_pays(s->values, spatial);
-    real *sums = workspace, *dots = workspace + (size_t)batch * channels;
-    EACH_SLICE(all) {
-        double sum[MOST_PIECES], dot[MOST_PIECES];
-        const size_t at = i * s->length, row = (size_t)i * s->rows;
-        const int c = i % groups * s->rows;
-        const real inverse = bn_inverse_std(variance[i]);
-        slice_backward b = {.x = x + at, .y = y + at, .delta = delta + at, .scales = scales + c,
-                            .biases = biases + c, .mean = mean[i], .inverse = inverse, .a = a,
-                            .sums = sums + row, .dots = dots + row, .dx = dx ? dx + at : NULL, .sum = sum,
-                            .dot = dot};
-        EACH_PIECE(s, sum_piece(s, &b, p))
-        for (int p = 1; p < s->pieces; ++p) sum[0] += sum[p], dot[0] += dot[p];
-        b.slope = (real)(-dot[0] * inverse * inverse / s->length);
-        b.constant = (real)(-sum[0] * inverse / s->length);
-        if (!dx) continue;
-        EACH_PIECE(s, delta_piece(s, &b, p, add, stream))
+    const int rows = (batch + s->fold - 1) / s->fold, task = s->fold > 1 ? s->fold * groups : 1;
+    real *sums = workspace, *dots = workspace + (size_t)rows * channels;
+    PARALLEL_FOR(s->shared ? 0 : s->values)
+    for (int64_t begin = 0; begin < s->slices; begin += task) {
+        for (int64_t i = begin; i < s->slices && i < begin + task; ++i) {
+            const int image = (int)(i / groups), c = (int)(i % groups) * s->rows;
+            const size_t at = i * s->length, row = (size_t)(image / s->fold) * channels + c;
+            slice_backward b = {.x = x + at, .y = y + at, .delta = delta + at, .scales = scales + c,
+                                .biases = biases + c, .a = a, .sums = sums + row, .dots = dots + row,
+                                .g = {mean[i], 0, bn_inverse_std(variance[i]), 0, 0},
+                                .dx = dx ? dx + at : NULL, .more = image % s->fold > 0, .add = add,
+                                .stream = s->stream && !add && dx != delta};
+            slice_delta(s, &b);
+        }
     }
-    PARALLEL_FOR((size_t)batch *channels)
+    PARALLEL_FOR((size_t)rows * channels)
     for (int64_t c = 0; c < channels; c += BLOCK) {
-        const int count = channels - c < BLOCK ? (int)(channels - c) : BLOCK;
-        add_block(sums + c, batch, channels, count, bias_updates + c);
-        add_block(dots + c, batch, channels, count, scale_updates + c);
+        const int count = least(BLOCK, (int)(channels - c));
+        add_block(sums + c, rows, channels, count, bias_updates + c);
+        add_block(dots + c, rows, channels, count, scale_updates + c);
     }
 }

@@ -41,13 +41,17 @@ static void **array_field(const layer *l, const array_spec *row)
 {
     return (void **)((char *)l + row->offset);
 }
+static int passes_kept(const layer *l, const array_spec *row)
+{
+    return row->role == ARRAY_ACTIVATION ? l->steps : 1;
+}
 real *dn_array_data(const layer *l, const array_spec *row) { return *array_field(l, row); }
 
 /* Values in the array; SIZE_MAX where the product does not fit. */
 size_t dn_array_count(const layer *l, const array_spec *row)
 {
     const dn_shape s = row->shape(l);
-    size_t count = s.dims > 0;
+    size_t count = s.dims > 0 ? (size_t)passes_kept(l, row) : 0;
     for (int i = 0; i < s.dims; ++i) {
         if (s.dim[i] < 0 || dn_overflows(count, (size_t)s.dim[i], &count)) return SIZE_MAX;
     }
@@ -59,6 +63,15 @@ static size_t array_bytes(const layer *l, const array_spec *row)
     const size_t each = row->flags & IS_INT ? sizeof(int) : sizeof(real);
     return dn_overflows(dn_array_count(l, row), each, &bytes) ? SIZE_MAX : bytes;
 }
+void dn_move_activations(layer *l, int passes)
+{
+    array_spec row;
+    for (int i = 0; l->steps > 1 && passes && (row = dn_array_row(l, i)).name; ++i) {
+        char **field = (char **)array_field(l, &row);
+        if (row.role != ARRAY_ACTIVATION || row.flags & BORROWED || !*field) continue;
+        *field += (ptrdiff_t)(array_bytes(l, &row) / (size_t)l->steps) * passes;
+    }
+}
 /* Is this array kept, given how the network trains? */
 static int array_wanted(const layer *l, const array_spec *row, int train)
 {
@@ -66,6 +79,45 @@ static int array_wanted(const layer *l, const array_spec *row, int train)
     if (row->role != ARRAY_MOMENT) return 1;
     const size_t name = strlen(row->name);
     return row->name[name - 1] == 'm' ? l->adam || l->velocity : l->adam;
+}
+
+/* ---- parts */
+static layer **part_field(const layer *l, int i)
+{
+    const part_spec *part = l->ops->parts ? &l->ops->parts[i] : NULL;
+    return part && part->name ? (layer **)((char *)l + part->offset) : NULL;
+}
+static dn_status new_parts(layer *l)
+{
+    layer **part;
+    for (int i = 0; (part = part_field(l, i)); ++i) {
+        if (!(*part = new_layer(l->ops->parts[i].type))) return DN_ERR_MEMORY;
+    }
+    return DN_OK;
+}
+static void free_parts(layer *l)
+{
+    layer **part;
+    for (int i = 0; (part = part_field(l, i)); ++i) free_layer(*part);
+}
+/* A part that the options do not ask for never gets an input. */
+layer *dn_next_part(const layer *l, const layer *p)
+{
+    layer **part;
+    int passed = p == l;
+    for (int i = 0; (part = part_field(l, i)); ++i) {
+        if (passed && (*part)->inputs) return *part;
+        passed = passed || *part == p;
+    }
+    return NULL;
+}
+layer_part get_layer_part(const layer *l, int i)
+{
+    layer **part;
+    for (int j = 0; (part = part_field(l, j)); ++j) {
+        if ((*part)->inputs && !i--) return (layer_part){l->ops->parts[j].name, *part};
+    }
+    return (layer_part){NULL, NULL};
 }
 
 /* ---- options */
@@ -105,10 +157,24 @@ static const option_spec *find_option(const layer *l, const char *name)
 dn_status set_layer_option(layer *l, const char *name, double value)
 {
     const option_spec *o = find_option(l, name);
-    if (!o) return dn_fail(DN_ERR_ARGUMENT, "[%s] has no option %s", l->ops->name, name);
-    return dn_take_option(o, l, value);
+    if (o) return dn_take_option(o, l, value);
+    dn_status status = dn_fail(DN_ERR_ARGUMENT, "[%s] has no option %s", l->ops->name, name);
+    layer **part;
+    for (int i = 0; (part = part_field(l, i)); ++i) {
+        if (!(o = find_option(*part, name))) continue;
+        if ((status = dn_take_option(o, *part, value)) != DN_OK) return status;
+    }
+    return status;
 }
-double get_layer_option(const layer *l, const char *name) { return dn_option_value(find_option(l, name), l); }
+double get_layer_option(const layer *l, const char *name)
+{
+    const option_spec *o = find_option(l, name);
+    layer **part;
+    for (int i = 0; !o && (part = part_field(l, i)); ++i) {
+        if ((o = find_option(*part, name))) l = *part;
+    }
+    return dn_option_value(o, l);
+}
 static void take_list(const layer *l, const option_spec *o, int n, void *values)
 {
     void *list = (char *)l + o->offset;
@@ -163,8 +229,10 @@ layer *new_layer(LAYER_TYPE type)
     l->type = type;
     l->index = -1;
     l->learning_rate = 1;
-    l->fused = 1;
-    return l;
+    l->fused = l->steps = 1;
+    if (new_parts(l) == DN_OK) return l;
+    free_layer(l);
+    return NULL;
 }
 
 dn_status dn_set_output(layer *l, int64_t h, int64_t w, int64_t c)
@@ -187,6 +255,20 @@ dn_status dn_set_output(layer *l, int64_t h, int64_t w, int64_t c)
     l->out_c = (int)c;
     l->outputs = outputs;
     return DN_OK;
+}
+dn_status dn_set_plain_output(layer *l, int64_t outputs)
+{
+    const dn_status status = dn_set_output(l, 1, 1, outputs);
+    l->out_h = l->out_w = l->out_c = 0;
+    return status;
+}
+dn_status dn_one_link(const layer *l, const network *net, const char *key, const int_list *links)
+{
+    const int above = l->index >= 0 ? l->index : net ? net->n : 0;
+    if (links->n != 1)
+        return dn_fail_option(key, "[%s] %s: %d layers, wanted one", l->ops->name, key, links->n);
+    if (links->values[0] >= 0 && links->values[0] < above) return DN_OK;
+    return dn_fail_option(key, "[%s] layer %d: wanted 0 to %d", l->ops->name, links->values[0], above - 1);
 }
 dn_status dn_require_image(const layer *l)
 {
@@ -249,18 +331,31 @@ static void drop_arrays(layer *l, array_role from_role)
 }
 dn_status allocate_layer(layer *l, int train)
 {
-    l->train = train;
-    const dn_status status = make_arrays(l, train);
+    dn_status status = DN_OK;
+    FOR_PARTS(p, l) {
+        p->train = train;
+        p->fused = l->fused;
+        p->adam = l->adam;
+        p->velocity = l->velocity;
+        if (status == DN_OK) status = make_arrays(p, train);
+        p->complete = status == DN_OK;
+    }
     l->complete = status == DN_OK;
     return status;
 }
+/* Each part draws from a stream of its own. */
 void initialize_layer(layer *l, uint64_t seed)
 {
-    if (l->ops->initialize) l->ops->initialize(l, seed);
+    FOR_PARTS(p, l) {
+        p->index = l->index;
+        if (p->ops->initialize) p->ops->initialize(p, seed);
+        seed += 0x9E3779B97F4A7C15;
+    }
 }
 void free_layer(layer *l)
 {
     if (!l) return;
+    free_parts(l);
     drop_arrays(l, ARRAY_PARAMETER);
     for (const option_spec *o = l->ops->options; o && o->name; ++o) {
         if (o->kind == OPTION_LIST || o->kind == OPTION_REALS) take_list(l, o, 0, NULL);
@@ -269,29 +364,47 @@ void free_layer(layer *l)
     dn_release(l);
 }
 
-dn_status dn_reshape_layer(layer *l, network *net, int batch, int h, int w, int c, array_role kept)
+typedef struct {
+    layer shape;
+    size_t counts[64];
+} old_layer;
+static void remember(const layer *l, old_layer *old)
 {
-    size_t before[64];
     array_spec row;
-    const layer old = *l;
-    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) before[i] = dn_array_count(l, &row);
-    dn_status status = shape_layer(l, net, batch, h, w, c);
-    for (int i = 0; status == DN_OK && (row = dn_array_row(l, i)).name; ++i) {
+    old->shape = *l;
+    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) old->counts[i] = dn_array_count(l, &row);
+}
+static dn_status refuse_changes(const layer *l, const old_layer *old, array_role kept)
+{
+    array_spec row;
+    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
         const int held = *array_field(l, &row) && !(row.flags & BORROWED);
-        if (held && row.role <= kept && dn_array_count(l, &row) != before[i]) {
-            status = dn_fail(DN_ERR_OPTION,
-                             "[%s] cannot get another input: its %s would change from %zu to %zu values",
-                             l->ops->name, row.name, before[i], dn_array_count(l, &row));
+        if (held && row.role <= kept && dn_array_count(l, &row) != old->counts[i]) {
+            return dn_fail(DN_ERR_OPTION,
+                           "[%s] cannot get another input: its %s would change from %zu to %zu values",
+                           l->ops->name, row.name, old->counts[i], dn_array_count(l, &row));
         }
     }
-    if (status != DN_OK) *l = old;
+    return DN_OK;
+}
+dn_status dn_reshape_layer(layer *l, network *net, int batch, int h, int w, int c, array_role kept)
+{
+    old_layer old[1 + DN_MOST_PARTS];
+    int n = 0;
+    FOR_PARTS(p, l) remember(p, &old[n++]);
+    dn_status status = shape_layer(l, net, batch, h, w, c);
+    n = 0;
+    FOR_PARTS(p, l) if (status == DN_OK) status = refuse_changes(p, &old[n++], kept);
+    if (status == DN_OK) return DN_OK;
+    n = 0;
+    FOR_PARTS(p, l) *p = old[n++].shape;
     return status;
 }
 dn_status dn_resize_layer(layer *l, network *net, int h, int w, int c)
 {
     const dn_status status = dn_reshape_layer(l, net, l->batch, h, w, c, ARRAY_COUNTER);
     if (status != DN_OK) return status;
-    drop_arrays(l, ARRAY_ACTIVATION);
+    FOR_PARTS(p, l) drop_arrays(p, ARRAY_STATE);
     l->x = NULL;
     l->has_cost = l->delta_live = 0;
     return allocate_layer(l, l->train);
@@ -303,11 +416,19 @@ static size_t layer_bytes(const layer *l)
 {
     size_t total = 0;
     array_spec row;
-    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
-        const size_t bytes = array_wanted(l, &row, l->train) ? array_bytes(l, &row) : 0;
-        if (bytes == SIZE_MAX || __builtin_add_overflow(total, bytes, &total)) return SIZE_MAX;
+    FOR_PARTS(p, l) {
+        for (int i = 0; (row = dn_array_row(p, i)).name; ++i) {
+            const size_t bytes = array_wanted(p, &row, l->train) ? array_bytes(p, &row) : 0;
+            if (bytes == SIZE_MAX || __builtin_add_overflow(total, bytes, &total)) return SIZE_MAX;
+        }
     }
     return total;
+}
+static double layer_flops(const layer *l)
+{
+    double sum = 0;
+    FOR_PARTS(p, l) sum += p->outputs && p->ops->flops ? p->ops->flops(p) : 0;
+    return sum;
 }
 layer_info get_layer_info(const layer *l)
 {
@@ -327,7 +448,7 @@ layer_info get_layer_info(const layer *l)
         .has_cost = l->has_cost,
         .is_loss = l->ops->is_loss,
         .cost = l->cost,
-        .flops = l->outputs && l->ops->flops ? l->ops->flops(l) : 0,
+        .flops = layer_flops(l),
         .bytes = l->outputs ? layer_bytes(l) : 0,
     };
 }
@@ -340,7 +461,10 @@ int count_layer_arrays(const layer *l)
 layer_array get_layer_array(const layer *l, int i)
 {
     const array_spec row = dn_array_row(l, i);
-    const dn_shape s = row.shape(l);
+    dn_shape s = row.shape(l);
+    const int passes = passes_kept(l, &row);
+    if (passes > 1 && s.dims == 1) s = dn_dims(2, passes, s.dim[0], 0, 0);
+    else if (s.dims) s.dim[0] *= passes;
     layer_array a = {.name = row.name, .role = row.role, .is_int = (row.flags & IS_INT) != 0, .dims = s.dims,
                      .count = dn_array_count(l, &row), .data = *array_field(l, &row)};
     memcpy(a.dim, s.dim, sizeof a.dim);

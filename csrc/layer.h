@@ -57,12 +57,24 @@ typedef struct {
     ARRAY(type, prefix field##_m, #field "_m", shape, MOMENT, (flags) | TRAIN_ONLY), \
     ARRAY(type, prefix field##_v, #field "_v", shape, MOMENT, (flags) | TRAIN_ONLY)
 
+/* ---- parts: a composed layer owns others, a pointer each in its struct. Options that it lacks itself are
+ * theirs, and whatever is done to its arrays is done to theirs. */
+typedef struct {
+    const char *name;
+    size_t offset;
+    LAYER_TYPE type;
+} part_spec;
+enum { DN_MOST_PARTS = 11 };
+#define PART(type, name, TYPE) {#name, offsetof(type, name), TYPE}
+#define END_OF_PARTS {0, 0, 0}
+
 /* ---- a layer type */
 typedef struct layer_ops {
     const char *name;
     size_t size;                                           /* of its struct, which begins with `layer base` */
     const option_spec *options;
     const array_spec *arrays;
+    const part_spec *parts;
     dn_status (*shape)(layer *l, network *net); /* from options and input to out_*; checks all of them */
     dn_status (*forward)(layer *l, network *net);
     dn_status (*backward)(layer *l, network *net);
@@ -81,6 +93,7 @@ struct layer {
     const layer_ops *ops;
     LAYER_TYPE type;
     int index;                       /* place in the network, -1 alone */
+    int steps;                       /* passes whose activations it keeps one after the other; 1 but in parts */
     int batch, h, w, c, inputs, out_h, out_w, out_c, outputs, truths;
     real learning_rate;              /* factor of the network's */
     int stopbackward, onlyforward, dont_update, burnin_update, train_only_bn;
@@ -134,11 +147,14 @@ real *dn_workspace(network *net,
                    size_t reals); /* at least so many; NULL without memory (dn_last_error says so) */
 /* Sets out_* and outputs; refuses sizes below 1 and beyond int. */
 dn_status dn_set_output(layer *l, int64_t h, int64_t w, int64_t c);
+dn_status dn_set_plain_output(layer *l, int64_t outputs); /* the same of values that are no image */
 /* Gives the layer another input; refused, without a change, where an array that it holds, of a role up to
  * `kept`, would change its size. */
 dn_status dn_reshape_layer(layer *l, network *net, int batch, int h, int w, int c, array_role kept);
 dn_status dn_resize_layer(layer *l, network *net, int h, int w, int c);   /* arrays but parameters made anew */
 dn_status dn_require_image(const layer *l);
+/* A list of one layer before this one, as `key` names it. */
+dn_status dn_one_link(const layer *l, const network *net, const char *key, const int_list *links);
 dn_status dn_option_in(const layer *l, const char *key, double value, double low, double high);
 const option_spec *dn_find_option(const option_spec *options, const char *name);   /* NULL: no such option */
 dn_status dn_take_option(const option_spec *option, void *to, double value);
@@ -148,6 +164,11 @@ int dn_overflows(size_t a, size_t b, size_t *product);
 array_spec dn_array_row(const layer *l, int i);       /* rows common to all types first; name NULL: no more */
 real *dn_array_data(const layer *l, const array_spec *row);
 size_t dn_array_count(const layer *l, const array_spec *row);
+/* Points the activations of a layer that keeps several passes at those of `passes` passes later. */
+void dn_move_activations(layer *l, int passes);
+/* l, then each of its parts that its options ask for; NULL after the last. */
+layer *dn_next_part(const layer *l, const layer *p);
+#define FOR_PARTS(p, l) for (layer *p = (layer *)(l); p; p = dn_next_part(l, p))
 void dn_loss(layer *l, network *net,
              const real *loss); /* the cost is the sum of loss, the delta is the loss's own */
 #define DN_SECRET_NUM (-1234)   /* a truth that counts for nothing (Darknet's SECRET_NUM) */
@@ -156,6 +177,12 @@ dn_status dn_update_network_layers(network *net, real rate);
 int dn_layers_without_gradient(const network *net);   /* so many from the first on, in this backward pass */
 void dn_fill_random(real *x, int n, real scale, int uniform, uint64_t seed,
                     int layer_index); /* scale times N(0, 1) or U(-1, 1) */
+
+/* The activation that ends a layer, in place: output = f(output), delta *= f'. before: a copy of what f gets,
+ * of shape dn_shape_before_activation, where f' needs it; else NULL. */
+dn_shape dn_shape_before_activation(const layer *l, ACTIVATION a);
+void dn_activate_output(const layer *l, const kernels *k, ACTIVATION a, real *before);
+void dn_activate_delta(const layer *l, const kernels *k, ACTIVATION a, const real *before);
 
 /* shapes that several types share */
 dn_shape shape_output(const layer *l); /* (batch, c, h, w), or (batch, outputs) without geometry */

@@ -153,9 +153,10 @@ static size_t largest_workspace(const network *net)
 {
     size_t most = 0;
     for (int i = 0; i < net->n; ++i) {
-        const layer *l = net->layers[i];
-        const size_t wanted = l->ops->workspace ? l->ops->workspace(l) : 0;
-        if (wanted > most) most = wanted;
+        FOR_PARTS(p, net->layers[i]) {
+            const size_t wanted = p->ops->workspace ? p->ops->workspace(p) : 0;
+            if (wanted > most) most = wanted;
+        }
     }
     return most;
 }

@@ -9,7 +9,19 @@ static const normalization *part(const layer *l)
     return (const normalization *)((const char *)l + l->ops->normalization);
 }
 static int is_grouped(const normalization *n) { return n->kind > NORMALIZE_BATCH; }
-static int spatial_of(const layer *l) { return l->out_h * l->out_w; }
+/* Where there is a tail, its map stands for the layer's output, and so do its sides and its delta. */
+static int spatial_of(const layer *l)
+{
+    const map_tail *t = &part(l)->tail;
+    return has_tail(t) ? t->h * t->w : l->out_h * l->out_w;
+}
+static int values_of(const layer *l) { return l->batch * l->out_c * spatial_of(l); }
+static dn_shape shape_sums(const layer *l)
+{
+    return has_tail(&part(l)->tail) ? shape_tail(l, &part(l)->tail) : shape_output(l);
+}
+static real *map_of(const layer *l) { return part(l)->tail.map ? part(l)->tail.map : l->output; }
+static real *delta_of(const layer *l) { return part(l)->tail.map ? part(l)->tail.map_delta : l->delta; }
 static int groups_of(const layer *l, const normalization *n)
 {
     if (n->kind == NORMALIZE_LAYER) return 1;
@@ -34,15 +46,15 @@ dn_shape shape_norm_deltas(const layer *l) { return shape_norm_rolling(l); }
 dn_shape shape_norm_x_norm(const layer *l)
 {
     const normalization *n = part(l);
-    return n->kind == NORMALIZE_BATCH && batchnorm_keeps_x_norm(l, &n->batch) ? shape_output(l) : no_array;
+    return n->kind == NORMALIZE_BATCH && batchnorm_keeps_x_norm(l, &n->batch) ? shape_sums(l) : no_array;
 }
-dn_shape shape_norm_x(const layer *l) { return part(l)->kind ? shape_output(l) : no_array; }
+dn_shape shape_norm_x(const layer *l) { return part(l)->kind ? shape_sums(l) : no_array; }
 /* Behind a normalization the input of an elementwise activation is worked out again from x. */
 dn_shape shape_norm_activation_input(const layer *l)
 {
     const normalization *n = part(l);
     const int again = n->kind && !n->after && !activation_mixes_channels(n->activation);
-    return !again && activation_needs_input(n->activation) ? shape_output(l) : no_array;
+    return !again && activation_needs_input(n->activation) ? shape_sums(l) : no_array;
 }
 dn_shape shape_norm_folded(const layer *l)
 {
@@ -86,15 +98,15 @@ size_t normalization_workspace(const layer *l, const normalization *n)
 {
     if (!l->train || !n->kind) return 0;
     if (is_grouped(n)) return 2 * (size_t)l->batch * l->out_c;
-    return batchnorm_composed(l, &n->batch) ? 2 * (size_t)l->batch * l->outputs : 0;
+    return batchnorm_composed(l, &n->batch) ? 2 * (size_t)values_of(l) : 0;
 }
 
 /* ---- forward */
 real *normalization_sums(const layer *l, const normalization *n)
 {
-    if (n->kind && !n->after) return n->x ? n->x : l->output;
+    if (n->kind && !n->after) return n->x ? n->x : map_of(l);
     if (n->activation_input) return n->activation_input;
-    return n->kind && n->x ? n->x : l->output;
+    return n->kind && n->x ? n->x : map_of(l);
 }
 conv_epilogue normalization_epilogue(const layer *l, const network *net, const normalization *n)
 {
@@ -121,7 +133,7 @@ conv_epilogue normalization_epilogue(const layer *l, const network *net, const n
 }
 static void activate(const layer *l, const kernels *k, ACTIVATION a, real *from, real *to)
 {
-    const int all = l->batch * l->outputs;
+    const int all = values_of(l);
     if (activation_mixes_channels(a)) {
         k->activate_channels(from, l->batch, l->out_c, spatial_of(l), a, to);
         return;
@@ -153,18 +165,18 @@ dn_status normalization_forward(const layer *l, network *net, const normalizatio
     const ACTIVATION a = n->activation;
     real *sums = normalization_sums(l, n);
     if (!n->kind || (done && done->scale)) {
-        bias_and_activate(l, net->k, a, n->batch.biases, done, sums, l->output);
+        bias_and_activate(l, net->k, a, n->batch.biases, done, sums, map_of(l));
         return DN_OK;
     }
     if (n->after) {
-        real *x = n->x ? n->x : l->output;
+        real *x = n->x ? n->x : map_of(l);
         bias_and_activate(l, net->k, a, n->inner_biases, done, sums, x);
-        return normalize(l, net, n, done, x, LINEAR, l->output);
+        return normalize(l, net, n, done, x, LINEAR, map_of(l));
     }
-    if (!activation_mixes_channels(a)) return normalize(l, net, n, done, sums, a, l->output);
-    real *z = n->activation_input ? n->activation_input : l->output;
+    if (!activation_mixes_channels(a)) return normalize(l, net, n, done, sums, a, map_of(l));
+    real *z = n->activation_input ? n->activation_input : map_of(l);
     const dn_status status = normalize(l, net, n, done, sums, LINEAR, z);
-    if (status == DN_OK) activate(l, net->k, a, z, l->output);
+    if (status == DN_OK) activate(l, net->k, a, z, map_of(l));
     return status;
 }
 
@@ -174,26 +186,27 @@ static dn_status normalize_backward(const layer *l, network *net, const normaliz
     const batch_normalization *b = &n->batch;
     const int spatial = spatial_of(l);
     if (!is_grouped(n)) {
-        return batchnorm_backward(l, net, b, n->x, l->output, l->delta, l->out_c, spatial, a, 0, l->delta);
+        return batchnorm_backward(l, net, b, n->x, map_of(l), delta_of(l), l->out_c, spatial, a, 0,
+                                  delta_of(l));
     }
     real *workspace = dn_workspace(net, normalization_workspace(l, n));
     if (!workspace) return DN_ERR_MEMORY;
-    net->k->groupnorm_backward(n->x, l->output, l->delta, l->batch, l->out_c, spatial, groups_of(l, n),
+    net->k->groupnorm_backward(n->x, map_of(l), delta_of(l), l->batch, l->out_c, spatial, groups_of(l, n),
                                b->scales, b->biases, a, b->mean, b->variance, b->scale_updates,
-                               b->bias_updates, 0, l->delta, workspace);
+                               b->bias_updates, 0, delta_of(l), workspace);
     return DN_OK;
 }
 /* In place: delta behind the activation, whose output is y, -> delta before it. */
 static void activation_backward(const layer *l, const kernels *k, const normalization *n, const real *y)
 {
     const ACTIVATION a = n->activation;
-    const int all = l->batch * l->outputs;
+    const int all = values_of(l);
     if (activation_mixes_channels(a)) {
-        k->gradient_channels(n->activation_input, y, l->batch, l->out_c, spatial_of(l), a, l->delta);
+        k->gradient_channels(n->activation_input, y, l->batch, l->out_c, spatial_of(l), a, delta_of(l));
     } else if (activation_needs_input(a)) {
-        k->gradient_input_array(n->activation_input, all, a, l->delta);
+        k->gradient_input_array(n->activation_input, all, a, delta_of(l));
     } else {
-        k->gradient_array(y, all, a, l->delta);
+        k->gradient_array(y, all, a, delta_of(l));
     }
 }
 dn_status normalization_backward(const layer *l, network *net, const normalization *n)
@@ -201,13 +214,13 @@ dn_status normalization_backward(const layer *l, network *net, const normalizati
     const ACTIVATION a = n->activation;
     if (n->kind && !n->after) {
         if (!activation_mixes_channels(a)) return normalize_backward(l, net, n, a);
-        activation_backward(l, net->k, n, l->output);
+        activation_backward(l, net->k, n, map_of(l));
         return normalize_backward(l, net, n, LINEAR);
     }
     const dn_status status = n->kind ? normalize_backward(l, net, n, LINEAR) : DN_OK;
     if (status != DN_OK) return status;
-    activation_backward(l, net->k, n, n->kind ? n->x : l->output);
-    net->k->backward_bias(n->kind ? n->inner_bias_updates : n->batch.bias_updates, l->delta, l->batch,
+    activation_backward(l, net->k, n, n->kind ? n->x : map_of(l));
+    net->k->backward_bias(n->kind ? n->inner_bias_updates : n->batch.bias_updates, delta_of(l), l->batch,
                           l->out_c, spatial_of(l));
     return DN_OK;
 }

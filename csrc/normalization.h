@@ -7,6 +7,7 @@
 #ifndef DN_NORMALIZATION_H
 #define DN_NORMALIZATION_H
 #include "batchnorm.h"
+#include "map_tail.h"
 
 typedef struct {
     int kind, groups, after;         /* normalization_kind; groups as asked for, 0: see group_count() */
@@ -16,6 +17,7 @@ typedef struct {
     real *x;                         /* what is normalized */
     real *activation_input;          /* before an activation whose output does not tell the slope */
     real *folded;                    /* batch normalization of inference as scale and shift */
+    map_tail tail;                   /* of [convolutional]; what follows is about its map, if it has one */
 } normalization;
 
 /* Options, and rows: the parameters and statistics stand where the layer's .weights order has them. */

@@ -31,11 +31,24 @@ static const bits last_lanes[2 * WIDTH] = {0,  0,  0,  0,  0,  0,  0,  0,  0,  0
 #define LOW(v) __builtin_convertvector(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), lanes)
 #define HIGH(v) __builtin_convertvector(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15), lanes)
 
+/* Its halves together, in double. */
+#define FOLDED(v) \
+    __builtin_convertvector(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) + \
+                                __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15), \
+                            lanes)
+
 double total_of(const double lanes[SUM_LANES])
 {
     double sum = 0;
     for (int i = 0; i < SUM_LANES; ++i) sum += lanes[i];
     return sum;
+}
+
+ROWS_INLINE double sum_lanes(lanes v)
+{
+    typedef double half __attribute__((vector_size(SUM_LANES / 2 * sizeof(double))));
+    const half h = __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+    return (h[0] + h[2]) + (h[1] + h[3]);
 }
 
 /* Adds the sums of d = a - a_shift and of d (x - x_shift) over one row: a few vectors in float, in two chains
@@ -92,7 +105,87 @@ MULTIVERSION void add_delta_sums(const real *x, const real *delta, int rows, int
     for (int r = 0; r < rows; ++r, x += n, delta += n) add_row(delta, 0, x, mean[r], n, sums + r);
 }
 
-/* The same of `vectors` times WIDTH columns; a_shift NULL: none. */
+/* Group normalization's sums over one row: of d = delta weight, of d (x - mean) and of x - mean; weight NULL:
+ * none. The first two are given, the third is added. */
+ROWS_INLINE void sum_three(const real *x, real mean, const real *delta, const real *weight, int n,
+                           double *sum, double *dot, lanes *rest)
+{
+    enum { FEW_VECTORS = 8 };
+    lanes one = {0}, two = {0};
+    int i = 0;
+    while (n - i >= WIDTH) {
+        const int end = n - i < FEW_VECTORS * WIDTH ? n : i + FEW_VECTORS * WIDTH;
+        vec few[3] = {{0}};
+        for (; i + WIDTH <= end; i += WIDTH) {
+            const vec v = AT(x + i) - mean;
+            vec d = AT(delta + i);
+            if (weight) d *= AT(weight + i);
+            few[0] += d, few[1] += d * v, few[2] += v;
+        }
+        if (end == n && i < n) {
+            const vec v = LAST(AT(x + n - WIDTH) - mean, n - i);
+            vec d = LAST(AT(delta + n - WIDTH), n - i);
+            if (weight) d *= AT(weight + n - WIDTH);
+            few[0] += d, few[1] += d * v, few[2] += v;
+            i = n;
+        }
+        one += FOLDED(few[0]), two += FOLDED(few[1]), *rest += FOLDED(few[2]);
+    }
+    *sum = sum_lanes(one), *dot = sum_lanes(two);
+    for (; i < n; ++i) {
+        const double v = x[i] - mean, d = weight ? delta[i] * weight[i] : delta[i];
+        *sum += d, *dot += d * v, (*rest)[0] += v;
+    }
+}
+MULTIVERSION void add_group_moments(const real *x, int n, real shift, double *sum, double *square)
+{
+    enum { CHAINS = 4, MANY_VECTORS = 32 };
+    lanes one = {0}, two = {0};
+    int i = 0;
+    while (n - i >= WIDTH) {
+        const int end = n - i < MANY_VECTORS * WIDTH ? n : i + MANY_VECTORS * WIDTH;
+        vec first[CHAINS] = {{0}}, second[CHAINS] = {{0}};
+        for (; i + CHAINS * WIDTH <= end; i += CHAINS * WIDTH) {
+            for (int j = 0; j < CHAINS; ++j) {
+                const vec d = AT(x + i + j * WIDTH) - shift;
+                first[j] += d, second[j] += d * d;
+            }
+        }
+        for (; i + WIDTH <= end; i += WIDTH) {
+            const vec d = AT(x + i) - shift;
+            first[0] += d, second[0] += d * d;
+        }
+        if (end == n && i < n) {
+            const vec d = LAST(AT(x + n - WIDTH) - shift, n - i);
+            first[1] += d, second[1] += d * d;
+            i = n;
+        }
+        first[0] = (first[0] + first[1]) + (first[2] + first[3]);
+        second[0] = (second[0] + second[1]) + (second[2] + second[3]);
+        one += FOLDED(first[0]);
+        two += FOLDED(second[0]);
+    }
+    *sum += sum_lanes(one), *square += sum_lanes(two);
+    for (; i < n; ++i) {
+        const double d = x[i] - shift;
+        *sum += d, *square += d * d;
+    }
+}
+MULTIVERSION double add_group_sums(const real *x, const real *delta, int rows, int n, real mean,
+                                   const real *scales, double *sum, double *dot)
+{
+    double of_row, dot_of_row;
+    lanes rest = {0};
+    const int count = n > 1 ? rows : 1, length = n > 1 ? n : rows;
+    for (int r = 0; r < count; ++r, x += n, delta += n) {
+        if (n > 1) sum_three(x, mean, delta, NULL, length, &of_row, &dot_of_row, &rest);
+        else sum_three(x, mean, delta, scales, length, &of_row, &dot_of_row, &rest);
+        sum[r] += of_row, dot[r] += dot_of_row;
+    }
+    return sum_lanes(rest);
+}
+
+/* The sums of add_row of `vectors` times WIDTH columns; a_shift NULL: none. */
 ROWS_INLINE void add_columns(const real *a, const real *a_shift, const real *x, const real *x_shift,
                              int batch, int ld, int vectors, double *first, double *second)
 {
@@ -157,40 +250,47 @@ MULTIVERSION void column_delta_sums(const real *x, const real *delta, int batch,
 
 /* ---- writing */
 #define STORE(to, value) *(any_vec *)(to) = (value)
-/* Past the caches; `to` is at a multiple of 16 bytes. */
+/* Past the caches, QUARTER values that begin at a multiple of 16 bytes. Rows of such go to memory a cache
+ * line at a time, also where a row ends within one: a line that is written in two ways is slow. */
+enum { QUARTER = 4 };
+typedef real quarter
+    __attribute__((vector_size(QUARTER * sizeof(real)), aligned(sizeof(real)), may_alias));
+#define QUARTER_AT(p) (*(const quarter *)(p))
 #if defined(__SSE2__) && !defined(DARKNET_DOUBLE)
+#define STREAM_QUARTER(to, value) _mm_stream_ps(to, (__m128)(value))
+#else
+#define STREAM_QUARTER(to, value) *(quarter *)(to) = (value)
+#endif
 #define STREAM(to, value) \
     do { \
         const vec v = value; \
-        _mm_stream_ps(to, __builtin_shufflevector(v, v, 0, 1, 2, 3)); \
-        _mm_stream_ps((to) + 4, __builtin_shufflevector(v, v, 4, 5, 6, 7)); \
-        _mm_stream_ps((to) + 8, __builtin_shufflevector(v, v, 8, 9, 10, 11)); \
-        _mm_stream_ps((to) + 12, __builtin_shufflevector(v, v, 12, 13, 14, 15)); \
+        STREAM_QUARTER(to, __builtin_shufflevector(v, v, 0, 1, 2, 3)); \
+        STREAM_QUARTER((to) + 4, __builtin_shufflevector(v, v, 4, 5, 6, 7)); \
+        STREAM_QUARTER((to) + 8, __builtin_shufflevector(v, v, 8, 9, 10, 11)); \
+        STREAM_QUARTER((to) + 12, __builtin_shufflevector(v, v, 12, 13, 14, 15)); \
     } while (0)
-#else
-#define STREAM STORE
-#endif
 
-/* Values before the first cache line of `to`, at most n. */
-static int values_to_line(const real *to, int n)
+/* Values before the first multiple of 16 bytes of `to`, at most n. */
+static int values_to_quarter(const real *to, int n)
 {
-    const int values = (int)((64 - (uintptr_t)to % 64) % 64 / sizeof(real));
+    const int values = (int)((16 - (uintptr_t)to % 16) % 16 / sizeof(real));
     return values < n ? values : n;
 }
 /* to[i] = VALUE(*, i) for a row, VALUE(AT, i) being a vector of them. The last vector is worked out first:
- * `to` may be what it reads. */
+ * `to` may be what it reads, unless it is streamed. */
 #define WRITE_ROW(to, VALUE, stream) \
     do { \
         int i = 0; \
-        if (n < WIDTH) { \
+        if (stream) { \
+            for (const int head = values_to_quarter(to, n); i < head; ++i) to[i] = VALUE(*, i); \
+            for (; i + WIDTH <= n; i += WIDTH) STREAM(to + i, VALUE(AT, i)); \
+            for (; i + QUARTER <= n; i += QUARTER) STREAM_QUARTER(to + i, VALUE(QUARTER_AT, i)); \
+        } \
+        if (stream || n < WIDTH) { \
             for (; i < n; ++i) to[i] = VALUE(*, i); \
             break; \
         } \
         const vec last = VALUE(AT, n - WIDTH); \
-        if (stream) { \
-            for (const int head = values_to_line(to, n); i < head; ++i) to[i] = VALUE(*, i); \
-            for (; i + WIDTH <= n; i += WIDTH) STREAM(to + i, VALUE(AT, i)); \
-        } \
         for (; i + WIDTH <= n; i += WIDTH) STORE(to + i, VALUE(AT, i)); \
         if (i < n) STORE(to + n - WIDTH, last); \
     } while (0)
@@ -204,8 +304,13 @@ MULTIVERSION void normalize_rows(const real *x, int rows, int n, const real *mea
         WRITE_ROW(y, NORMALIZED, stream);
     }
 }
+MULTIVERSION void stream_row(const real *from, int n, real *to)
+{
+#define COPIED(READ, i) (READ(from + (i)))
+    WRITE_ROW(to, COPIED, 1);
+}
 MULTIVERSION void map_delta_rows(const real *x, const real *delta, int rows, int n, const delta_map *map,
-                                 int add, real *dx)
+                                 int add, int stream, real *dx)
 {
 #define MAPPED(READ, i) \
     (READ(delta + (i)) * m.delta_factor + ((READ(x + (i)) - m.mean) * m.x_factor + m.constant))
@@ -215,6 +320,34 @@ MULTIVERSION void map_delta_rows(const real *x, const real *delta, int rows, int
         if (add)
             WRITE_ROW(dx, ADDED, 0);
         else
-            WRITE_ROW(dx, MAPPED, 0);
+            WRITE_ROW(dx, MAPPED, stream);
+    }
+}
+
+MULTIVERSION void normalize_group(const real *x, int rows, int n, const group_map *g, const real *scales,
+                                  const real *biases, int stream, real *y)
+{
+    const real m = g->mean, rest = g->rest, inverse = g->inverse;
+    if (n == 1) {
+        _Pragma("omp simd") for (int j = 0; j < rows; ++j) {
+            y[j] = (x[j] - m - rest) * (scales[j] * inverse) + biases[j];
+        }
+        return;
+    }
+    for (int r = 0; r < rows; ++r, x += n, y += n) {
+        const real s = scales[r] * inverse, b = biases[r] - rest * s;
+        WRITE_ROW(y, NORMALIZED, stream);
+    }
+}
+MULTIVERSION void map_group_deltas(const real *x, const real *delta, int rows, int n, const group_map *g,
+                                   const real *scales, int add, int stream, real *dx)
+{
+    delta_map m = {g->mean, 0, g->x_factor, g->constant};
+    for (int r = 0; r < rows; ++r, x += n, delta += n, dx += n) {
+        m.delta_factor = scales[r] * g->inverse;
+        if (add)
+            WRITE_ROW(dx, ADDED, 0);
+        else
+            WRITE_ROW(dx, MAPPED, stream);
     }
 }

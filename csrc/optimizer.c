@@ -43,8 +43,10 @@ static void update_parameter(const kernels *k, const layer *l, int row, const op
 static void update_parameters(const kernels *k, const layer *l, const optimizer_step *s)
 {
     array_spec row;
-    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
-        if (row.role == ARRAY_PARAMETER) update_parameter(k, l, i, s);
+    FOR_PARTS(p, l) {
+        for (int i = 0; (row = dn_array_row(p, i)).name; ++i) {
+            if (row.role == ARRAY_PARAMETER) update_parameter(k, p, i, s);
+        }
     }
 }
 
@@ -102,28 +104,34 @@ static int learns(const network *net, const layer *l, int staying)
 static void drop_updates(const kernels *k, const layer *l)
 {
     array_spec row;
-    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
-        real *data = dn_array_data(l, &row);
-        if (row.role == ARRAY_UPDATE && data) k->fill((int)dn_array_count(l, &row), 0, data, 1);
+    FOR_PARTS(p, l) {
+        for (int i = 0; (row = dn_array_row(p, i)).name; ++i) {
+            real *data = dn_array_data(p, &row);
+            if (row.role == ARRAY_UPDATE && data) k->fill((int)dn_array_count(p, &row), 0, data, 1);
+        }
     }
 }
 
 /* ---- the step of all layers */
 
+static double sum_of_squares(const kernels *k, const layer *l)
+{
+    double total = 0;
+    array_spec row;
+    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
+        double sum = 0;
+        const real *data = dn_array_data(l, &row);
+        if (row.role != ARRAY_UPDATE || !data) continue;
+        k->sum_squares((int)dn_array_count(l, &row), data, &sum);
+        total += sum;
+    }
+    return total;
+}
 /* The Euclidean norm of the gradient of all layers, averaged over the batch. */
 static double gradient_norm(const network *net, int batch)
 {
     double total = 0;
-    for (int i = 0; i < net->n; ++i) {
-        array_spec row;
-        for (int j = 0; (row = dn_array_row(net->layers[i], j)).name; ++j) {
-            double sum = 0;
-            const real *data = dn_array_data(net->layers[i], &row);
-            if (row.role != ARRAY_UPDATE || !data) continue;
-            net->k->sum_squares((int)dn_array_count(net->layers[i], &row), data, &sum);
-            total += sum;
-        }
-    }
+    for (int i = 0; i < net->n; ++i) FOR_PARTS(p, net->layers[i]) total += sum_of_squares(net->k, p);
     return sqrt(total) / batch;
 }
 

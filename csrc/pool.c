@@ -3,11 +3,7 @@
 #include "pool.h"
 #include <math.h>
 
-const option_spec pool_options[] = {
-    OPTION(pool_layer, "size", size, INT),         OPTION(pool_layer, "stride", stride, INT),
-    OPTION(pool_layer, "stride_x", stride_x, INT), OPTION(pool_layer, "stride_y", stride_y, INT),
-    OPTION(pool_layer, "padding", padding, INT),   END_OF_OPTIONS,
-};
+const option_spec pool_options[] = {POOL_OPTIONS, END_OF_OPTIONS};
 
 dn_status pool_shape_layer(layer *l, network *net)
 {
@@ -32,24 +28,28 @@ dn_status pool_shape_layer(layer *l, network *net)
         return dn_fail_option("size", "[%s] size=%d: wanted at most the image with its padding, %lldx%lld",
                               l->ops->name, self->size, (long long)h, (long long)w);
     }
-    return dn_set_output(l, (h - self->size) / self->stride_y + 1, (w - self->size) / self->stride_x + 1, l->c);
+    const int blurs = self->tail.antialiasing != 0; /* the stride is then the blur's */
+    return tail_shape(l, &self->tail, (h - self->size) / (blurs ? 1 : self->stride_y) + 1,
+                      (w - self->size) / (blurs ? 1 : self->stride_x) + 1, l->c, self->stride_x,
+                      self->stride_y);
 }
 pool_shape pool_shape_of(const layer *l)
 {
     const pool_layer *self = (const pool_layer *)l;
+    const int blurs = self->tail.antialiasing != 0;
     return (pool_shape){.batch = l->batch,
                         .c = l->c,
                         .h = l->h,
                         .w = l->w,
                         .size = self->size,
-                        .stride_x = self->stride_x,
-                        .stride_y = self->stride_y,
+                        .stride_x = blurs ? 1 : self->stride_x,
+                        .stride_y = blurs ? 1 : self->stride_y,
                         .offset = self->padding / 2,
-                        .out_h = l->out_h,
-                        .out_w = l->out_w};
+                        .out_h = self->tail.h,
+                        .out_w = self->tail.w};
 }
 double pool_flops(const layer *l)
 {
     const pool_layer *self = (const pool_layer *)l;
-    return (double)self->size * self->size * l->out_c * l->out_h * l->out_w;
+    return (double)self->size * self->size * l->c * self->tail.h * self->tail.w;
 }

@@ -1,5 +1,5 @@
 /* [route]: the outputs of earlier layers one after another in channels; with groups, only part group_id of
- * each. */
+ * each. Maps of unlike sizes become one row of plain values. */
 #include "layer.h"
 
 typedef struct {
@@ -14,13 +14,8 @@ static const option_spec route_options[] = {
     OPTION(route_layer, "group_id", group_id, INT), END_OF_OPTIONS,
 };
 
-static dn_status check_part(const route_layer *self, const layer *from, const layer *first)
+static dn_status check_part(const route_layer *self, const layer *from)
 {
-    if (from->out_h != first->out_h || from->out_w != first->out_w) {
-        return dn_fail_option(
-            "layers", "[route] layers %d and %d have maps of %dx%d and %dx%d: wanted the same size",
-            first->index, from->index, first->out_w, first->out_h, from->out_w, from->out_h);
-    }
     const int channels = from->out_h > 0 ? from->out_c : from->outputs;
     if (channels % self->groups) {
         return dn_fail_option("groups", "[route] groups=%d: wanted a divisor of the %d channels of layer %d",
@@ -31,7 +26,8 @@ static dn_status check_part(const route_layer *self, const layer *from, const la
 static dn_status route_shape(layer *l, network *net)
 {
     SELF(l);
-    int64_t channels = 0;
+    int64_t channels = 0, values = 0;
+    int alike = 1;
     const int above = l->index >= 0 ? l->index : net ? net->n : 0;
     if (self->groups == 0) self->groups = 1;
     dn_status status = dn_option_in(l, "groups", self->groups, 1, 2147483646);
@@ -44,10 +40,14 @@ static dn_status route_shape(layer *l, network *net)
             return dn_fail_option("layers", "[route] layer %d: wanted 0 to %d", index, above - 1);
         }
         const layer *from = net->layers[index];
-        status = check_part(self, from, net->layers[self->layers.values[0]]);
+        const layer *first = net->layers[self->layers.values[0]];
+        status = check_part(self, from);
         if (status != DN_OK) return status;
         channels += (from->out_h > 0 ? from->out_c : from->outputs) / self->groups;
+        values += from->outputs / self->groups;
+        alike &= from->out_h == first->out_h && from->out_w == first->out_w;
     }
+    if (!alike) return dn_set_plain_output(l, values);
     const layer *first = net->layers[self->layers.values[0]];
     return dn_set_output(l, first->out_h > 0 ? first->out_h : 1, first->out_h > 0 ? first->out_w : 1, channels);
 }

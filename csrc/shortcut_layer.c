@@ -1,33 +1,57 @@
-/* [shortcut]: adds earlier outputs to the layer's input, then the activation. Where shapes differ the forks do:
- *   overlap (pjreddie)   one source; out = alpha input + beta source where both have an element, sources of
+/* [shortcut]: adds earlier outputs to the layer's input, then the activation. Where shapes differ the forks
+ * do: overlap (pjreddie)   one source; out = alpha input + beta source where both have an element, sources of
  *                        other map sizes being sampled or spread by the whole-number ratio of the sides;
  *                        elsewhere the input as it is
  *   prefix (AlexeyAB)    one or several sources; the first values of each row, as many as both have, are
- *                        added: alpha input + beta (sum of the sources) */
+ *                        added: alpha input + beta (sum of the sources)
+ * With weights_type (AlexeyAB) the sum has learned weights, one per summed layer (per_feature) or one per
+ * summed layer and channel, in place of alpha and beta; weights (1 + sources, 1 or channels), the input's
+ * first, as weights_normalization makes them add up (mix_weights_cpu). */
 #include "layer.h"
-#include "scalar.h"
 
 typedef struct {
     layer base;
     int_list from;
-    int activation, prefix;
+    int activation, prefix, weights_type, weights_normalization;
     real alpha, beta;
-    real *activation_input;
+    real *activation_input, *mixed, *mixed_delta; /* the weights as normalized */
+    PARAMETER_FIELDS(weights, weight_updates);
 } shortcut_layer;
 #define SELF(l) shortcut_layer *self = (shortcut_layer *)(l)
+enum { UNWEIGHTED, PER_FEATURE, PER_CHANNEL };
 
 static dn_shape shape_activation_input(const layer *l)
 {
-    return activation_needs_input(((const shortcut_layer *)l)->activation) ? shape_output(l)
-                                                                           : dn_dims(0, 0, 0, 0, 0);
+    return dn_shape_before_activation(l, ((const shortcut_layer *)l)->activation);
 }
-static const array_spec shortcut_rows[] = {ARRAY(shortcut_layer, activation_input, "activation_input",
-                                                 shape_activation_input, ACTIVATION, TRAIN_ONLY),
-                                           END_OF_ARRAYS};
+/* Weights of one summed layer. */
+static int weights_each(const layer *l)
+{
+    const int type = ((const shortcut_layer *)l)->weights_type;
+    return type == PER_CHANNEL ? l->out_c : type == PER_FEATURE;
+}
+static dn_shape shape_weights(const layer *l)
+{
+    const int each = weights_each(l);
+    return dn_dims(each ? 2 : 0, 1 + ((const shortcut_layer *)l)->from.n, each, 0, 0);
+}
+static const array_spec shortcut_rows[] = {
+    PARAMETER(shortcut_layer, , weights, weight_updates, shape_weights, DECAYS),
+    ARRAY(shortcut_layer, mixed, "mixed", shape_weights, ACTIVATION, 0),
+    ARRAY(shortcut_layer, mixed_delta, "mixed_delta", shape_weights, ACTIVATION, TRAIN_ONLY),
+    ARRAY(shortcut_layer, activation_input, "activation_input", shape_activation_input, ACTIVATION,
+          TRAIN_ONLY),
+    END_OF_ARRAYS,
+};
 static const option_spec shortcut_options[] = {
-    OPTION(shortcut_layer, "from", from, LIST),             OPTION(shortcut_layer, "prefix", prefix, INT),
-    OPTION(shortcut_layer, "activation", activation, INT),  OPTION(shortcut_layer, "alpha", alpha, REAL),
-    OPTION(shortcut_layer, "beta", beta, REAL),             END_OF_OPTIONS,
+    OPTION(shortcut_layer, "from", from, LIST),
+    OPTION(shortcut_layer, "prefix", prefix, INT),
+    OPTION(shortcut_layer, "activation", activation, INT),
+    OPTION(shortcut_layer, "alpha", alpha, REAL),
+    OPTION(shortcut_layer, "beta", beta, REAL),
+    OPTION(shortcut_layer, "weights_type", weights_type, INT),
+    OPTION(shortcut_layer, "weights_normalization", weights_normalization, INT),
+    END_OF_OPTIONS,
 };
 
 static overlap_shape overlap_of(const layer *l, const layer *from)
@@ -54,6 +78,13 @@ static dn_status shortcut_shape(layer *l, network *net)
     dn_status status = dn_require_image(l);
     if (status == DN_OK) status = dn_option_in(l, "activation", self->activation, 0, ACTIVATIONS - 1);
     if (status != DN_OK) return status;
+    status = dn_option_in(l, "weights_type", self->weights_type, UNWEIGHTED, PER_CHANNEL);
+    const int kind = self->weights_normalization;
+    if (status == DN_OK) status = dn_option_in(l, "weights_normalization", kind, 0, MIX_NORMALIZATIONS - 1);
+    if (status != DN_OK) return status;
+    if (self->weights_type && !self->prefix) {
+        return dn_fail_option("weights_type", "[shortcut] weights_type: wanted the rule of dialect=alexeyab");
+    }
     if (self->from.n < 1 || (self->from.n > 1 && !self->prefix)) {
         return dn_fail_option("from", "[shortcut] from: %d layers, wanted %s", self->from.n,
                               self->prefix ? "at least one" : "one");
@@ -76,14 +107,34 @@ static dn_status shortcut_shape(layer *l, network *net)
 }
 static double shortcut_flops(const layer *l)
 {
-    return (double)l->outputs * ((const shortcut_layer *)l)->from.n;
+    const shortcut_layer *self = (const shortcut_layer *)l;
+    return (double)l->outputs * self->from.n * (self->weights_type ? 2 : 1);
+}
+static void shortcut_initialize(layer *l, uint64_t seed)
+{
+    SELF(l);
+    (void)seed;
+    for (int i = 0; self->weights && i < (1 + self->from.n) * weights_each(l); ++i) self->weights[i] = 1;
 }
 
 static int shared_prefix(const layer *l, const layer *from)
 {
     return from->outputs < l->outputs ? from->outputs : l->outputs;
 }
-static dn_status shortcut_forward(layer *l, network *net)
+static void weighted_forward(const layer *l, network *net)
+{
+    SELF(l);
+    const kernels *k = net->k;
+    const int each = weights_each(l), step = l->outputs / each;
+    k->mix_weights(self->weights, 1 + self->from.n, each, self->weights_normalization, self->mixed);
+    k->mix_rows(net->input, l->batch, l->outputs, l->outputs, self->mixed, step, 0, l->output, l->outputs);
+    for (int i = 0; i < self->from.n; ++i) {
+        const layer *from = net->layers[self->from.values[i]];
+        k->mix_rows(from->output, l->batch, shared_prefix(l, from), from->outputs,
+                    self->mixed + (size_t)(i + 1) * each, step, 1, l->output, l->outputs);
+    }
+}
+static void plain_forward(const layer *l, network *net)
 {
     SELF(l);
     const kernels *k = net->k;
@@ -97,28 +148,47 @@ static dn_status shortcut_forward(layer *l, network *net)
                          l->output, l->outputs);
         else k->shortcut_overlap(&s, from->output, self->alpha, self->beta, l->output);
     }
-    if (self->activation_input) k->copy(all, l->output, 1, self->activation_input, 1);
-    if (activation_mixes_channels(self->activation)) {
-        k->activate_channels(l->output, l->batch, l->out_c, l->out_h * l->out_w, self->activation, l->output);
-    } else {
-        k->activate_array(l->output, all, self->activation);
-    }
+}
+static dn_status shortcut_forward(layer *l, network *net)
+{
+    SELF(l);
+    if (self->weights_type)
+        weighted_forward(l, net);
+    else
+        plain_forward(l, net);
+    dn_activate_output(l, net->k, self->activation, self->activation_input);
     return DN_OK;
 }
 
-static void backward_activation(const layer *l, const kernels *k)
+/* One summed layer, whose output is x, and what weights it: the delta there, and that of the weights. */
+static void backward_weighted(const layer *l, const kernels *k, const real *x, int outputs, int row,
+                              delta_sink sink)
 {
     SELF(l);
-    const int all = l->batch * l->outputs;
-    const ACTIVATION a = self->activation;
-    if (activation_mixes_channels(a)) {
-        k->gradient_channels(self->activation_input, l->output, l->batch, l->out_c, l->out_h * l->out_w, a,
-                             l->delta);
-    } else if (activation_needs_input(a)) {
-        k->gradient_input_array(self->activation_input, all, a, l->delta);
-    } else {
-        k->gradient_array(l->output, all, a, l->delta);
+    const int each = weights_each(l), step = l->outputs / each;
+    const int shared = outputs < l->outputs ? outputs : l->outputs;
+    k->mix_rows_backward(x, outputs, l->delta, l->outputs, l->batch, shared, step,
+                         self->mixed_delta + (size_t)row * each);
+    if (!sink.to) return;
+    if (!sink.add && outputs > shared) {
+        k->fill(l->batch * outputs, 0, sink.to, 1);
+        sink.add = 1;
     }
+    k->mix_rows(l->delta, l->batch, shared, l->outputs, self->mixed + (size_t)row * each, step, sink.add,
+                sink.to, outputs);
+}
+static void weighted_backward(const layer *l, network *net)
+{
+    SELF(l);
+    const int n = 1 + self->from.n, each = weights_each(l);
+    net->k->fill(n * each, 0, self->mixed_delta, 1);
+    backward_weighted(l, net->k, net->input, l->outputs, 0, input_sink(net));
+    for (int i = 1; i < n; ++i) {
+        const layer *from = net->layers[self->from.values[i - 1]];
+        backward_weighted(l, net->k, from->output, from->outputs, i, link_sink(net, from->index));
+    }
+    net->k->mix_weights_backward(self->weights, self->mixed, self->mixed_delta, n, each,
+                                 self->weights_normalization, self->weight_updates);
 }
 static void backward_source(const layer *l, network *net, int index)
 {
@@ -140,7 +210,11 @@ static void backward_source(const layer *l, network *net, int index)
 static dn_status shortcut_backward(layer *l, network *net)
 {
     SELF(l);
-    backward_activation(l, net->k);
+    dn_activate_delta(l, net->k, self->activation, self->activation_input);
+    if (self->weights_type) {
+        weighted_backward(l, net);
+        return DN_OK;
+    }
     const delta_sink sink = input_sink(net);
     if (sink.to) {
         net->k->pass_delta(l->batch * l->outputs, self->prefix ? self->alpha : 1, l->delta, sink.add,
@@ -161,5 +235,6 @@ const layer_ops shortcut_ops = {
     .shape = shortcut_shape,
     .forward = shortcut_forward,
     .backward = shortcut_backward,
+    .initialize = shortcut_initialize,
     .flops = shortcut_flops,
 };

@@ -123,6 +123,9 @@ def _add(net, spec, net_values):
     except OptionError as error:
         raise spec.error(_without_section(str(error), spec.type), error.key or None) from None
     net._append(layer)
+    if spec.type == "route" and not layer.out_h:
+        note = "the layers have no maps, or maps of unlike sizes: the output is a row of plain values, and no image"
+        net.notes.append(str(spec.error(note, "layers")))
 
 
 def _without_section(message, name):
@@ -139,7 +142,9 @@ _STATISTICS = {word: number for number, word in enumerate(STATISTICS_WORDS)}
 _OVERLAPS = {"mse": 0, "iou": 1, "giou": 2, "diou": 3, "ciou": 4}
 NMS_KINDS = {"default": 0, "greedynms": 1, "diounms": 2, "cornersnms": 3, "objectness": 4}
 _WORDS = {"type": _COST_TYPES, "normalize": _NORMALIZATIONS, "statistics": _STATISTICS, "iou_loss": _OVERLAPS,
-          "iou_thresh_kind": _OVERLAPS, "nms_kind": NMS_KINDS, "yolo_point": {"center": 0, "left_top": 1, "right_bottom": 2}}
+          "iou_thresh_kind": _OVERLAPS, "nms_kind": NMS_KINDS, "yolo_point": {"center": 0, "left_top": 1, "right_bottom": 2},
+          "weights_type": {"none": 0, "per_feature": 1, "per_channel": 2},
+          "weights_normalization": {"none": 0, "relu": 1, "softmax": 2}}
 
 
 def core_value(key: str, value: Any, name: Optional[str] = None) -> Any:
@@ -150,7 +155,7 @@ def core_value(key: str, value: Any, name: Optional[str] = None) -> Any:
     ArgumentError
         There is no such word; the message calls the option `name`.
     """
-    if key == "activation":
+    if key in ("activation", "lstm_activation"):
         return activation_number(value)
     if key not in _WORDS:
         return value
@@ -168,6 +173,8 @@ def _core_options(layer, spec, net, net_values):
         value = _file_values(spec, key, value) if key in ("tree", "map") else core_value(key, value)
         if core_knows(layer, key, value):
             options[key] = value
+    if core_knows(layer, "time_steps", 1):
+        options["time_steps"] = net_values["time_steps"]
     options["fused"] = net_values["fused"]
     options["adam"], options["velocity"] = net_values["adam"], net_values["max_gradient"] > 0
     options.update(dialect_options(spec.type, net.dialect, net.batchnorm))
@@ -185,17 +192,23 @@ def _statistics_options(spec, net_values):
     return options
 
 
+# What the recurrent layers are made of.
+_MADE_OF = {"rnn": "connected", "gru": "connected", "lstm": "connected", "crnn": "convolutional",
+            "conv_lstm": "convolutional"}
+
+
 def dialect_options(kind: str, dialect: str, batchnorm: str) -> dict[str, Any]:
     """Return the options of a layer type that follow from the dialect and from ``batchnorm``; dialects.py has the reasons."""
     options = {}
-    if kind == "convolutional":
+    weighted = _MADE_OF.get(kind, kind)
+    if weighted == "convolutional":
         options["uniform_init"] = dialect_value("weight_init", dialect) == "uniform"
     if kind == "shortcut":
         options["prefix"] = dialect_value("shortcut_rule", dialect) == "prefix"
     if kind in ("yolo", "Gaussian_yolo", "region"):
         options["alexeyab"] = dialect_value("detector_rules", dialect) == "alexeyab"
-    if kind in ("convolutional", "connected", "batchnorm"):
-        row = "rolling_factor_connected" if kind == "connected" else "rolling_factor"
+    if weighted in ("convolutional", "deconvolutional", "connected", "batchnorm"):
+        row = "rolling_factor_connected" if weighted == "connected" else "rolling_factor"
         options["rolling_momentum"] = dialect_value(row, dialect) if batchnorm == "darknet" else .99
         mode = {"pjreddie": 1, "alexeyab": 2}[dialect_value("darknet_batchnorm", dialect)]
         options["batchnorm_mode"] = mode if batchnorm == "darknet" else 0
@@ -270,13 +283,23 @@ def _net_section(net):
     if net.sections is not None:
         return _section(kind, {**net.sections.net, "dialect": net.dialect}, net.dialect, 0)
     known = {name: _shortest(net.option(name)) for name in _NET_NUMBERS if name not in ("sgdr_cycle", "sgdr_mult")}
-    known.update(batch=net.batch * net.subdivisions, subdivisions=net.subdivisions, dialect=net.dialect)
+    steps = _time_steps(net)
+    known.update(batch=net.batch // steps * net.subdivisions, subdivisions=net.subdivisions, time_steps=steps)
+    known["dialect"] = net.dialect
     known.update({"width": net.w, "height": net.h, "channels": net.c} if net.w else {"inputs": net.inputs})
     known["policy"] = next(name for name, number in _POLICIES.items() if number == net.option("policy"))
     values = {}
     for key, row in kind.options.items():
         values[key] = known[key] if key in known else row.default_for(net.dialect, values)
     return _section(kind, values, net.dialect, 0)
+
+
+def _time_steps(net):
+    """The time steps of a network made by hand: a .cfg has one number for all layers."""
+    found = {int(layer.option("time_steps")) for layer in net.layers if core_knows(layer, "time_steps", 1)} or {1}
+    if len(found) > 1:
+        raise ArgumentError(f"layers of {', '.join(map(str, sorted(found)))} time steps: a .cfg has one number for all")
+    return found.pop()
 
 
 def _shortest(value):

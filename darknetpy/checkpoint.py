@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MAGIC = b"\x89DNCKPT1"
 _HEAD = struct.Struct("<8sQ32s")
 _MAX_HEADER = 256 << 20                 # bytes; a mistaken length must not fill the memory
-_ROLES = ("parameter", "statistic", "counter", "update", "moment")
+_ROLES = ("parameter", "statistic", "counter", "state", "update", "moment")
 _WHOLE = ("subdivisions", "policy", "step", "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult")
 _OPTIONS = ("learning_rate", "learning_rate_min", "momentum", "decay", "decay_l1", "max_gradient", "gamma", "scale", "power",
             "B1", "B2", "eps", *_WHOLE)

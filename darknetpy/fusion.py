@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from darknetpy.network import Network
 
 _EPSILON = 1e-5  # BN_EPSILON of csrc/scalar.h
-_WEIGHTED = ("convolutional", "connected")
-_LINKS = {"route": "layers", "shortcut": "from"}  # keys that name layers
+_WEIGHTED = ("convolutional", "deconvolutional", "connected")
+# Keys that name layers.
+_LINKS = {"route": "layers", "shortcut": "from", "scale_channels": "from", "sam": "from"}
 _FILE_SWITCHES = {"dontload": False, "dontloadscales": False, "dontsave": False, "numload": 0}
 
 
@@ -30,8 +31,9 @@ def fuse(net: Network) -> Network:
             "train=False"
         )
     for layer in net.layers:
-        if layer.type in _WEIGHTED and layer.option("normalize"):
-            _fold_own(net, layer)
+        for part in layer.parts.values() or (layer,):
+            if part.type in _WEIGHTED and part.option("normalize"):
+                _fold_own(net, part, layer)
     index = 0
     while index < len(net.layers):
         reason = _why_it_stays(net, index)
@@ -66,19 +68,25 @@ def _scale_and_shift(layer):
 
 def _multiply(layer, scale, bias):
     """Multiply the weights of each output channel, and set its bias."""
-    shape = (-1,) + (1,) * (layer.weights.ndim - 1)
+    shape = [1] * layer.weights.ndim
+    shape[layer.type == "deconvolutional"] = -1     # its first axis is the input's channels
     layer.weights[...] = layer.weights * scale.reshape(shape)
     layer.biases[...] = bias
 
 
-def _fold_own(net, layer):
-    """Fold the normalization that a convolutional or connected layer contains, or note why it stays."""
+def _fold_own(net, layer, owner):
+    """Fold the normalization that a convolutional or connected layer contains, or note why it stays.
+
+    `owner`: the layer itself, or the recurrent one that it is a part of.
+    """
     kind = layer.cfg_options["normalize"]
-    if kind != "batch" or layer.option("normalize_after_activation"):
+    if layer.option("normalize") != layer._core.lib.NORMALIZE_BATCH or layer.option("normalize_after_activation"):
         reason = (
             "it comes after the activation" if kind == "batch" else "its statistics are each sample's own"
         )
-        net.notes.append(f"layer {layer.index} [{layer.type}] keeps normalize={kind}: {reason}")
+        note = f"layer {owner.index} [{owner.type}] keeps normalize={kind}: {reason}"
+        if note not in net.notes:
+            net.notes.append(note)
         return
     scale, shift = _scale_and_shift(layer)
     _multiply(layer, scale, shift)
@@ -96,6 +104,8 @@ def _why_it_stays(net: Network, index: int) -> Optional[str]:
         return "it is the first layer"
     if before.type not in _WEIGHTED:
         return f"layer {index - 1} before it is [{before.type}], which has no weights to take it"
+    if before.type == "convolutional" and (before.option("antialiasing") or before.option("coordconv")):
+        return f"layer {index - 1} before it has antialiasing or coordconv in between"
     if before.option("normalize"):
         return f"layer {index - 1} before it normalizes in between"
     activation = before.cfg_options["activation"]

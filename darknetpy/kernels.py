@@ -270,6 +270,38 @@ def copy_cpu(N: int, X: Floats, INCX: int, Y: Floats, INCY: int) -> None:
     _lib.copy_cpu(N, _strided("X", X, N, INCX), INCX, _strided("Y", Y, N, INCY, out=True), INCY)
 
 
+def mult_add_into_cpu(N: int, X: Floats, Y: Floats, Z: Floats) -> None:
+    """Z += X * Y, element by element.  Darknet: ``mult_add_into_cpu``."""
+    count = _sizes(N=N)
+    _lib.product_cpu(N, _floats("X", X, count), _floats("Y", Y, count), True, _floats("Z", Z, count, out=True))
+
+
+def weighted_sum_cpu(a: Floats, b: Optional[Floats], s: Floats, n: int, c: Floats) -> None:
+    """c = s * a + (1 - s) * b over n values; b None: zeros.  Darknet: ``weighted_sum_cpu``."""
+    count = _sizes(n=n)
+    inputs = [_floats(name, array, count) for name, array in (("a", a), ("s", s))]
+    second = core.address(None) if b is None else _floats("b", b, count)
+    _lib.weighted_sum_cpu(inputs[0], second, inputs[1], n, _floats("c", c, count, out=True))
+
+
+def weighted_delta_cpu(a: Floats, b: Floats, s: Floats, da: Optional[Floats], db: Floats, ds: Floats, n: int,
+                       dc: Floats) -> None:
+    """Add the deltas at a, b and s that follow from dc at :func:`weighted_sum_cpu`'s c; da None: not wanted.
+
+    Darknet: ``weighted_delta_cpu``.
+    """
+    count = _sizes(n=n)
+    inputs = [_floats(name, array, count) for name, array in (("a", a), ("b", b), ("s", s))]
+    outputs = [core.address(None) if array is None else _floats(name, array, count, out=True)
+               for name, array in (("da", da), ("db", db), ("ds", ds))]
+    _lib.weighted_delta_cpu(*inputs, *outputs, n, _floats("dc", dc, count))
+
+
+def constrain_cpu(size: int, ALPHA: float, X: Floats) -> None:
+    """In place: X -> X within +-ALPHA.  Darknet: ``constrain_cpu``."""
+    _lib.constrain_cpu(_sizes(size=size), ALPHA, _floats("X", X, size, out=True))
+
+
 def fill_cpu(N: int, ALPHA: float, X: Floats, INCX: int) -> None:
     """X = ALPHA over N elements.  Darknet: ``fill_cpu``."""
     _sizes(N=N)
@@ -410,6 +442,19 @@ def upsample_cpu(x: Floats, w: int, h: int, c: int, batch: int, stride: int, for
         _lib.upsample_forward_cpu(small_address, batch * c, h, w, stride, scale, False, large_address)
     else:
         _lib.upsample_backward_cpu(large_address, batch * c, h, w, stride, scale, True, small_address)
+
+
+def reorg_cpu(x: Floats, w: int, h: int, c: int, batch: int, stride: int, forward: int, out: Floats) -> None:
+    """Give values other places: forward=1 from a map (c, h, w) to (c / stride^2, h * stride, w * stride), else back.
+
+    Channels k, k + c / stride^2, k + 2 c / stride^2, ... become the pixels of each square of channel k.  Darknet: ``reorg_cpu``.
+    """
+    count = _sizes(batch=batch, c=c, h=h, w=w)
+    _sizes(stride=stride)
+    if c % stride**2:
+        raise ArgumentError(f"stride={stride}: wanted its square to divide c={c}")
+    _lib.reorg_cpu(_floats("x", x, count), w, h, c, batch, stride, bool(forward), False,
+                   _floats("out", out, count, out=True))
 
 
 def shortcut_cpu(batch: int, w1: int, h1: int, c1: int, add: Floats, w2: int, h2: int, c2: int, s1: float,

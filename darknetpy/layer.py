@@ -46,6 +46,8 @@ class Layer:
         Loss of the last forward pass that had a truth, summed over the batch (0 otherwise).
     flops : float
         Multiplications and additions of a forward pass, per row.
+    parts : dict of str to Layer
+        The layers that a composed one is made of, such as those of a recurrent layer; also ``l.wf``.
     output, delta, weights, biases, ... : ndarray
         The arrays of the layer type, views without a copy: what is written to them, the layer sees.  Assigning an array to
         such a name copies its values; they must be as many.  An array keeps its layer alive.  ``delta`` and the
@@ -64,6 +66,7 @@ class Layer:
             core.check(core.lib.DN_ERR_MEMORY)
         self._memory: weakref.WeakValueDictionary[str, _Memory] = weakref.WeakValueDictionary()
         self._rows: dict[str, int] = {}
+        self.parts: dict[str, Layer] = {}
         self._referenced = None     # what owns the input and the truth of the last forward pass
         self.links = None       # of a route or shortcut made by hand: (batch, [(index or None: its input, shape made for)])
 
@@ -90,6 +93,10 @@ class Layer:
         lib, string = self._core.lib, self._core.ffi.string
         rows = [lib.get_layer_array(self._handle, i) for i in range(lib.count_layer_arrays(self._handle))]
         self._rows = {string(row.name).decode(): i for i, row in reversed(list(enumerate(rows)))}
+        while (part := lib.get_layer_part(self._handle, len(self.parts))).name != self._core.ffi.NULL:
+            self.parts[string(part.name).decode()] = Part(self, part.layer)
+        for part in self.parts.values():
+            part._list_arrays()
 
     # ---- shape
     @property
@@ -223,6 +230,8 @@ class Layer:
 
         Does nothing for a layer without batch normalization, and for frozen statistics.
         """
+        for part in self.parts.values():
+            part.reset_statistics()
         if "statistics_count" not in self.arrays("counter") or self.statistics == "frozen":
             return
         self.statistics_count[:] = 0
@@ -257,20 +266,27 @@ class Layer:
     def arrays(self, *roles: str) -> dict[str, Array]:
         """Return a dict of name -> array of the given roles; parameters and statistics come in .weights order.
 
+        The names of a part's arrays begin with its own: ``"wf.weights"``.
+
         Parameters
         ----------
         *roles : str
-            ``"parameter"``, ``"update"``, ``"moment"``, ``"statistic"``, ``"counter"``, ``"activation"``;
-            none: all.
+            ``"parameter"``, ``"update"``, ``"moment"``, ``"statistic"``, ``"counter"``, ``"state"``,
+            ``"activation"``; none: all.
         """
         lib = self._core.lib
         wanted = {getattr(lib, f"ARRAY_{role.upper()}") for role in roles}
         names = [name for name, i in sorted(self._rows.items(), key=lambda item: item[1])
                  if not roles or lib.get_layer_array(self._handle, i).role in wanted]
-        return {name: array for name in names if (array := self._array(name)) is not None}
+        found = {name: array for name in names if (array := self._array(name)) is not None}
+        for part_name, part in self.parts.items():
+            found.update({f"{part_name}.{name}": array for name, array in part.arrays(*roles).items()})
+        return found
 
     def __getattr__(self, name: str) -> Array:
         rows = vars(self).get("_rows", ())      # absent while the object is being made
+        if name in vars(self).get("parts", ()):
+            return self.parts[name]
         if name == "x_norm" and "mean" in rows and name not in rows:    # group normalization never stores it
             return self._compute_x_norm()
         if name.startswith("_") or name not in rows:
@@ -304,15 +320,18 @@ class Layer:
             raise AttributeError(f"[{self.type}] layer has no x_norm before its first training pass")
         moving = "rolling_" if "statistics_count" in self.arrays("counter") and self.statistics == "frozen" else ""
         values, mean, variance = x.copy(), self._array(f"{moving}mean"), self._array(f"{moving}variance")
-        batch = self.batch if mean.ndim == 1 else 1     # (channels,); or (batch, groups), each with values of its own
-        address = self._core.address
-        self._core.lib.normalize_cpu(address(values), address(mean), address(variance), batch, mean.size,
-                                     values.size // (batch * mean.size))
+        steps, address = len(values) // self.batch, self._core.address      # 1, but in a recurrent layer's parts
+        batch = self.batch if "statistics_count" in self.arrays("counter") else 1   # else (batch, groups)
+        if moving:
+            mean, variance = np.tile(mean, steps), np.tile(variance, steps)
+        for x, m, v in zip(np.split(values, steps), mean.reshape(steps, -1), variance.reshape(steps, -1)):
+            spatial = x.size // (batch * m.size)
+            self._core.lib.normalize_cpu(address(x), address(m), address(v), batch, m.size, spatial)
         values.flags.writeable = False
         return values
 
     def __dir__(self) -> list[str]:
-        return sorted([*super().__dir__(), *self._rows])
+        return sorted([*super().__dir__(), *self._rows, *self.parts])
 
     def __repr__(self) -> str:
         info = self._info
@@ -321,9 +340,22 @@ class Layer:
 
     def _refuse_while_viewed(self):
         """A resize frees arrays, so nobody may hold one."""
+        for part in self.parts.values():
+            part._refuse_while_viewed()
         if len(self._memory):
             raise ArgumentError(f"the {self.type} layer cannot be resized while arrays of it are in use: "
                                 f"{', '.join(self._memory)}; delete them first (or copy)")
+
+
+class Part(Layer):
+    """A layer inside a composed one, whose memory it keeps alive and whose options it shares."""
+
+    def __init__(self, owner: Layer, handle: Any) -> None:
+        self._core, self._handle, self._owner = owner._core, handle, owner._handle
+        self.type = self._core.ffi.string(self._core.lib.get_layer_string(self._info.type)).decode()
+        self._memory, self._rows, self.parts = weakref.WeakValueDictionary(), {}, {}
+        self._referenced = self.links = None
+        self.cfg_values = owner.cfg_options
 
 
 def shape_text(c: int, h: int, w: int, flat: int) -> str:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 def batch_normalized(net: Network) -> list[Layer]:
     """Return the layers that keep moving statistics."""
-    return [layer for layer in net.layers if "statistics_count" in layer.arrays("counter")]
+    return [
+        part
+        for layer in net.layers
+        for part in (layer, *layer.parts.values())
+        if "statistics_count" in part.arrays("counter")
+    ]
 
 
 def refuse_single_values(net: Network) -> None:

@@ -253,6 +253,7 @@ class Network:
         core.check(core.lib.add_layer(self._handle, layer._handle))
         if not made:
             core.check(core.lib.allocate_layer(layer._handle, True))
+            core.lib.initialize_layer(layer._handle, self.seed)
         layer._list_arrays()
         if not self.option("fused"):
             layer.fused = False
@@ -419,18 +420,27 @@ class Network:
         Parameters
         ----------
         x : ndarray of float32, rows * inputs values, C-contiguous
-            Fewer rows than the batch are padded, more are run in turns.
+            Fewer rows than the batch are padded, more are run in turns; a recurrent network wants whole batches.
 
         Returns
         -------
         ndarray, shape (rows,) + shape of one row of the last layer that is not a cost
             A copy.
+
+        Notes
+        -----
+        A recurrent network goes on from the state that the last call left (:meth:`reset_state`), row
+        t * sequences + s being sequence s at time step t.  One made for training keeps its training's state.
         """
         x = self._core.array("x", x)
         if self.inputs == 0 or x.size % self.inputs or not x.size:
             raise ArgumentError(f"x: wanted rows of {self.inputs} values, got {x.size} values {x.shape}")
         flat, results, layer = x.reshape(-1, self.inputs), [], self._output_layer()
+        states = self._states()
+        if states and len(flat) % self.batch:
+            raise ArgumentError(f"x: {len(flat)} rows: a recurrent network wants a multiple of its batch, {self.batch}")
         before = self.train, self._input, self._truth
+        kept = [(state, state.copy()) for state in states if self._built_for_training]
         try:
             for at in range(0, len(flat), self.batch):
                 rows = flat[at:at + self.batch]
@@ -440,6 +450,8 @@ class Network:
                 results.append(layer._array("output")[:len(flat) - at].copy())
         finally:
             self.train, self.input, self.truth = before
+            for state, values in kept:
+                state[...] = values
         return results[0] if len(results) == 1 else np.concatenate(results)
 
     def detect(self, image: Any, thresh: float = .25, nms: float = .45, *, hier_thresh: float = .5,
@@ -450,32 +462,40 @@ class Network:
         ----------
         image : path, Pillow image, or ndarray of uint8 (h, w, 3), RGB
         thresh : float
-            Least objectness and least confidence, in 0..1.
+            Least objectness and least confidence.
         nms : float
-            Of two detections of a class that overlap by more than this, the less sure is dropped; 0 keeps all.  The head's
-            ``nms_kind`` says what overlap means.
+            Of two detections of a class that overlap by more, the less sure is dropped; 0 keeps all.
         hier_thresh : float
-            With a class tree: how sure it must be to name a child instead of its parent.
+            With a class tree: how sure to be to name a child instead of its parent.
         letterbox : bool, optional
-            Keep the image's proportions; None: what the dialect does (pjreddie), and what [net] letter_box says.
+            Keep the image's proportions; None: what the dialect and [net] letter_box say.
         names : sequence of str, optional
             The classes' names; None: their numbers.
 
         Returns
         -------
         list of Detection
-            Named tuples (label, class_id, confidence, box); box: (x, y, w, h), the centre and the size in pixels of the image.
-
-        Raises
-        ------
-        ArgumentError
-            The network has no head that gives boxes, or an argument is out of range.
-        DataError
-            The file is no image.
+            (label, class_id, confidence, box) each; box: (x, y, w, h), centre and size in pixels of the image.
         """
         from darknetpy.detection import detect
 
         return detect(self, image, thresh, nms, hier_thresh=hier_thresh, letterbox=letterbox, names=names)
+
+    def _states(self):
+        return [state for layer in self.layers for state in layer.arrays("state").values()]
+
+    def reset_state(self, sequence: Optional[int] = None) -> None:
+        """Let recurrent layers begin anew, at a state of zeros.
+
+        Parameters
+        ----------
+        sequence : int, optional
+            The one sequence of the mini-batch to begin anew; None: all.
+        """
+        for state in self._states():
+            if sequence is not None and not 0 <= sequence < len(state):
+                raise ArgumentError(f"sequence={sequence!r}: wanted 0 to {len(state) - 1}")
+            state[slice(None) if sequence is None else sequence] = 0
 
     # ---- the rest of its life
     def resize(self, w: int, h: int) -> None:

@@ -82,7 +82,7 @@ def _check_pass(l, net):
         raise ArgumentError(f"wanted a layer first, got {type(l).__name__}")
     if not isinstance(net, Network):
         raise ArgumentError(f"wanted a Network second, got {type(net).__name__}")
-    if l.type in ("route", "shortcut") and l.index < 0:
+    if l.type in ("route", "shortcut", "scale_channels", "sam") and l.index < 0:
         raise ArgumentError(f"a {l.type} layer works inside a network: net.add it first")
 
 
@@ -172,6 +172,39 @@ def _named(kind: str) -> tuple[_Pass, _Pass, _Update, _Resize]:
  resize_detection_layer) = _named("detection")
 (forward_iseg_layer, backward_iseg_layer, update_iseg_layer,
  resize_iseg_layer) = _named("iseg")
+(forward_deconvolutional_layer, backward_deconvolutional_layer, update_deconvolutional_layer,
+ resize_deconvolutional_layer) = _named("deconvolutional")
+(forward_local_layer, backward_local_layer, update_local_layer,
+ resize_local_layer) = _named("local")
+(forward_reorg_layer, backward_reorg_layer, update_reorg_layer,
+ resize_reorg_layer) = _named("reorg")
+(forward_reorg3d_layer, backward_reorg3d_layer, update_reorg3d_layer,
+ resize_reorg3d_layer) = _named("reorg3d")
+(forward_normalization_layer, backward_normalization_layer, update_normalization_layer,
+ resize_normalization_layer) = _named("normalization")
+(forward_l2norm_layer, backward_l2norm_layer, update_l2norm_layer,
+ resize_l2norm_layer) = _named("l2norm")
+(forward_scale_channels_layer, backward_scale_channels_layer, update_scale_channels_layer,
+ resize_scale_channels_layer) = _named("scale_channels")
+(forward_sam_layer, backward_sam_layer, update_sam_layer,
+ resize_sam_layer) = _named("sam")
+(forward_implicit_layer, backward_implicit_layer, update_implicit_layer,
+ resize_implicit_layer) = _named("implicit")
+(forward_empty_layer, backward_empty_layer, update_empty_layer,
+ resize_empty_layer) = _named("empty")
+
+(forward_rnn_layer, backward_rnn_layer, update_rnn_layer,
+ resize_rnn_layer) = _named("rnn")
+(forward_crnn_layer, backward_crnn_layer, update_crnn_layer,
+ resize_crnn_layer) = _named("crnn")
+(forward_gru_layer, backward_gru_layer, update_gru_layer,
+ resize_gru_layer) = _named("gru")
+(forward_lstm_layer, backward_lstm_layer, update_lstm_layer,
+ resize_lstm_layer) = _named("lstm")
+(forward_conv_lstm_layer, backward_conv_lstm_layer, update_conv_lstm_layer,
+ resize_conv_lstm_layer) = _named("conv_lstm")
+(forward_history_layer, backward_history_layer, update_history_layer,
+ resize_history_layer) = _named("history")
 
 if not TYPE_CHECKING:       # to a type checker every name above is public that begins without an underscore
     __all__ = [name for name in dir() if name.endswith("_layer") and not name.startswith("_")]

@@ -1,6 +1,7 @@
 """The text table of a network: one line per layer, and totals."""
 from __future__ import annotations
 
+_FILTERED = ("convolutional", "connected", "deconvolutional", "local")
 HEAD = ("layer", "type", "filters", "size/stride", "input", "output", "BFLOPs", "trainable", "non-trainable")
 
 
@@ -12,7 +13,7 @@ def summary_rows(net):
 def _row(index, layer):
     info = layer._info
     return {
-        "index": index, "type": layer.type, "filters": info.out_c if layer.type in ("convolutional", "connected") else None,
+        "index": index, "type": layer.type, "filters": info.out_c if layer.type in _FILTERED else None,
         "size": _window(layer), "input": _shape(info.c, info.h, info.w, info.inputs),
         "output": _shape(info.out_c, info.out_h, info.out_w, info.outputs), "bflops": info.flops / 1e9,
         "trainable": _count(layer, "parameter"), "non_trainable": _count(layer, "statistic"),
@@ -21,7 +22,11 @@ def _row(index, layer):
 
 def _window(layer):
     """Size and stride, such as ``3x3/1`` or ``3x3/2x1``, with groups and dilation where they are not 1."""
+    if layer.type in ("deconvolutional", "local"):
+        return "{0}x{0}/{1}".format(*(int(layer.option(name)) for name in ("size", "stride")))
     if layer.type not in ("convolutional", "maxpool", "local_avgpool"):
+        return ""
+    if layer.type == "maxpool" and layer.option("maxpool_depth"):
         return ""
     value = {name: int(layer.option(name)) for name in ("size", "stride_x", "stride_y")}
     stride = f"{value['stride_x']}" if value["stride_x"] == value["stride_y"] else f"{value['stride_x']}x{value['stride_y']}"
@@ -35,7 +40,8 @@ def _count(layer, role):
     """Values of all arrays of a role, allocated or not."""
     lib = layer._core.lib
     rows = (lib.get_layer_array(layer._handle, i) for i in range(lib.count_layer_arrays(layer._handle)))
-    return sum(row.count for row in rows if row.role == getattr(lib, f"ARRAY_{role.upper()}"))
+    own = sum(row.count for row in rows if row.role == getattr(lib, f"ARRAY_{role.upper()}"))
+    return own + sum(_count(part, role) for part in layer.parts.values())
 
 
 def _shape(c, h, w, flat):

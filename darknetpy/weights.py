@@ -128,6 +128,9 @@ def _foreign(start):
 # ---- what a network expects in its file
 def _stored(net, layer):
     """The arrays of a layer that a .weights file holds, by name, in its order."""
+    if layer.parts:
+        order = dialect_value(f"{layer.type}_order", net.dialect).split() if layer.type in ("gru", "lstm") else layer.parts
+        return {f"{name}.{key}": array for name in order for key, array in _stored(net, layer.parts[name]).items()}
     arrays = layer.arrays("parameter", "statistic")
     if "inner_biases" in arrays or "scales" in arrays and "rolling_mean" not in arrays and "weights" in arrays:
         arrays["weights"] = arrays.pop("weights")   # what Darknet does not know: [connected] in [convolutional]'s order
@@ -159,10 +162,11 @@ def _pieces(net, start, cutoff, offset, transposed=False):
             continue
         without = _NORMALIZATION if switches.get("dontloadscales") and layer.type in _WITH_SCALES else ()
         for name, array in _stored(net, layer).items():
-            if name in without:
+            part, _, own = name.rpartition(".")
+            if own in without:
                 continue
             array = _first_filters(layer, array, switches.get("numload") or 0)
-            turned = name == "weights" and (_flipped(layer) or transposed and layer.type == "connected")
+            turned = own == "weights" and (_flipped(layer) or transposed and layer.parts.get(part, layer).type == "connected")
             pieces.append(_Piece(layer, name, array, offset, turned))
             offset = pieces[-1].end
     return pieces
@@ -242,8 +246,8 @@ def load_weights(net: Network, path: Path, cutoff: Optional[int] = None, *, star
         if _lacks_biases(net, piece.layer):
             piece.layer.biases[...] = 0         # what such a file means
     for layer in net.layers[first:last]:
-        if "statistics_count" in layer.arrays("counter"):
-            layer.statistics_count[:] = 0
+        for count in layer.arrays("counter").values():
+            count[:] = 0
     net.seen = 0 if clear else header.seen
 
 

@@ -48,7 +48,11 @@ KINKS = {
     "hard_mish": (-2, 0),
     "normalize_channels": (0,),
 }
+RECURRENT = ("rnn", "crnn", "gru", "lstm", "conv_lstm")
 HALF = ("sse", "masked", "seg", "smooth")  # [cost] types whose delta is the gradient of half the printed loss
+
+WEIGHTED = ("convolutional", "deconvolutional", "local", "connected")
+ENDING = (*WEIGHTED, "activation", "shortcut", "scale_channels", "sam")  # types that end with an activation
 
 results = []  # (case's name, scale, largest relative error), for the summary at the end of the run
 
@@ -138,7 +142,10 @@ def build(layers, shape, batch=2, net="", train=True, core=None):
 def randomize(net, rng):
     """Give every parameter a value of its own: biases around 0, scales and variances around 1."""
     for layer in net.layers:
+        for state in layer.arrays("state").values():
+            state[:] = rng.standard_normal(state.shape)
         for name, array in layer.arrays("parameter", "statistic").items():
+            name = name.rpartition(".")[2]  # a part's
             if name in ("scales", "rolling_variance"):
                 array[:] = rng.uniform(0.5, 1.5, array.shape) * np.where(
                     name == "scales", rng.choice([-1, 1], array.shape), 1
@@ -147,6 +154,15 @@ def randomize(net, rng):
                 array[:] = rng.standard_normal(array.shape) / np.sqrt(array[0].size)
             else:
                 array[:] = 0.3 * rng.standard_normal(array.shape)
+
+
+def run(net):
+    """One forward pass, after which recurrent layers stand where they stood before."""
+    states = [(state, state.copy()) for layer in net.layers for state in layer.arrays("state").values()]
+    status = net._core.lib.forward_network(net._handle)
+    for state, values in states:
+        state[:] = values
+    net._core.check(status)
 
 
 # ---- the loss
@@ -168,13 +184,12 @@ class _Loss:
     """The change of the loss between two states: summed over differences of terms, so that the unchanged ones cost no digits."""
 
     def __init__(self, net, weights):
-        self.lib, self.handle = net._core.lib, net._handle
-        net._core.check(self.lib.forward_network(self.handle))
+        self.net = net
+        run(net)
         self.terms = _loss_terms(net, weights)
 
     def _run(self):
-        status = self.lib.forward_network(self.handle)
-        assert status == self.lib.DN_OK
+        run(self.net)
         return [array.copy() for array, _ in self.terms]
 
     def derivative(self, values, i, step):
@@ -197,7 +212,7 @@ def _input_step(case, scale):
     own_statistics = any(f"normalize={name}" in options for name in ("group", "layer", "instance")) or (
         case.train and ("batch_normalize=1" in options or "normalize=batch" in options)
     )
-    weighted = kind in ("convolutional", "connected") and not own_statistics
+    weighted = kind in (*WEIGHTED, *RECURRENT) and not own_statistics
     return STEP * (scale**0.5 if weighted else scale)
 
 
@@ -208,8 +223,8 @@ def _distance(case, net, x, truth):
     worst = np.inf
     for i, line in enumerate(case.layers):
         kind, options = line.split()[0], dict(option.split("=") for option in line.split()[1:])
-        activation = options.get("activation", "linear" if kind in ("activation", "shortcut") else "logistic")
-        if kind in ("convolutional", "connected", "activation", "shortcut") and (
+        activation = options.get("activation", "logistic" if kind in WEIGHTED else "linear")
+        if kind in ENDING and (
             activation in KINKS or activation == "normalize_channels_softmax_maxval"
         ):
             worst = min(worst, _activation_distance(case, net, i, activation) / _slope(case, kind, reach))
@@ -240,7 +255,8 @@ def _activation_distance(case, net, i, activation):
             array[:] = getattr(layer, name)
     other.seen = net.seen
     other.forward(net.input, net.truth, train=case.train)
-    z = other.layers[i].output
+    layer = other.layers[i]
+    z = layer.arrays().get("map", layer.output)  # before antialiasing and the like
     if activation == "normalize_channels_softmax_maxval":
         top = np.sort(z, axis=1)
         return np.min(top[:, -1] - top[:, -2])
@@ -254,11 +270,17 @@ def _pool_distance(net, i, options):
     """The least gap between the two largest values of any window."""
     x = net.layers[i - 1].output if i else net.input.reshape(net.layers[0].input_shape)
     layer = net.layers[i]
+    if "maxpool_depth" in options:
+        top = np.sort(x.reshape(len(x), -1, layer.out_c, layer.h, layer.w), axis=1)
+        return np.min(top[:, -1] - top[:, -2])
     size, offset = int(layer.option("size")), int(layer.option("padding")) // 2
     gap = np.inf
-    for oy in range(layer.out_h):
-        for ox in range(layer.out_w):
-            y0, x0 = oy * int(layer.option("stride_y")) - offset, ox * int(layer.option("stride_x")) - offset
+    blurred = "antialiasing" in options
+    out_h, out_w = layer.map.shape[2:] if blurred else (layer.out_h, layer.out_w)
+    stride_y, stride_x = (1 if blurred else int(layer.option(name)) for name in ("stride_y", "stride_x"))
+    for oy in range(out_h):
+        for ox in range(out_w):
+            y0, x0 = oy * stride_y - offset, ox * stride_x - offset
             window = x[:, :, max(y0, 0) : y0 + size, max(x0, 0) : x0 + size].reshape(
                 x.shape[0] * x.shape[1], -1
             )
@@ -347,7 +369,7 @@ def numeric_gradients(net, weights, input_step):
 def analytic_gradients(net, weights, delta=None):
     """Return {name: the same from one backward pass}; `delta`: an array that the input's delta is added to."""
     net.delta = delta
-    net._core.check(net._core.lib.forward_network(net._handle))
+    run(net)
     if not any(layer._info.has_cost for layer in net.layers):
         net.layers[-1].delta[:] = -weights
     net.backward()

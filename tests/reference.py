@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from reference_maps import *  # noqa: F403
 from reference_maps import give
+from reference_products import *  # noqa: F403
 
 BN_EPSILON = 1e-5
 
@@ -36,6 +37,30 @@ def pass_delta_cpu(n, alpha, delta, add, to):
 def copy_rows_cpu(rows, columns, alpha, x, ldx, add, y, ldy):
     for r in range(rows):
         give(y[r * ldy : r * ldy + columns], alpha * x[r * ldx : r * ldx + columns], add)
+
+
+# ---- gates
+def product_cpu(n, a, b, add, y):
+    give(y, a * b, add)
+
+
+def weighted_sum_cpu(a, b, s, n, c):
+    c[:] = s * a + (0 if b is None else (1 - s) * b)
+
+
+def weighted_delta_cpu(a, b, s, da, db, ds, n, dc):
+    if da is not None:
+        da += dc * s
+    db += dc * (1 - s)
+    ds += dc * (a - b)
+
+
+def constrain_cpu(n, limit, x):
+    x[:] = np.clip(x, -limit, limit)
+
+
+def constrain_delta_cpu(n, limit, x, delta):
+    delta[np.abs(x) > limit] = 0
 
 
 # ---- matrices and convolutions

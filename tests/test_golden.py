@@ -56,6 +56,11 @@ def _from(layers):
     return rf"(bwd|grad|after|after_t1|bn)/L({layers})/(delta|\w+_delta|\w+_updates|biases|weights|scales)|step2(_t1)?/.*|bwd/input_delta"
 
 
+# What is wrong of the parts of a recurrent layer, and what a second step makes of it.
+def _parts(parts, arrays=r"delta|\w+_delta|\w+_updates|biases|weights|scales"):
+    return rf"(bwd|grad|after|after_t1|bn)/L\d\d\.({parts})/({arrays})|step2(_t1)?/.*|bwd/input_delta"
+
+
 # (networks, arrays, reason): regular expressions for what Darknet has wrong.
 SKIPPED = [
     (
@@ -94,7 +99,7 @@ SKIPPED = [
         "AlexeyAB's CPU code never trains the biases of a normalized convolution",
     ),
     (
-        "ab-(acts_conv_bn|conv_bn_leaky|conv_groups|lr_scale|detection|region|shortcut_mish|tiny_classifier|tiny_resnet|"
+        "ab-(acts_conv_bn|conv_bn_leaky|conv_groups|lr_scale|detection|region|scale_channels|shortcut_mish|tiny_classifier|tiny_resnet|"
         "yolo_label_smooth|yolo_new_coords_mse|yolo_two_heads)",
         r"step2(_t1)?/.*",
         "follow from the biases that were not trained",
@@ -113,6 +118,27 @@ SKIPPED = [
     (
         "ab-shortcut(_channels|_mish|_multi)?|ab-tiny_resnet",
         _from("0[0-5]"),
+        "AlexeyAB's convolution zeroes the delta that a shortcut had left at its input",
+    ),
+    (
+        "..-lrn_odd",
+        _from("00"),
+        "Darknet's local response normalization hands back delta * norm^-beta, without the norm's derivative",
+    ),
+    ("pj-l2norm", _from("00"), "pjreddie's [l2norm] hands its delta on unchanged"),
+    (
+        "ab-scale_channels_wh",
+        _from("00"),
+        "AlexeyAB's convolution zeroes the delta that [scale_channels] had left at its input",
+    ),
+    (
+        "ab-shortcut_w_per_channel_softmax",
+        r"(grad|after_t1)/L03/.*",
+        "AlexeyAB's gradient of shortcut weights ignores their normalization",
+    ),
+    (
+        "ab-shortcut_w_per_channel_softmax",
+        _from("0[01]"),
         "AlexeyAB's convolution zeroes the delta that a shortcut had left at its input",
     ),
     ("..-softmax_cost", _from("0[0-2]"), "a softmax followed by [cost] gets its delta twice in Darknet"),
@@ -166,6 +192,57 @@ SKIPPED = [
         "AlexeyAB's convolution zeroes the delta that a route had left at its input",
     ),
     (
+        "(pj|ab)-c?rnn(_bn|_shortcut)?",
+        _parts("input_layer") + "|" + _from("00"),
+        "Darknet's input_layer gets the delta of self_layer after the slope of its activation, not before",
+    ),
+    (
+        "(pj|ab)-rnn(_shortcut)?|pj-lstm|ab-lstm_bn",
+        r"bwd/L01/delta",
+        "Darknet goes on working in the delta of its recurrent layers; here it stays as it came",
+    ),
+    (
+        "pj-rnn_shortcut",
+        _parts("self_layer") + "|" + _parts("output_layer", "weights|weight_updates"),
+        "Darknet's backward pass takes for the state what it would be without shortcut",
+    ),
+    ("pj-crnn", r"after/L00\..*/(biases|weights)", "pjreddie's [crnn] never trains"),
+    (
+        "ab-crnn",
+        _parts("self_layer"),
+        "AlexeyAB's convolution zeroes the delta that the next step had sent to the state",
+    ),
+    (
+        "(pj|ab)-crnn_bn",
+        _parts("self_layer|output_layer"),
+        "Darknet keeps one mean and variance for all time steps, the last one's, and takes them for each",
+    ),
+    (
+        "ab-gru",
+        _parts(r"(state|input)_[zrh]_layer") + "|" + _from("00"),
+        "the backward pass of [gru] is empty on the CPU",
+    ),
+    (
+        "pj-lstm",
+        _parts("wf|uf") + "|" + _parts("w[igo]", "weights|weight_updates") + "|" + _from("00"),
+        "Darknet's first time step takes its own state and cell for those before it",
+    ),
+    (
+        "ab-lstm_bn",
+        _parts("[wu][figo]") + "|" + _from("00"),
+        "the same, and one mean and variance for all time steps",
+    ),
+    (
+        "ab-conv_lstm(_peep)?",
+        _parts("[wuv][figo]") + "|" + _from("00"),
+        "AlexeyAB's conv_lstm sends the delta of state and cell to its input",
+    ),
+    (
+        "ab-history",
+        _from("00"),
+        "AlexeyAB's [history] sends no delta to frames but the newest",
+    ),
+    (
         "pj-softmax_noloss",
         r"train/cost|" + _from("0[01]"),
         "without a loss Darknet's softmax hands its delta on unchanged, and its 0 counts in the mean cost",
@@ -204,12 +281,28 @@ def differences(recording, ours, tolerance=TOLERANCE):
     return lines
 
 
+GRU_NAMES = {"u": "input", "w": "state"}  # AlexeyAB's names for the parts of [gru]
+
+
+def _key(prefix, fork, layer, name):
+    """The name of an array in a recording."""
+    part, _, own = name.rpartition(".")
+    if part and layer.type == "gru" and fork == "alexeyab":
+        part = f"{GRU_NAMES[part[0]]}_{part[1]}_layer"
+    return f"{prefix}/L{layer.index:02}{'.' * bool(part)}{part}/{own}"
+
+
 def _layer_arrays(net, prefix, *roles):
-    return {
-        f"{prefix}/L{i:02}/{name}": array.copy()
-        for i, layer in enumerate(net.layers)
+    found = {
+        _key(prefix, net.dialect, layer, name): array.copy()
+        for layer in net.layers
         for name, array in layer.arrays(*roles).items()
     }
+    # Of the time steps of a part the one that ran last was recorded: the first one of the backward pass.
+    for key, array in found.items():
+        if re.search(r"L\d\d\..*/(mean|variance)(_delta)?$", key):
+            found[key] = array[0 if key.endswith("_delta") else -1] if array.ndim == 2 else array
+    return found
 
 
 def _x(recording):
@@ -229,6 +322,9 @@ def test_inference(name, monkeypatch):
     net = recording.load(monkeypatch)
     net.forward(_x(recording), train=False)
     assert not differences(recording, _layer_arrays(net, "infer", "activation"))
+    if any(key.startswith("infer2/") for key in recording):  # on from the state that the first pass left
+        net.forward(_x(recording), train=False)
+        assert not differences(recording, _layer_arrays(net, "infer2", "activation"))
     last = net._output_layer()
     infer = f"infer/L{last.index:02}/output"
     if infer in recording and not skipped(name, infer):
@@ -387,6 +483,11 @@ RECORDED_KERNELS = (
     "activate_array",
     "gradient_array",
     "upsample_cpu",
+    "reorg_cpu",
+    "mult_add_into_cpu",
+    "weighted_sum_cpu",
+    "weighted_delta_cpu",
+    "constrain_cpu",
 )
 
 

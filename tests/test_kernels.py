@@ -5,10 +5,12 @@ from __future__ import annotations
 import types
 import zlib
 
+import kernel_cases_maps
 import numpy as np
 import pytest
 import reference
 from activations import ELEMENTWISE, MIXING
+from gate_cases import gates
 from kernel_calls import KERNELS, Guarded, compare_threads, structure
 
 from darknetpy.core import core
@@ -196,6 +198,9 @@ GROUPED = [  # batch, channels, spatial, groups
     (1, 6, 1500, 2),
     (1, 300, 70, 1),
     (2, 5000, 1, 1),
+    (33, 40, 1, 2),
+    (2, 600, 7, 1),
+    (1, 2, 70001, 1),
 ]
 
 
@@ -499,9 +504,12 @@ def optimizer():
 
 CASES = [
     case
-    for family in (vectors, biases, batchnorm, groupnorm, activations, pools, maps, losses, optimizer)
+    for family in (
+        vectors, biases, batchnorm, groupnorm, activations, pools, maps, losses, optimizer, *kernel_cases_maps.FAMILIES,
+    )
     for case in family()
 ]
+CASES += gates(SIZES, _rng)
 
 
 @pytest.mark.parametrize(

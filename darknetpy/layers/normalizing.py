@@ -3,10 +3,10 @@ from __future__ import annotations
 
 from typing import Optional
 
-from darknetpy.arguments import require_integers
+from darknetpy.arguments import require_integers, require_number
 from darknetpy.errors import ArgumentError
 from darknetpy.layer import Layer
-from darknetpy.layers.making import make
+from darknetpy.layers.making import image_shape, make
 
 
 def make_batchnorm_layer(batch: int, w: int, h: int, c: int) -> Layer:
@@ -105,3 +105,38 @@ def make_layernorm_layer(batch: int, w: int, h: int, c: int) -> Layer:
     """
     require_integers(batch=batch, w=w, h=h, c=c)
     return make("layernorm", batch, h, w, c, {})
+
+
+def make_normalization_layer(batch: int, w: int, h: int, c: int, size: int = 5, alpha: float = .0001,
+                             beta: float = .75, kappa: float = 1.) -> Layer:
+    """Local response normalization: x / (kappa + alpha * sum of squares)^beta, over Darknet's windows of channels.
+
+    Parameters
+    ----------
+    batch, w, h, c : int
+    size : int
+        Channels in the sum: from (size - 1) / 2 before to size / 2 behind.  Channel size / 2 counts one time
+        less than it should, as in Darknet.
+    alpha, beta, kappa : float
+
+    References
+    ----------
+    A. Krizhevsky et al., "ImageNet classification with deep convolutional neural networks", 2012, 3.3.
+    """
+    require_integers(batch=batch, w=w, h=h, c=c, size=size)
+    values = {"size": size, **{name: require_number(name, value) for name, value in
+                               (("alpha", alpha), ("beta", beta), ("kappa", kappa))}}
+    return make("normalization", batch, h, w, c, values)
+
+
+def make_l2norm_layer(batch: int, inputs: int, *, w: int = 0, h: int = 0, c: int = 0) -> Layer:
+    """Each pixel's channels divided by their length; without an image, each row.  Zeros stay zeros.
+
+    Parameters
+    ----------
+    batch, inputs : int
+    w, h, c : int
+        Shape of the input, where it is an image.
+    """
+    require_integers(batch=batch, inputs=inputs)
+    return make("l2norm", batch, *image_shape(inputs, w, h, c), {})

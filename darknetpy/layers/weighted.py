@@ -1,4 +1,4 @@
-"""Constructors of layers with weights: [convolutional], [connected]."""
+"""Constructors of layers with weights: [convolutional], [deconvolutional], [local], [connected]."""
 from __future__ import annotations
 
 from typing import Any, Optional
@@ -32,7 +32,8 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
                              stride_x: Optional[int] = None, stride_y: Optional[int] = None,
                              dilation: int = 1, normalize: Optional[str] = None,
                              norm_groups: Optional[int] = None,
-                             normalize_after_activation: int = 0) -> Layer:
+                             normalize_after_activation: int = 0, antialiasing: int = 0,
+                             coordconv: int = 0) -> Layer:
     """Convolution with `n` filters of `size` x `size`, then a normalization or a bias, then the activation.
 
     Parameters
@@ -63,6 +64,10 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
         more than one value.
     normalize_after_activation : bool
         Normalize what the activation makes of sums and inner biases, not the sums.
+    antialiasing : {0, 1, 2}
+        1, 2: convolve with stride 1, then blur by 3x3 or 2x2 with the stride (AlexeyAB).
+    coordconv : bool
+        The first three channels of the output become coordinates (AlexeyAB).
 
     Returns
     -------
@@ -76,13 +81,14 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
     ArgumentError
         A size is out of range; the message names it.
     """
-    require_integers(batch=batch, h=h, w=w, c=c, n=n, groups=groups, size=size, stride=stride, padding=padding, dilation=dilation)
+    require_integers(batch=batch, h=h, w=w, c=c, n=n, groups=groups, size=size, stride=stride, padding=padding,
+                     dilation=dilation, antialiasing=antialiasing)
     if binary or xnor:
         raise ArgumentError("binary and xnor convolutions are not built yet")
     values: dict[str, Any] = {
         "filters": n, "groups": groups, "size": size, "stride": stride, "dilation": dilation, "padding": padding,
         "stride_x": stride if stride_x is None else stride_x, "stride_y": stride if stride_y is None else stride_y,
-        "activation": activation,
+        "activation": activation, "antialiasing": antialiasing, "coordconv": int(bool(coordconv)),
         **_normalization(batch_normalize, normalize, norm_groups, normalize_after_activation)}
     for key in ("stride_x", "stride_y", "dilation"):
         if values[key] < 1:
@@ -112,3 +118,53 @@ def make_connected_layer(batch: int, inputs: int, outputs: int, activation: str 
     values = {"output": outputs, "activation": activation,
               **_normalization(batch_normalize, normalize, norm_groups, normalize_after_activation)}
     return make("connected", batch, 0, 0, inputs, values, {"adam": bool(adam)})
+
+
+def make_deconvolutional_layer(batch: int, h: int, w: int, c: int, n: int, size: int = 1, stride: int = 1,
+                               padding: int = 0, activation: str = "logistic", batch_normalize: int = 0,
+                               adam: int = 0, *, normalize: Optional[str] = None,
+                               norm_groups: Optional[int] = None,
+                               normalize_after_activation: int = 0) -> Layer:
+    """The transpose of a convolution: every input value spreads `n` filters of `size` x `size`.
+
+    Parameters
+    ----------
+    batch, h, w, c, n, size, stride : int
+    padding : int
+        Pixels cut off the output, each side.
+    activation : str
+    batch_normalize, adam : bool
+    normalize, norm_groups, normalize_after_activation
+        As in :func:`make_convolutional_layer`.
+
+    Returns
+    -------
+    Layer
+        weights (c, n, size, size), biases (n,), and what a normalization brings; output (batch, n, out_h, out_w)
+        with out = (in - 1) * stride + size - 2 padding.
+    """
+    require_integers(batch=batch, h=h, w=w, c=c, n=n, size=size, stride=stride, padding=padding)
+    values = {"filters": n, "size": size, "stride": stride, "padding": padding, "activation": activation,
+              **_normalization(batch_normalize, normalize, norm_groups, normalize_after_activation)}
+    return make("deconvolutional", batch, h, w, c, values, {"adam": bool(adam)})
+
+
+def make_local_layer(batch: int, h: int, w: int, c: int, n: int, size: int = 1, stride: int = 1, pad: int = 0,
+                     activation: str = "logistic") -> Layer:
+    """A convolution whose filters and biases differ from place to place, then the activation.
+
+    Parameters
+    ----------
+    batch, h, w, c, n, size, stride : int
+    pad : int
+        Zeros around the image, in pixels: 0, or so many that every pixel is the middle of a window.
+    activation : str
+
+    Returns
+    -------
+    Layer
+        weights (out_h * out_w, n, c, size, size), biases (outputs,); output (batch, n, out_h, out_w).
+    """
+    require_integers(batch=batch, h=h, w=w, c=c, n=n, size=size, stride=stride, pad=pad)
+    return make("local", batch, h, w, c, {"filters": n, "size": size, "stride": stride, "pad": pad,
+                                          "activation": activation})

@@ -62,15 +62,32 @@ def _check_convolutional(plan, spec):
     values = spec.values
     if values["filters"] % values["groups"]:
         raise spec.error(f"groups={values['groups']} does not divide filters={values['filters']}", "groups")
-    if values["pad"]:
-        if values["padding"] not in (0, values["size"] // 2):
-            plan.note(spec.section, "padding",
-                      f"padding={values['padding']} is ignored: pad=1 makes it size / 2 = "
-                                               f"{values['size'] // 2}")
-        values["padding"] = values["size"] // 2
+    _check_convolutions(plan, spec)
+
+
+def _check_convolutions(plan, spec):
+    """Find the padding and the dilation in effect."""
+    values = spec.values
+    _check_padding(plan, spec)
     if values["size"] == 1 and values["dilation"] > 1:
         plan.note(spec.section, "dilation", f"dilation={values['dilation']} is taken as 1, because size=1")
         values["dilation"] = 1
+
+
+def _check_padding(plan, spec):
+    """Let padding= be the padding in effect."""
+    values = spec.values
+    if not values["pad"]:
+        return
+    if values["padding"] not in (0, values["size"] // 2):
+        plan.note(spec.section, "padding",
+                  f"padding={values['padding']} is ignored: pad=1 makes it size / 2 = {values['size'] // 2}")
+    values["padding"] = values["size"] // 2
+
+
+def _check_deconvolutional(plan, spec):
+    _check_normalization(plan, spec)
+    _check_padding(plan, spec)
 
 
 def _check_route(plan, spec):
@@ -86,6 +103,62 @@ def _check_shortcut(plan, spec):
         raise spec.error(f"from= names {len(links)} layers; dialect=pjreddie adds one, alexeyab several",
                          "from")
     _resolve_links(spec, "from")
+    if spec.values["weights_type"] != "none" and plan.dialect == "pjreddie":
+        raise spec.error(f"weights_type={spec.values['weights_type']}: dialect=pjreddie has no weights; "
+                         "wanted dialect=alexeyab", "weights_type")
+    weighted = spec.values["weights_type"] != "none"
+    _note_idle(plan, spec, "weights_normalization", "none", weighted, "weights_type")
+
+
+def _check_maxpool(plan, spec):
+    _note_idle(plan, spec, "out_channels", 1, spec.values["maxpool_depth"], "maxpool_depth=1")
+
+
+def _check_dropout(plan, spec):
+    for key in ("dropblock_size_rel", "dropblock_size_abs"):
+        _note_idle(plan, spec, key, 0, spec.values["dropblock"], "dropblock=1")
+
+
+def _note_idle(plan, spec, key, default, acts, condition):
+    """Note a value that acts with another key only."""
+    if spec.values[key] != default and not acts:
+        text = spec.section.options[key].text
+        plan.note(spec.section, key, f"{key}={text} has no effect here: it acts with {condition} only")
+
+
+def _check_one_link(plan, spec):
+    if len(spec.values["from"]) > 1:
+        raise spec.error(f"from= names {len(spec.values['from'])} layers; wanted one", "from")
+    _resolve_links(spec, "from")
+
+
+def _check_rnn(plan, spec):
+    _check_normalization(plan, spec)
+    values, pjreddie = spec.values, plan.dialect == "pjreddie"
+    if values["hidden"] is None:
+        values["hidden"] = values["output"] if pjreddie else 1
+    elif pjreddie and values["hidden"] != values["output"]:
+        plan.note(spec.section, "hidden", f"hidden={values['hidden']} acts here; pjreddie's Darknet takes "
+                                          f"output={values['output']}")
+
+
+def _check_crnn(plan, spec):
+    _check_normalization(plan, spec)
+    values = spec.values
+    for key, other in (("output", "output_filters"), ("hidden", "hidden_filters")):
+        if values[other] not in (None, values[key]):
+            raise spec.error(f"{other}={values[other]} contradicts {key}={values[key]}", other)
+    _check_convolutions(plan, spec)
+
+
+def _check_conv_lstm(plan, spec):
+    _check_normalization(plan, spec)
+    _check_convolutions(plan, spec)
+    values = spec.values
+    if values["state_constrain"] is None:
+        values["state_constrain"] = 32 * plan.net["time_steps"]
+    if values["shortcut"] and not values["bottleneck"]:
+        plan.note(spec.section, "shortcut", "shortcut=1 has no effect without bottleneck=1")
 
 
 def _resolve_links(spec, key):
@@ -103,4 +176,6 @@ def _resolve_links(spec, key):
 
 
 _CHECKS = {"convolutional": _check_convolutional, "connected": _check_normalization, "route": _check_route,
-           "shortcut": _check_shortcut}
+           "shortcut": _check_shortcut, "rnn": _check_rnn, "gru": _check_normalization, "lstm": _check_normalization,
+           "crnn": _check_crnn, "conv_lstm": _check_conv_lstm, "deconvolutional": _check_deconvolutional, "maxpool": _check_maxpool,
+           "dropout": _check_dropout, "scale_channels": _check_one_link, "sam": _check_one_link}

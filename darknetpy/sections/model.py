@@ -154,7 +154,9 @@ def number(key: str, default: Any, forks: str, meaning: str, range: Optional[str
 
 def flag(key: str, default: Any, forks: str, meaning: str, **more: Any) -> Row:
     """A row of kind bool, written 0 or 1."""
-    return Row(key, "bool", bool(default), forks, meaning, **more)
+    if not isinstance(default, (Derived, PerDialect)):
+        default = bool(default)
+    return Row(key, "bool", default, forks, meaning, **more)
 
 
 def choice(key: str, default: Any, forks: str, meaning: str, choices: tuple[Choice, ...], **more: Any) -> Row:

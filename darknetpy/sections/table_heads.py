@@ -17,55 +17,65 @@ from .model import (
     numbers,
     path,
 )
-from .table_layers import activation, batch_normalize, layer
+from .table_layers import activation, layer, moving_statistics, normalize
 
 _FLOAT_MAX = 3.402823466e38
 
 
-def _state(forks, size_default):
+def _convolutions(forks, pad):
     """The convolutions of a recurrent layer."""
     return (
-        integer("size", size_default, forks, "side of the kernels", POSITIVE, unit="pixels"),
+        integer("size", 3, forks, "side of the kernels", POSITIVE, unit="pixels"),
         integer("stride", 1, forks, "step of the kernel on the input", POSITIVE, unit="pixels"),
         integer("dilation", 1, forks, "distance of neighbouring kernel taps", POSITIVE, unit="pixels"),
-        flag("pad", 0, forks, "pad by size / 2, rounded down, whatever padding says"),
-        integer("padding", 0, forks, "zeros around the image, each side", NOT_NEGATIVE, unit="pixels"),
-        integer("output", 1, forks, "output channels", POSITIVE),
+        flag("pad", pad, forks, "pad by size / 2, rounded down, whatever padding says"),
+        integer("padding", Derived("size/2 if pad, else 0", lambda v: v["size"] // 2 if v["pad"] else 0),
+                forks, "zeros around the image, each side", NOT_NEGATIVE, unit="pixels"),
         integer("groups", 1, forks, "channel groups", POSITIVE),
-        flag("xnor", 0, forks, "binary weights and input"),
+        flag("xnor", 0, forks, "binary weights and input", effect="later"),
     )
+
+
+def _alias(key):
+    """The value of pjreddie's name for an option; 1 without it."""
+    return Derived(key, lambda v: 1 if v[key] is None else v[key])
 
 
 RECURRENT = (
     layer("rnn", "recurrent layer of three connected ones: input, state, output", "pah",
           integer("output", 1, "pah", "outputs", POSITIVE),
-          integer("hidden", 1, "ah", "values of the state; pjreddie's has as many as output", POSITIVE,
-                  zoo="p"),
-          activation(), batch_normalize(),
-          integer("logistic", 0, "ah", "activation of the state: 1 logistic, 2 loggy", "[0, 2]"),
-          flag("shortcut", 0, "pah", "add the last state to the new one")),
+          integer("hidden", None, "ah", "values of the state; default 1, in pjreddie's dialect output",
+                  POSITIVE, zoo="p"),
+          activation(), *normalize(), *moving_statistics(),
+          integer("logistic", 0, "ah", "activation of self_layer instead: 1 logistic, 2 loggy", "[0, 2]"),
+          flag("shortcut", 0, "pah", "add the last state to the new one"), built=True),
     layer("gru", "gated recurrent unit", "pa",
-          integer("output", 1, "pa", "outputs", POSITIVE), batch_normalize("pa"),
-          flag("tanh", 0, "p", "candidate state by tanh instead of logistic")),
+          integer("output", 1, "pa", "outputs", POSITIVE), *normalize("pa"), *moving_statistics(),
+          flag("tanh", 0, "p", "candidate state by tanh instead of logistic"), built=True),
     layer("lstm", "long short-term memory", "pah",
-          integer("output", 1, "pah", "outputs", POSITIVE), batch_normalize()),
-    layer("crnn", "recurrent layer of three convolutions: input, state, output", "pah", *_state("ah", 3),
-          integer("hidden", 1, "ah", "channels of the state", POSITIVE),
-          integer("output_filters", 1, "p", "output channels", POSITIVE),
-          integer("hidden_filters", 1, "p", "channels of the state", POSITIVE),
-          activation(), batch_normalize(),
-          flag("shortcut", 0, "pah", "add the last state to the new one")),
-    layer("conv_lstm", "long short-term memory of convolutions", "a", *_state("a", 3),
-          activation("linear", "a"), batch_normalize("a"),
+          integer("output", 1, "pah", "outputs", POSITIVE), *normalize(), *moving_statistics(), built=True),
+    layer("crnn", "recurrent layer of three convolutions: input, state, output", "pah",
+          integer("output_filters", None, "p", "output channels", POSITIVE),
+          integer("hidden_filters", None, "p", "channels of the state", POSITIVE),
+          integer("output", _alias("output_filters"), "ah", "output channels", POSITIVE),
+          integer("hidden", _alias("hidden_filters"), "ah", "channels of the state", POSITIVE),
+          *_convolutions("ah", PerDialect.named("crnn_pad")), activation(), *normalize(),
+          *moving_statistics(),
+          flag("shortcut", 0, "pah", "add the last state to the new one"), built=True),
+    layer("conv_lstm", "long short-term memory of convolutions", "a",
+          integer("output", 1, "a", "output channels", POSITIVE), *_convolutions("a", 0),
+          activation("linear", "a"), *normalize("a"), *moving_statistics(),
           flag("peephole", 0, "a", "gates see the cell"),
-          flag("bottleneck", 0, "a", "one convolution for all gates"),
+          flag("bottleneck", 0, "a", "the gates see one convolution of state and input instead (GPU)"),
           integer("state_constrain", None, "a",
-                  "clip the cell to plus or minus this; default 32 * time_steps", NOT_NEGATIVE),
-          flag("shortcut", 0, "a", "add the input to the output"),
+                  "limit of the cell that the next step sees; default 32 * time_steps; 0: none",
+                  NOT_NEGATIVE),
+          flag("shortcut", 0, "a", "bottleneck: add half of what the gates see to the output (GPU)"),
           choice("lstm_activation", "tanh", "a", "activation of candidate and cell (GPU)", ACTIVATIONS),
-          number("time_normalizer", 1.0, "a", "factor on the delta through time (GPU)")),
+          number("time_normalizer", 1.0, "a", "factor on the delta through time (GPU); here that is exact",
+                 effect="note"), built=True),
     layer("history", "the last frames of a sequence, side by side in the channels", "a",
-          integer("history_size", 4, "a", "frames", POSITIVE)),
+          integer("history_size", 4, "a", "frames", POSITIVE), built=True),
 )
 
 

@@ -13,6 +13,7 @@ from .model import (
     ABOVE_ZERO,
     NOT_NEGATIVE,
     POSITIVE,
+    SHARE,
     Derived,
     PerDialect,
     Row,
@@ -30,6 +31,7 @@ from .table_net import BELOW_ONE, COMMON
 STRIDE = Derived("stride", lambda v: v["stride"])
 SIZE_LESS_ONE = Derived("size - 1", lambda v: v["size"] - 1)
 NOT_ZERO = "(-inf, -1] or [1, inf)"
+UP_TO_TWO = "[0, 2]"
 
 
 def layer(name: str, meaning: str, forks: str, *rows: Row, aliases: tuple[str, ...] = (),
@@ -56,10 +58,10 @@ def moving_statistics() -> tuple[Row, ...]:
             number("rolling_momentum", None, "d", "as in [net], for this layer", BELOW_ONE))
 
 
-def normalize() -> tuple[Row, ...]:
+def normalize(forks: str = "pah") -> tuple[Row, ...]:
     """The rows of what normalizes a layer's sums, and where."""
     default = Derived("batch_normalize", lambda v: "batch" if v["batch_normalize"] else "none")
-    return (batch_normalize(),
+    return (batch_normalize(forks),
             choice("normalize", default, "d", "what normalizes the sums, with scales and biases per channel",
                    NORMALIZATIONS),
             integer("norm_groups", None, "d",
@@ -103,8 +105,8 @@ _CONVOLUTIONAL = layer(
     *normalize(),
     *moving_statistics(),
     flag("flipped", 0, "pah", "the weights in the file are transposed"),
-    integer("antialiasing", 0, "ah", "1, 2: blur after a stride-1 convolution instead of striding",
-            effect="later"),
+    integer("antialiasing", 0, "ah", "a 3x3 (1) or 2x2 (2) blur behind the activation takes over the stride",
+            UP_TO_TWO),
     number("assisted_excitation", 0.0, "ah", "amplify features inside truth boxes early in training",
            effect="later"),
     integer("share_index", None, "ah", "take the weights of that layer", effect="later", unset=-1000000000),
@@ -120,7 +122,7 @@ _CONVOLUTIONAL = layer(
            unit="degrees"),
     flag("grad_centr", 0, "ah", "subtract the mean from each filter's gradient (GPU)", effect="later"),
     number("reverse", 0.0, "ah", "scale updates inversely", effect="later"),
-    flag("coordconv", 0, "ah", "the first channels of the output become coordinates (GPU)", effect="later"),
+    flag("coordconv", 0, "ah", "the first three output channels become x, y and the distance from (0, 0)"),
     number("dot", 0.0, "pah", "read by every fork, used by none", effect="note"),
     *streams(), aliases=("conv",), built=True)
 
@@ -131,10 +133,10 @@ _CONNECTED = layer(
 
 _MAXPOOL = layer(
     "maxpool", "largest value of each window", "pah", *_window("pah"),
-    flag("maxpool_depth", 0, "ah", "largest value over channels, not over a window", effect="later"),
-    integer("out_channels", 1, "ah", "channels that maxpool_depth leaves; acts with it only", POSITIVE,
-            effect="note"),
-    integer("antialiasing", 0, "ah", "1, 2: blur after stride-1 pooling instead of striding", effect="later"),
+    flag("maxpool_depth", 0, "ah", "largest value over channels, not over a window"),
+    integer("out_channels", 1, "ah", "channels that maxpool_depth leaves; acts with it only", POSITIVE),
+    integer("antialiasing", 0, "ah", "a 3x3 (1) or 2x2 (2) blur behind the pooling takes over the stride",
+            UP_TO_TWO),
     flag("maxpool_zero_nonmax", 0, "ah", "set all but the largest input to zero (GPU)", effect="later"),
     aliases=("max",), built=True)
 
@@ -183,10 +185,10 @@ _SHORTCUT = layer(
     activation("linear"),
     number("alpha", 1.0, "p", "factor on the layer before"),
     number("beta", 1.0, "p", "factor on the layer that is added"),
-    choice("weights_type", "none", "ah", "learned weights of the sum", SHORTCUT_WEIGHTS, effect="later"),
+    choice("weights_type", "none", "ah", "learned weights of the sum", SHORTCUT_WEIGHTS),
     choice("weights_normalization", "none", "ah",
            "how these weights are normalized; acts with weights_type only",
-           SHORTCUT_NORMALIZATION, effect="note"),
+           SHORTCUT_NORMALIZATION),
     built=True)
 
 _UPSAMPLE = layer(
@@ -198,11 +200,10 @@ _DROPOUT = layer(
     "dropout", "sets random outputs of the layer before to zero in training", "pah",
     number("probability", PerDialect.named("dropout_probability"), "pah", "share that is set to zero",
            BELOW_ONE),
-    flag("dropblock", 0, "ah", "drop square blocks (GPU)", effect="later"),
-    number("dropblock_size_rel", 0.0, "ah", "side of a block in image widths; acts with dropblock only",
-           effect="note"),
-    number("dropblock_size_abs", 0.0, "ah", "side of a block; acts with dropblock only", effect="note",
-           unit="pixels"),
+    flag("dropblock", 0, "ah", "drop square blocks of a map"),
+    number("dropblock_size_rel", 0.0, "ah", "side of a block in map widths; acts with dropblock only", SHARE),
+    number("dropblock_size_abs", 0.0, "ah", "side of a block, 7 if none is given; acts with dropblock only",
+           NOT_NEGATIVE, unit="pixels"),
     built=True)
 
 _SPATIAL = (
@@ -212,41 +213,41 @@ _SPATIAL = (
           integer("stride", 1, "p", "step in the output", POSITIVE, unit="pixels"),
           flag("pad", 0, "p", "pad by size / 2, rounded down, whatever padding says"),
           integer("padding", 0, "p", "pixels cut off the output, each side", NOT_NEGATIVE, unit="pixels"),
-          activation(forks="p"), batch_normalize("p"), aliases=("deconv",)),
+          activation(forks="p"), *normalize("p"), *moving_statistics(), aliases=("deconv",), built=True),
     layer("local", "convolution whose weights differ from place to place", "pa",
           integer("filters", 1, "pa", "output channels", POSITIVE),
           integer("size", 1, "pa", "side of the kernel", POSITIVE, unit="pixels"),
           integer("stride", 1, "pa", "step of the kernel", POSITIVE, unit="pixels"),
           integer("pad", 0, "pa", "padding itself, in pixels, unlike in convolutional", NOT_NEGATIVE,
                   unit="pixels"),
-          activation(forks="pa")),
+          activation(forks="pa"), built=True),
     layer("reorg", "moves pixels of a square into channels, in pjreddie's order", "pa",
           integer("stride", 1, "pa", "side of the square", POSITIVE, unit="pixels"),
           flag("reverse", 0, "pa", "channels into pixels instead"),
           flag("flatten", 0, "p", "channels last"),
-          integer("extra", 0, "p", "zeros appended to each row", NOT_NEGATIVE)),
+          integer("extra", 0, "p", "zeros appended to each row", NOT_NEGATIVE), built=True),
     layer("reorg3d", "moves pixels of a square into channels: space to depth", "ah",
           integer("stride", 1, "ah", "side of the square", POSITIVE, unit="pixels"),
-          flag("reverse", 0, "ah", "channels into pixels instead")),
+          flag("reverse", 0, "ah", "channels into pixels instead"), built=True),
     layer("normalization", "local response normalization across channels", "pa",
           number("alpha", .0001, "pa", "factor on the sum of squares"),
           number("beta", .75, "pa", "exponent"),
           number("kappa", 1.0, "pa", "added to the sum"),
-          integer("size", 5, "pa", "channels in the sum", POSITIVE), aliases=("lrn",)),
-    layer("l2norm", "scales the channels of each pixel to length one", "p"),
+          integer("size", 5, "pa", "channels in the sum", POSITIVE), aliases=("lrn",), built=True),
+    layer("l2norm", "scales the channels of each pixel to length one", "p", built=True),
     layer("scale_channels", "multiplies an earlier layer by the one before, channel by channel", "ah",
           integers("from", "ah", "layer to scale; negative counts back from here", required=True),
           flag("scale_wh", 0, "ah", "scale pixel by pixel instead"),
-          activation("linear", "ah")),
+          activation("linear", "ah"), built=True),
     layer("sam", "multiplies an earlier layer by the one before, element by element", "ah",
           integers("from", "ah", "layer to multiply; negative counts back from here", required=True),
-          activation("linear", "ah")),
+          activation("linear", "ah"), built=True),
     layer("implicit", "a learned vector that does not look at its input", "a",
           number("mean", 0.0, "a", "centre of the start values"),
           number("std", .2, "a", "half width of the start values' uniform distribution", NOT_NEGATIVE),
           integer("filters", 128, "a", "channels", POSITIVE),
-          integer("atoms", 1, "a", "height", POSITIVE)),
-    layer("empty", "passes its input on", "a", aliases=("silence",)),
+          integer("atoms", 1, "a", "height", POSITIVE), built=True),
+    layer("empty", "passes its input on", "a", aliases=("silence",), built=True),
 )
 
 LAYERS = (
