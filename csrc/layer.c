@@ -15,7 +15,8 @@ static const option_spec common_options[] = {
     OPTION(layer, "learning_rate", learning_rate, REAL), OPTION(layer, "stopbackward", stopbackward, INT),
     OPTION(layer, "onlyforward", onlyforward, INT),      OPTION(layer, "dont_update", dont_update, INT),
     OPTION(layer, "burnin_update", burnin_update, INT),  OPTION(layer, "train_only_bn", train_only_bn, INT),
-    OPTION(layer, "truth", truth_source, INT),
+    OPTION(layer, "truth", truth_source, INT),           OPTION(layer, "clip", clip, REAL),
+    OPTION(layer, "grad_centr", grad_centr, INT),
     OPTION(layer, "adam", adam, INT),                    OPTION(layer, "velocity", velocity, INT),
     OPTION(layer, "fused", fused, INT),                  END_OF_OPTIONS,
 };
@@ -35,7 +36,9 @@ array_spec dn_array_row(const layer *l, int i)
 {
     static const array_spec none = END_OF_ARRAYS;
     if (i < COMMON) return common_arrays[i];
-    return l->ops->arrays ? l->ops->arrays[i - COMMON] : none;
+    array_spec row = l->ops->arrays ? l->ops->arrays[i - COMMON] : none;
+    if (l->lender && row.role < ARRAY_ACTIVATION) row.flags |= BORROWED;
+    return row;
 }
 static void **array_field(const layer *l, const array_spec *row)
 {
@@ -235,16 +238,24 @@ static void drop_arrays(layer *l, array_role from_role)
         *field = NULL;
     }
 }
+static void borrow_arrays(layer *l)
+{
+    array_spec row;
+    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
+        if (row.role < ARRAY_ACTIVATION) *array_field(l, &row) = *array_field(l->lender, &row);
+    }
+}
 dn_status allocate_layer(layer *l, int train)
 {
     l->train = train;
     const dn_status status = make_arrays(l, train);
+    if (l->lender) borrow_arrays(l);
     l->complete = status == DN_OK;
     return status;
 }
 void initialize_layer(layer *l, uint64_t seed)
 {
-    if (l->ops->initialize) l->ops->initialize(l, seed);
+    if (l->ops->initialize && !l->lender) l->ops->initialize(l, seed);
 }
 void free_layer(layer *l)
 {
@@ -329,7 +340,8 @@ layer_array get_layer_array(const layer *l, int i)
 {
     const array_spec row = dn_array_row(l, i);
     const dn_shape s = row.shape(l);
-    layer_array a = {.name = row.name, .role = row.role, .is_int = (row.flags & IS_INT) != 0, .dims = s.dims,
+    layer_array a = {.name = row.name, .role = row.role, .is_int = (row.flags & IS_INT) != 0,
+                     .is_lent = (row.flags & BORROWED) && row.role < ARRAY_ACTIVATION, .dims = s.dims,
                      .count = dn_array_count(l, &row), .data = *array_field(l, &row)};
     memcpy(a.dim, s.dim, sizeof a.dim);
     return a;

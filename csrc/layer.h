@@ -34,7 +34,7 @@ typedef enum {
     DECAYS = 2,
     IS_INT = 4,
     BORROWED = 8
-} array_flags; /* BORROWED: points into another layer */
+} array_flags; /* BORROWED: points to what another layer owns */
 typedef struct {
     const char *name;
     size_t offset;
@@ -79,6 +79,9 @@ struct layer {
     real learning_rate;              /* factor of the network's */
     int stopbackward, onlyforward, dont_update, burnin_update, train_only_bn;
     int truth_source;                /* its output is the truth of the layers after it */
+    struct layer *lender;            /* its parameters, their updates and statistics are that layer's; or NULL */
+    int grad_centr;                  /* each filter's gradient loses its mean */
+    real clip;                       /* weights stay within plus and minus this; 0: anywhere */
     int adam, velocity;              /* optimizer of the network: which moments to keep */
     int fused, train;
     int complete;                    /* all arrays that it needs are allocated */

@@ -6,6 +6,7 @@
  *             w += (r / B) v
  *   Adam      g = updates / B - decay w   m, v: moments of g       w += r m_hat / (sqrt(v_hat) + eps)
  *   decay_l1  then w moves towards zero by r * decay_l1 and stops there (proximal step of lambda |w|)
+ *   grad_centr: u first loses its mean over each filter; clip: w is cut off at plus and minus clip at last
  *
  * decay and decay_l1 concern weights, never biases or scales. Darknet's update_*_layer, and adam_update_gpu
  * with the gradient divided by B, as SGD has it. */
@@ -28,7 +29,11 @@ static void update_parameter(const kernels *k, const layer *l, int row, const op
     }
     const int n = (int)dn_array_count(l, &rows[0]), decays = (rows[0].flags & DECAYS) != 0;
     const real decay = decays ? s->decay : 0, batch = (real)s->batch;
-    if (!n || !data[0] || !data[1]) return;
+    if (!n || !data[0] || !data[1] || rows[0].flags & BORROWED) return;
+    if (decays && l->grad_centr) {
+        const int filters = rows[0].shape(l).dim[0];
+        k->center_rows(filters, n / filters, data[1]);
+    }
     if (s->adam) {
         k->adam_update(n, data[0], data[1], data[2], data[3], s->clip / batch, decay, s->rate, s->b1, s->b2,
                        s->eps, s->t);
@@ -39,6 +44,7 @@ static void update_parameter(const kernels *k, const layer *l, int row, const op
         k->sgd_update(n, data[0], data[1], s->rate / batch, decay * batch, s->momentum);
     }
     if (decays && s->decay_l1 > 0) k->soft_threshold(n, s->rate * s->decay_l1, data[0]);
+    if (decays && l->clip > 0) k->constrain(n, l->clip, data[0]);
 }
 static void update_parameters(const kernels *k, const layer *l, const optimizer_step *s)
 {
@@ -104,7 +110,7 @@ static void drop_updates(const kernels *k, const layer *l)
     array_spec row;
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
         real *data = dn_array_data(l, &row);
-        if (row.role == ARRAY_UPDATE && data) k->fill((int)dn_array_count(l, &row), 0, data, 1);
+        if (row.role == ARRAY_UPDATE && data && !(row.flags & BORROWED)) k->fill((int)dn_array_count(l, &row), 0, data, 1);
     }
 }
 
@@ -119,7 +125,7 @@ static double gradient_norm(const network *net, int batch)
         for (int j = 0; (row = dn_array_row(net->layers[i], j)).name; ++j) {
             double sum = 0;
             const real *data = dn_array_data(net->layers[i], &row);
-            if (row.role != ARRAY_UPDATE || !data) continue;
+            if (row.role != ARRAY_UPDATE || !data || row.flags & BORROWED) continue;
             net->k->sum_squares((int)dn_array_count(net->layers[i], &row), data, &sum);
             total += sum;
         }

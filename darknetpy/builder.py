@@ -165,6 +165,9 @@ def _core_options(layer, spec, net, net_values):
         value = _tree_groups(spec, value) if key == "tree" else core_value(key, value)
         if isinstance(value, list) or _knows(layer, key):
             options[key] = value
+    if spec.values.get("share_index") is not None:
+        options["share_index"] = [spec.values["share_index"]]
+    options["clip"] = options["clip"] or net_values["clip"]
     options["fused"] = net_values["fused"]
     options["adam"], options["velocity"] = net_values["adam"], net_values["max_gradient"] > 0
     options.update(dialect_options(spec.type, net.dialect, net.batchnorm))
@@ -187,6 +190,7 @@ def dialect_options(kind: str, dialect: str, batchnorm: str) -> dict[str, Any]:
     options = {}
     if kind == "convolutional":
         options["uniform_init"] = dialect_value("weight_init", dialect) == "uniform"
+        options["xnor_outside"] = dialect_value("xnor_outside", dialect)
     if kind == "shortcut":
         options["prefix"] = dialect_value("shortcut_rule", dialect) == "prefix"
     if kind in ("convolutional", "connected", "batchnorm"):

@@ -59,6 +59,7 @@ _ROWS = (
     Difference("shortcut_from", "how many layers [shortcut] from= may name", "one", "several", "several"),
     Difference("dilation_in_output_size",
                "convolutional: the dilated kernel's width counts in the output's size", False, False, False),
+    Difference("xnor_outside", "convolutional xnor=1: value outside the image in inference", 0, -1, -1),
     # Batch normalization under batchnorm=darknet; batchnorm=paper knows no dialect.
     Difference("darknet_batchnorm", "whose formulas batchnorm=darknet follows", "pjreddie", "alexeyab",
                "alexeyab"),

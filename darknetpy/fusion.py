@@ -80,8 +80,9 @@ def _fold_own(net, layer):
         )
         net.notes.append(f"layer {layer.index} [{layer.type}] keeps normalize={kind}: {reason}")
         return
-    scale, shift = _scale_and_shift(layer)
-    _multiply(layer, scale, shift)
+    if layer._lender is None:  # else the layer whose weights it shares has been folded before
+        scale, shift = _scale_and_shift(layer)
+        _multiply(layer, scale, shift)
     layer._set_options({"normalize": 0})
     layer.cfg_options.update(batch_normalize=False, normalize="none", statistics=None, rolling_momentum=None)
     layer._list_arrays()
@@ -101,6 +102,8 @@ def _why_it_stays(net: Network, index: int) -> Optional[str]:
     activation = before.cfg_options["activation"]
     if activation != "linear":
         return f"layer {index - 1} before it has activation={activation} in between"
+    if before._lender is not None or any(other._lender is before for other in net.layers):
+        return f"layer {index - 1} before it shares its weights"
     readers = [
         other.index for other in net.layers if index - 1 in other.cfg_options.get(_LINKS.get(other.type), ())
     ]
@@ -129,3 +132,7 @@ def _renumber(layer: Layer, removed: int) -> None:
         links = [link - (link >= removed) for link in layer.cfg_options[key]]
         layer.cfg_options[key] = links
         layer._set_options({key: links})
+    shared = layer.cfg_options.get("share_index")
+    if shared is not None:
+        layer.cfg_options["share_index"] = shared - (shared >= removed)
+        layer._set_options({"share_index": [layer.cfg_options["share_index"]]})

@@ -282,6 +282,8 @@ class Network:
                                 f"{shape_text(layer.c, layer.h, layer.w, layer.inputs)} inputs; here it gets {here} inputs")
 
     def _append(self, layer):
+        shared = layer.cfg_options.get("share_index")
+        layer._lender = None if shared is None else self.layers[shared]     # its arrays must live as long
         self.layers.append(layer)
         self._kept.append(layer)                # the core points to it whatever becomes of the public list
 

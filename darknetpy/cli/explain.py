@@ -123,7 +123,7 @@ def _one_section(kind):
 
 def _one_key(kind, row):
     facts = [("meaning", row.meaning), ("type", row.kind), ("default", _default(row)), ("range", row.range),
-             ("unit", row.unit), ("forks", _fork_names(row)), ("effect", _EFFECTS[row.effect])]
+             ("unit", row.unit), ("forks", _fork_names(row)), ("effect", _effect(row))]
     lines = [f"[{kind.name}] {row.key}", ""]
     lines += [f"{name:9}{value}" for name, value in facts if value]
     if row.choices:
@@ -140,6 +140,13 @@ def _fork_names(row):
     names = ", ".join(FORK_NAMES[letter] for letter in row.forks) or "none reads it"
     carried = ", ".join(FORK_NAMES[letter] for letter in row.zoo)
     return names + (f"; carried unread by cfgs of {carried}" if carried else "")
+
+
+def _effect(row):
+    """Return what happens to the key here, in words."""
+    if row.effect == "note":
+        return f"accepted; no effect here: {row.reason}"
+    return "acts" if row.effect == "effect" else "not built yet: anything but the default is an error"
 
 
 def _default(row):
@@ -187,7 +194,7 @@ def _row_record(row):
                for word in row.choices]
     return {"key": row.key, "type": row.kind, "default": _default_record(row), "required": row.required,
             "range": row.range, "unit": row.unit, "meaning": row.meaning, "forks": _names(row.forks),
-            "effect": row.effect, "choices": choices}
+            "effect": row.effect, "reason": row.reason, "choices": choices}
 
 
 def _default_record(row):

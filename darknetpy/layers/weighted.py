@@ -6,7 +6,7 @@ from typing import Any, Optional
 from darknetpy.arguments import require_integers
 from darknetpy.builder import core_value
 from darknetpy.errors import ArgumentError
-from darknetpy.layer import Layer
+from darknetpy.layer import Layer, shape_text
 from darknetpy.layers.making import make
 
 
@@ -32,7 +32,8 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
                              stride_x: Optional[int] = None, stride_y: Optional[int] = None,
                              dilation: int = 1, normalize: Optional[str] = None,
                              norm_groups: Optional[int] = None,
-                             normalize_after_activation: int = 0) -> Layer:
+                             normalize_after_activation: int = 0, share_index: Optional[int] = None,
+                             grad_centr: int = 0) -> Layer:
     """Convolution with `n` filters of `size` x `size`, then a normalization or a bias, then the activation.
 
     Parameters
@@ -48,8 +49,10 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
     activation : str
         Name, such as ``"leaky"``.
     batch_normalize : bool
-    binary, xnor : 0
-        Not built yet.
+    binary : bool
+        Without effect, as in Darknet's CPU code.
+    xnor : bool
+        Take sums over the signs of weights and input, times each filter's mean |weight|.
     adam : bool
         Keep Adam's moments.
     stride_x, stride_y : int, optional
@@ -63,6 +66,11 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
         more than one value.
     normalize_after_activation : bool
         Normalize what the activation makes of sums and inner biases, not the sums.
+    share_index : int, optional
+        Place in the network of an earlier convolution whose parameters and statistics are this one's too
+        (AlexeyAB); the layer is then allocated when it is added to a network.
+    grad_centr : bool
+        Subtract the mean from each filter's gradient before an update (AlexeyAB).
 
     Returns
     -------
@@ -77,17 +85,22 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
         A size is out of range; the message names it.
     """
     require_integers(batch=batch, h=h, w=w, c=c, n=n, groups=groups, size=size, stride=stride, padding=padding, dilation=dilation)
-    if binary or xnor:
-        raise ArgumentError("binary and xnor convolutions are not built yet")
     values: dict[str, Any] = {
         "filters": n, "groups": groups, "size": size, "stride": stride, "dilation": dilation, "padding": padding,
         "stride_x": stride if stride_x is None else stride_x, "stride_y": stride if stride_y is None else stride_y,
-        "activation": activation,
+        "activation": activation, "binary": bool(binary), "xnor": bool(xnor), "grad_centr": bool(grad_centr),
         **_normalization(batch_normalize, normalize, norm_groups, normalize_after_activation)}
     for key in ("stride_x", "stride_y", "dilation"):
         if values[key] < 1:
             raise ArgumentError(f"{key}={values[key]}: wanted at least 1")
-    return make("convolutional", batch, h, w, c, values, {"adam": bool(adam)})
+    if share_index is None:
+        return make("convolutional", batch, h, w, c, values, {"adam": bool(adam)})
+    require_integers(share_index=share_index)
+    options = {"adam": bool(adam), "share_index": [share_index]}
+    layer = make("convolutional", batch, h, w, c, values, options, build=False)
+    layer.cfg_values["share_index"] = share_index
+    layer.links = batch, [(None, shape_text(c, h, w, c))]
+    return layer
 
 
 def make_connected_layer(batch: int, inputs: int, outputs: int, activation: str = "logistic",
