@@ -50,7 +50,7 @@ activation=linear
 [softmax]
 """
 COMMANDS = (["classifier"], ["classifier", "train"], ["classifier", "predict"], ["classifier", "valid"], ["summary"], ["explain"],
-            ["check"], ["info"], ["bench"], ["recompute-bn"], ["fuse"], ["lab"],
+            ["check"], ["info"], ["bench"], ["recompute-bn"], ["fuse"], ["gradcheck"], ["lab"],
             *(["lab", name] for name in ("list", *NAMES)))
 
 
