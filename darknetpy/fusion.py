@@ -50,7 +50,7 @@ def fuse(net: Network) -> Network:
     return net
 
 
-def _scale_and_shift(layer):
+def scale_and_shift(layer):
     """What inference does to each channel, in float64."""
     values = {
         name: array.astype(float)
@@ -81,7 +81,7 @@ def _fold_own(net, layer):
         net.notes.append(f"layer {layer.index} [{layer.type}] keeps normalize={kind}: {reason}")
         return
     if layer._lender is None:  # else the layer whose weights it shares has been folded before
-        scale, shift = _scale_and_shift(layer)
+        scale, shift = scale_and_shift(layer)
         _multiply(layer, scale, shift)
     layer._set_options({"normalize": 0})
     layer.cfg_options.update(batch_normalize=False, normalize="none", statistics=None, rolling_momentum=None)
@@ -117,7 +117,7 @@ def _why_it_stays(net: Network, index: int) -> Optional[str]:
 def _fold_next(net, index):
     """Fold a [batchnorm] into the layer before it, and take it out of the network."""
     layer, before = net.layers[index], net.layers[index - 1]
-    scale, shift = _scale_and_shift(layer)
+    scale, shift = scale_and_shift(layer)
     _multiply(before, scale, before.biases * scale + shift)
     net._core.check(net._core.lib.remove_layer(net._handle, index))
     net.layers.remove(layer)
