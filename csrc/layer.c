@@ -18,7 +18,8 @@ static const option_spec common_options[] = {
     OPTION(layer, "truth", truth_source, INT),           OPTION(layer, "clip", clip, REAL),
     OPTION(layer, "grad_centr", grad_centr, INT),
     OPTION(layer, "adam", adam, INT),                    OPTION(layer, "velocity", velocity, INT),
-    OPTION(layer, "fused", fused, INT),                  END_OF_OPTIONS,
+    OPTION(layer, "averaged", averaged, INT),            OPTION(layer, "fused", fused, INT),
+    END_OF_OPTIONS,
 };
 
 dn_shape dn_dims(int dims, int a, int b, int c, int d) { return (dn_shape){dims, {a, b, c, d}}; }
@@ -67,8 +68,11 @@ static int array_wanted(const layer *l, const array_spec *row, int train)
 {
     if (row->flags & BORROWED || (row->flags & TRAIN_ONLY && !train)) return 0;
     if (row->role != ARRAY_MOMENT) return 1;
-    const size_t name = strlen(row->name);
-    return row->name[name - 1] == 'm' ? l->adam || l->velocity : l->adam;
+    switch (row->name[strlen(row->name) - 1]) {   /* _m, _v, _ema */
+    case 'm': return l->adam || l->velocity;
+    case 'v': return l->adam;
+    default: return l->averaged;
+    }
 }
 
 /* ---- options */

@@ -44,14 +44,15 @@ typedef struct {
 } array_spec;
 #define ARRAY(type, field, name, shape, ROLE, flags) {name, offsetof(type, field), shape, ARRAY_##ROLE, flags}
 #define END_OF_ARRAYS {0, 0, 0, 0, 0}
-/* A parameter is four rows in this order: the values, their gradient (and momentum), and two moments for
- * Adam. */
-#define PARAMETER_FIELDS(field, updates) real *field, *updates, *field##_m, *field##_v
+/* A parameter is five rows in this order: the values, their gradient (and momentum), two moments for Adam, and
+ * the values' moving average. */
+#define PARAMETER_FIELDS(field, updates) real *field, *updates, *field##_m, *field##_v, *field##_ema
 #define PARAMETER(type, prefix, field, updates, shape, flags) \
     ARRAY(type, prefix field, #field, shape, PARAMETER, flags), \
     ARRAY(type, prefix updates, #updates, shape, UPDATE, (flags) | TRAIN_ONLY), \
     ARRAY(type, prefix field##_m, #field "_m", shape, MOMENT, (flags) | TRAIN_ONLY), \
-    ARRAY(type, prefix field##_v, #field "_v", shape, MOMENT, (flags) | TRAIN_ONLY)
+    ARRAY(type, prefix field##_v, #field "_v", shape, MOMENT, (flags) | TRAIN_ONLY), \
+    ARRAY(type, prefix field##_ema, #field "_ema", shape, MOMENT, (flags) | TRAIN_ONLY)
 
 /* ---- a layer type */
 typedef struct layer_ops {
@@ -82,7 +83,7 @@ struct layer {
     struct layer *lender;            /* its parameters, their updates and statistics are that layer's; or NULL */
     int grad_centr;                  /* each filter's gradient loses its mean */
     real clip;                       /* weights stay within plus and minus this; 0: anywhere */
-    int adam, velocity;              /* optimizer of the network: which moments to keep */
+    int adam, velocity, averaged;    /* optimizer of the network: which moments to keep */
     int fused, train;
     int complete;                    /* all arrays that it needs are allocated */
     int has_cost;                    /* the last forward pass had a truth: delta holds the loss's own */
@@ -110,6 +111,8 @@ struct network {
     /* the optimizer; names as in [net] */
     learning_rate_policy policy;
     real learning_rate, learning_rate_min, momentum, decay, decay_l1, max_gradient, gamma, scale, power;
+    real ema_alpha; /* share of the old value in the parameters' moving averages; 0: there are none */
+    int averages;   /* updates that these averages have seen */
     int adam, burn_in, step, max_batches, sgdr_cycle, sgdr_mult, n_steps;
     real b1, b2, eps;
     double *steps, *step_scales;

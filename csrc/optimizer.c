@@ -6,6 +6,7 @@
  *             w += (r / B) v
  *   Adam      g = updates / B - decay w   m, v: moments of g       w += r m_hat / (sqrt(v_hat) + eps)
  *   decay_l1  then w moves towards zero by r * decay_l1 and stops there (proximal step of lambda |w|)
+ *   ema_alpha: in the second half of training a moving average of every parameter is kept beside it
  *   grad_centr: u first loses its mean over each filter; clip: w is cut off at plus and minus clip at last
  *
  * decay and decay_l1 concern weights, never biases or scales. Darknet's update_*_layer, and adam_update_gpu
@@ -110,7 +111,8 @@ static void drop_updates(const kernels *k, const layer *l)
     array_spec row;
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
         real *data = dn_array_data(l, &row);
-        if (row.role == ARRAY_UPDATE && data && !(row.flags & BORROWED)) k->fill((int)dn_array_count(l, &row), 0, data, 1);
+        if (row.role != ARRAY_UPDATE || !data || row.flags & BORROWED) continue;
+        k->fill((int)dn_array_count(l, &row), 0, data, 1);
     }
 }
 
@@ -144,10 +146,30 @@ static dn_status require_moments(const network *net)
         }
         if (net->adam) l->adam = 1;
         else if (net->max_gradient > 0) l->velocity = 1;
+        if (net->ema_alpha > 0) l->averaged = 1;
         const dn_status status = allocate_layer(l, 1);
         if (status != DN_OK) return status;
     }
     return DN_OK;
+}
+
+/* average = alpha average + (1 - alpha) w; a copy at first. Darknet: ema_update. */
+static void average_parameters(network *net)
+{
+    const real alpha = net->averages ? net->ema_alpha : 0;
+    for (int i = 0; i < net->n; ++i) {
+        const layer *l = net->layers[i];
+        array_spec row;
+        for (int j = 0; (row = dn_array_row(l, j)).name; ++j) {
+            if (row.role != ARRAY_PARAMETER || row.flags & BORROWED) continue;
+            const array_spec average = dn_array_row(l, j + 4);
+            const int n = (int)dn_array_count(l, &row);
+            if (!n) continue;
+            net->k->scal(n, alpha, dn_array_data(l, &average), 1);
+            net->k->axpy(n, 1 - alpha, dn_array_data(l, &row), 1, dn_array_data(l, &average), 1);
+        }
+    }
+    ++net->averages;
 }
 
 /* All layers or, where memory is lacking, none. */
@@ -179,5 +201,6 @@ dn_status dn_update_network_layers(network *net, real rate)
         s.rate = rate * l->learning_rate;
         if (learns(net, l, staying)) update_parameters(net->k, l, &s);
     }
+    if (net->ema_alpha > 0 && updates_before(net) + 1 >= net->max_batches / 2.0) average_parameters(net);
     return DN_OK;
 }

@@ -20,7 +20,7 @@ from darknetpy.paths import find_beside, find_cfg
 from darknetpy.sections import SECTIONS, Resolved, format_value, resolve
 
 _NET_NUMBERS = ("learning_rate", "learning_rate_min", "momentum", "decay", "decay_l1", "max_gradient", "gamma", "scale", "power", "step",
-                "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult", "adam", "B1", "B2", "eps")
+                "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult", "adam", "B1", "B2", "eps", "ema_alpha")
 
 
 def load_network(cfg: Path, weights: Optional[Path] = None, batch: Optional[int] = None, device: str = "cpu",
@@ -170,6 +170,7 @@ def _core_options(layer, spec, net, net_values):
     options["clip"] = options["clip"] or net_values["clip"]
     options["fused"] = net_values["fused"]
     options["adam"], options["velocity"] = net_values["adam"], net_values["max_gradient"] > 0
+    options["averaged"] = net_values["ema_alpha"] > 0
     options.update(dialect_options(spec.type, net.dialect, net.batchnorm))
     options.update(_statistics_options(spec, net_values))
     return options

@@ -504,11 +504,11 @@ class Network:
 
         load_weights(self, path, cutoff, start=start, allow_nonfinite=allow_nonfinite)
 
-    def save_weights(self, path: Path, cutoff: Optional[int] = None) -> None:
+    def save_weights(self, path: Path, cutoff: Optional[int] = None, *, averaged: bool = False) -> None:
         """Write a .weights file, whole or not at all; see :func:`darknetpy.weights.save_weights`."""
         from darknetpy.weights import save_weights
 
-        save_weights(self, path, cutoff)
+        save_weights(self, path, cutoff, averaged=averaged)
 
     def save_checkpoint(self, path: Path, extra: Any = None) -> None:
         """Write all that exact resume needs; see :func:`darknetpy.checkpoint.save_checkpoint`."""
