@@ -80,7 +80,7 @@ struct layer {
     real learning_rate;              /* factor of the network's */
     int stopbackward, onlyforward, dont_update, burnin_update, train_only_bn;
     int truth_source;                /* its output is the truth of the layers after it */
-    struct layer *lender;            /* its parameters, their updates and statistics are that layer's; or NULL */
+    struct layer *lender;            /* whose parameters, updates and statistics it shares; or NULL */
     int grad_centr;                  /* each filter's gradient loses its mean */
     real clip;                       /* weights stay within plus and minus this; 0: anywhere */
     int adam, velocity, averaged;    /* optimizer of the network: which moments to keep */
