@@ -44,8 +44,8 @@ typedef struct {
 } array_spec;
 #define ARRAY(type, field, name, shape, ROLE, flags) {name, offsetof(type, field), shape, ARRAY_##ROLE, flags}
 #define END_OF_ARRAYS {0, 0, 0, 0, 0}
-/* A parameter is five rows in this order: the values, their gradient (and momentum), two moments for Adam, and
- * the values' moving average. */
+/* A parameter is five rows in this order: the values, their gradient (and momentum), two moments for Adam,
+ * and the values' moving average. */
 #define PARAMETER_FIELDS(field, updates) real *field, *updates, *field##_m, *field##_v, *field##_ema
 #define PARAMETER(type, prefix, field, updates, shape, flags) \
     ARRAY(type, prefix field, #field, shape, PARAMETER, flags), \
