@@ -125,6 +125,7 @@ class Trainer:
         self._require_trainable()
         self.top = best_count(source, self.options.top)
         self.view = View.training(net.w, net.h, net.c, net.sections.net if net.sections else None, net.dialect)
+        self.smoothing = self._label_smoothing()
         self.train, self.valid = source.train, source.valid if "valid" in source.splits else None
         self.folder = source.backup if self.options.folder is None else self.options.folder
         ensure_backup(self.folder)
@@ -148,6 +149,14 @@ class Trainer:
         if self.max_batches < 1:
             message = "max_batches= is missing: training would never end; write it there, or give --max-batches"
             raise net.sections.error(message) if net.sections else CfgError(message, section="net")
+
+    def _label_smoothing(self):
+        """The share of label_smooth_eps, for truths of one class among several."""
+        share = self.net.sections.net["label_smooth_eps"] if self.net.sections else 0
+        if share and (self.source.train.tree is not None or self.net.truths < 2):
+            raise self.net.sections.error("label_smooth_eps= spreads a truth of one class among several: it does not go "
+                                          "with a tree or a single class", "label_smooth_eps")
+        return share
 
     # ---- where to start
     def load_weights(self, path, clear=False, cutoff=None):
@@ -260,12 +269,19 @@ class Trainer:
         net, losses, start = self.net, [], time.perf_counter()
         while not losses or net.seen // net.batch % net.subdivisions:
             batch = next(loader)
-            losses.append(net.train_batch(batch.x, batch.truth))
+            losses.append(net.train_batch(batch.x, self._smoothed(batch.truth)))
         seconds, images = time.perf_counter() - start, len(losses) * net.batch
         self._seconds, self._images = self._seconds + seconds, self._images + images
         per_image = max(seconds, 1e-9) / images
         self._speed = per_image if self._speed is None else .9 * self._speed + .1 * per_image
         return float(np.mean(losses))
+
+    def _smoothed(self, truth):
+        """A truth of ones and zeros with a share of each one spread over the zeros (label_smooth_eps)."""
+        if not self.smoothing:
+            return truth
+        other = np.float32(self.smoothing / (truth.shape[1] - 1))
+        return other + truth * np.float32(1 - self.smoothing - other)
 
     def _epoch(self):
         return self.net.seen / len(self.train)
@@ -299,6 +315,8 @@ class Trainer:
 
     def _save(self):
         """Save what training can go on from, under our name and Darknet's."""
+        if self.net.option("averages"):
+            save_weights(self.net, self._path("_ema.weights"), averaged=True)
         for ending in ("_last.weights", ".backup"):
             self._save_weights(ending)
         checkpoint.save_checkpoint(self.net, self._path(".checkpoint"), self._extra())

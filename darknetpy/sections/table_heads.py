@@ -6,6 +6,7 @@ from .model import (
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
+    UNREAD,
     Derived,
     PerDialect,
     choice,
@@ -31,7 +32,7 @@ def _convolutions(forks, pad):
         integer("padding", Derived("size/2 if pad, else 0", lambda v: v["size"] // 2 if v["pad"] else 0),
                 forks, "zeros around the image, each side", NOT_NEGATIVE, unit="pixels"),
         integer("groups", 1, forks, "channel groups", POSITIVE),
-        flag("xnor", 0, forks, "binary weights and input", effect="later"),
+        flag("xnor", 0, forks, "sums over signs of weights and input, times each filter's mean |weight|"),
     )
 
 
@@ -71,8 +72,8 @@ RECURRENT = (
                   NOT_NEGATIVE),
           flag("shortcut", 0, "a", "bottleneck: add half of what the gates see to the output (GPU)"),
           choice("lstm_activation", "tanh", "a", "activation of candidate and cell (GPU)", ACTIVATIONS),
-          number("time_normalizer", 1.0, "a", "factor on the delta through time (GPU); here that is exact",
-                 effect="note"), built=True),
+          number("time_normalizer", 1.0, "a", "factor on the delta through time (GPU)",
+                 reason="here the delta through time is exact"), built=True),
     layer("history", "the last frames of a sequence, side by side in the channels", "a",
           integer("history_size", 4, "a", "frames", POSITIVE), built=True),
 )
@@ -173,9 +174,9 @@ DETECTION = (
           integer("dets_for_show", 1, "ah", "tracking: detections before an object shows", NOT_NEGATIVE),
           number("track_ciou_norm", .01, "ah", "tracking: weight of the overlap"),
           integer("embedding_layer", None, "ah", "tracking: layer of the embeddings", unset=999999),
-          number("uc_normalizer", None, "", "published cfgs carry it here; no fork reads it", effect="note",
+          number("uc_normalizer", None, "", "published cfgs carry it here; no fork reads it", reason=UNREAD,
                  zoo="ah"),
-          number("beta1", None, "", "published cfgs carry it here; no fork reads it", effect="note",
+          number("beta1", None, "", "published cfgs carry it here; no fork reads it", reason=UNREAD,
                  zoo="ah")),
     layer("Gaussian_yolo", "YOLOv3 head that also predicts how sure each coordinate is", "ah",
           _classes(20, "ah"), _max_boxes(200, "ah"), *_anchors("ah"), *_yolo_loss("ah",
