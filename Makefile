@@ -66,4 +66,4 @@ cuda:       ## build the CUDA kernels
 	@ls cuda/*.cu >/dev/null 2>&1 || { echo "cuda/ holds no kernels yet: nothing to build"; exit 0; }
 
 clean:      ## remove what was built; .venv too
-	rm -rf build dist .venv *.egg-info darknetpy/_darknet.c darknetpy/*.so .pytest_cache .ruff_cache
+	rm -rf build dist .venv *.egg-info darknetpy/_darknet*.c darknetpy/*.so .pytest_cache .ruff_cache

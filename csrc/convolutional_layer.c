@@ -1,6 +1,10 @@
 /* [convolutional]: filters slide over the image; then bias, normalization and activation (normalization.h).
  * Output side: (in + 2 padding - size) / stride + 1; dilation spreads the taps without changing it
- * (AlexeyAB's rule). antialiasing, coordconv: map_tail.h. */
+ * (AlexeyAB's rule). antialiasing, coordconv: map_tail.h.
+ * share_index: parameters and statistics are those of another convolution of the same form.
+ * xnor, arXiv:1603.05279: sums are taken over the signs of the input and of the weights, times each filter's
+ * mean |weight|. Signs have no slope: gradients pass straight through to the weights, and to inputs in (-1,
+ * 1). Outside the image stands 0, and in AlexeyAB's inference, whose bits know no zero, -1. */
 #include "normalization.h"
 #include <math.h>
 
@@ -8,8 +12,11 @@ typedef struct {
     layer base;
     int n, groups, size, stride, stride_x, stride_y, dilation, pad, padding, uniform_init,
         algorithm;
+    int xnor, xnor_outside; /* outside: what inference takes for values outside the image */
+    int_list share_index;   /* none, or one layer's */
     normalization norm;
     PARAMETER_FIELDS(weights, weight_updates);
+    real *binary_weights, *binary_input;
 } convolutional_layer;
 #define SELF(l) const convolutional_layer *self = (const convolutional_layer *)(l)
 
@@ -23,6 +30,18 @@ static dn_shape shape_map(const layer *l)
 {
     return shape_tail(l, &((const convolutional_layer *)l)->norm.tail);
 }
+static dn_shape shape_binary_weights(const layer *l)
+{
+    SELF(l);
+    return self->xnor ? shape_weights(l) : (dn_shape){0};
+}
+/* With the padding, where that may be other than zero. */
+static dn_shape shape_binary_input(const layer *l)
+{
+    SELF(l);
+    const int border = self->xnor_outside ? 2 * self->padding * self->dilation : 0;
+    return self->xnor ? dn_dims(4, l->batch, l->c, l->h + border, l->w + border) : (dn_shape){0};
+}
 static const array_spec convolutional_rows[] = {
     NORMALIZATION_BIASES(convolutional_layer, norm),
     NORMALIZATION_SCALES(convolutional_layer, norm),
@@ -30,6 +49,8 @@ static const array_spec convolutional_rows[] = {
     PARAMETER(convolutional_layer, , weights, weight_updates, shape_weights, DECAYS),
     NORMALIZATION_WORK(convolutional_layer, norm),
     MAP_TAIL_ROWS(convolutional_layer, norm.tail, shape_map),
+    ARRAY(convolutional_layer, binary_weights, "binary_weights", shape_binary_weights, ACTIVATION, 0),
+    ARRAY(convolutional_layer, binary_input, "binary_input", shape_binary_input, ACTIVATION, 0),
     END_OF_ARRAYS,
 };
 static const option_spec convolutional_options[] = {
@@ -46,6 +67,9 @@ static const option_spec convolutional_options[] = {
     OPTION(convolutional_layer, "convolution", algorithm, INT),
     OPTION(convolutional_layer, "antialiasing", norm.tail.antialiasing, INT),
     OPTION(convolutional_layer, "coordconv", norm.tail.coordconv, INT),
+    OPTION(convolutional_layer, "xnor", xnor, INT),
+    OPTION(convolutional_layer, "xnor_outside", xnor_outside, INT),
+    OPTION(convolutional_layer, "share_index", share_index, LIST),
     NORMALIZATION_OPTIONS(convolutional_layer, norm),
     END_OF_OPTIONS,
 };
@@ -63,6 +87,9 @@ static dn_status check_options(const layer *l, const convolutional_layer *self)
     if (status == DN_OK) status = dn_option_in(l, "groups", self->groups, 1, INFINITY);
     if (status == DN_OK)
         status = dn_option_in(l, "convolution", self->algorithm, 0, CONVOLUTION_ALGORITHMS - 1);
+    if (status == DN_OK && self->xnor_outside) {
+        status = dn_option_in(l, "padding", (double)self->padding * self->dilation, 0, 32767);
+    }
     if (status != DN_OK) return status;
     if (l->c % self->groups || self->n % self->groups) {
         return dn_fail_option(
@@ -77,10 +104,35 @@ static int step(const convolutional_layer *self, int stride)
 {
     return self->norm.tail.antialiasing ? 1 : stride;
 }
+/* Finds the layer whose parameters this one takes; it must have arrays of the same shapes. */
+static dn_status find_lender(layer *l, const network *net)
+{
+    SELF(l);
+    l->lender = NULL;
+    if (!self->share_index.n) return DN_OK;
+    const int index = self->share_index.values[0], above = l->index >= 0 ? l->index : net ? net->n : 0;
+    if (index < 0 || index >= above || net->layers[index]->type != CONVOLUTIONAL) {
+        return dn_fail_option("share_index", "[convolutional] layer %d is no convolution before this one",
+                              index);
+    }
+    layer *from = net->layers[index];
+    const convolutional_layer *other = (const convolutional_layer *)from;
+    if (other->n != self->n || other->size != self->size || from->c != l->c ||
+        other->groups != self->groups || other->norm.kind != self->norm.kind ||
+        other->norm.after != self->norm.after) {
+        return dn_fail_option(
+            "share_index",
+            "[convolutional] layer %d has %d filters of %dx%dx%d in %d groups, this one %d of "
+            "%dx%dx%d in %d: wanted the same, and the same normalization",
+            index, other->n, from->c, other->size, other->size, other->groups, self->n, l->c, self->size,
+            self->size, self->groups);
+    }
+    l->lender = from->lender ? from->lender : from;
+    return DN_OK;
+}
 static dn_status convolutional_shape(layer *l, network *net)
 {
     convolutional_layer *self = (convolutional_layer *)l;
-    (void)net;
     if (self->stride_x < 1) self->stride_x = self->stride;
     if (self->stride_y < 1) self->stride_y = self->stride;
     if (self->size == 1 || self->dilation == 0) self->dilation = 1;
@@ -103,12 +155,14 @@ static dn_status convolutional_shape(layer *l, network *net)
     status = tail_shape(l, &self->norm.tail, (h - self->size) / step(self, self->stride_y) + 1,
                         (w - self->size) / step(self, self->stride_x) + 1, self->n, self->stride_x,
                         self->stride_y);
-    return status == DN_OK ? normalization_check(l, &self->norm) : status;
+    if (status == DN_OK) status = normalization_check(l, &self->norm);
+    return status == DN_OK ? find_lender(l, net) : status;
 }
-/* The errors of 6x6 tiles are for inference only. */
+/* The errors of 6x6 tiles are for inference only; plain sums of signs are exact. */
 static convolution_algorithm algorithm_of(const layer *l)
 {
     SELF(l);
+    if (self->xnor) return CONVOLUTION_GEMM;
     return l->train && self->algorithm == CONVOLUTION_WINOGRAD6 ? CONVOLUTION_WINOGRAD4 : self->algorithm;
 }
 static conv_shape shape_of(const layer *l)
@@ -129,13 +183,22 @@ static conv_shape shape_of(const layer *l)
                         .out_w = self->norm.tail.w,
                         .algorithm = algorithm_of(l)};
 }
+/* The same convolution of an image that has its padding in it. */
+static conv_shape padded(conv_shape s)
+{
+    s.h += 2 * s.pad;
+    s.w += 2 * s.pad;
+    s.pad = 0;
+    return s;
+}
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 static size_t convolutional_workspace(const layer *l)
 {
     SELF(l);
-    const conv_shape s = shape_of(l);
-    const size_t convolution = convolution_workspace(&s, dn_num_threads()),
-                 normalization = normalization_workspace(l, &self->norm);
-    return normalization > convolution ? normalization : convolution;
+    const conv_shape s = shape_of(l), p = padded(s);
+    const size_t normalization = normalization_workspace(l, &self->norm);
+    const size_t needed = larger(normalization, convolution_workspace(&s, dn_num_threads()));
+    return self->xnor_outside ? larger(needed, convolution_workspace(&p, dn_num_threads())) : needed;
 }
 static double convolutional_flops(const layer *l)
 {
@@ -153,18 +216,42 @@ static void convolutional_initialize(layer *l, uint64_t seed)
 }
 
 /* ---- forward and backward */
+
+/* xnor: fills binary_weights and binary_input, and fits the shape to these. */
+static void binarize_both(const layer *l, const network *net, conv_shape *s)
+{
+    SELF(l);
+    const int border = self->xnor_outside && !net->train ? s->pad : 0;
+    net->k->binarize_weights(self->weights, self->n, s->c / s->groups * s->size * s->size,
+                             self->binary_weights);
+    net->k->binarize(net->input, l->batch * l->c, l->h, l->w, border, (real)self->xnor_outside,
+                     self->binary_input);
+    if (border) *s = padded(*s);
+}
 static dn_status convolutional_forward(layer *l, network *net)
 {
     SELF(l);
-    const conv_shape s = shape_of(l);
+    conv_shape s = shape_of(l);
     real *workspace = dn_workspace(net, convolutional_workspace(l));
     if (!workspace) return DN_ERR_MEMORY;
     const conv_epilogue epilogue = normalization_epilogue(l, net, &self->norm);
-    net->k->convolution_forward(&s, net->input, self->weights, &epilogue, normalization_sums(l, &self->norm),
-                                workspace);
+    if (self->xnor) binarize_both(l, net, &s);
+    net->k->convolution_forward(&s, self->xnor ? self->binary_input : net->input,
+                                self->xnor ? self->binary_weights : self->weights, &epilogue,
+                                normalization_sums(l, &self->norm), workspace);
     const dn_status status = normalization_forward(l, net, &self->norm, &epilogue);
     if (status == DN_OK && has_tail(&self->norm.tail)) tail_forward(l, net->k, &self->norm.tail);
     return status;
+}
+/* The delta at the signs of the input, in the memory of those; then at the input, where |input| < 1. */
+static void xnor_backward_data(const layer *l, network *net, const conv_shape *s, const real *delta,
+                               delta_sink sink, real *workspace)
+{
+    SELF(l);
+    const int count = l->batch * l->inputs;
+    net->k->convolution_backward_data(s, delta, self->binary_weights, 0, self->binary_input, workspace);
+    net->k->gradient_array(net->input, count, HARDTAN, self->binary_input);
+    net->k->pass_delta(count, 1, self->binary_input, sink.add, sink.to);
 }
 static dn_status convolutional_backward(layer *l, network *net)
 {
@@ -177,9 +264,14 @@ static dn_status convolutional_backward(layer *l, network *net)
     if (has_tail(tail)) tail_backward(l, net->k, tail);
     const dn_status status = normalization_backward(l, net, &self->norm);
     if (status != DN_OK) return status;
-    net->k->convolution_backward_weights(&s, net->input, delta, self->weight_updates, workspace);
+    if (self->xnor) net->k->binarize(net->input, l->batch * l->c, l->h, l->w, 0, 0, self->binary_input);
+    net->k->convolution_backward_weights(&s, self->xnor ? self->binary_input : net->input, delta,
+                                         self->weight_updates, workspace);
     const delta_sink sink = input_sink(net);
-    if (sink.to) net->k->convolution_backward_data(&s, delta, self->weights, sink.add, sink.to, workspace);
+    if (sink.to && self->xnor)
+        xnor_backward_data(l, net, &s, delta, sink, workspace);
+    else if (sink.to)
+        net->k->convolution_backward_data(&s, delta, self->weights, sink.add, sink.to, workspace);
     return DN_OK;
 }
 

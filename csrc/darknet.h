@@ -225,7 +225,7 @@ typedef enum {
 typedef struct {
     const char *name;
     array_role role;
-    int is_int, dims, dim[DN_MAX_DIMS];
+    int is_int, is_lent, dims, dim[DN_MAX_DIMS];   /* is_lent: another layer's, which counts and saves it */
     size_t count;
     void *data;                        /* NULL where the layer has no use for it now */
 } layer_array;

@@ -15,9 +15,11 @@ static const option_spec common_options[] = {
     OPTION(layer, "learning_rate", learning_rate, REAL), OPTION(layer, "stopbackward", stopbackward, INT),
     OPTION(layer, "onlyforward", onlyforward, INT),      OPTION(layer, "dont_update", dont_update, INT),
     OPTION(layer, "burnin_update", burnin_update, INT),  OPTION(layer, "train_only_bn", train_only_bn, INT),
-    OPTION(layer, "truth", truth_source, INT),
+    OPTION(layer, "truth", truth_source, INT),           OPTION(layer, "clip", clip, REAL),
+    OPTION(layer, "grad_centr", grad_centr, INT),
     OPTION(layer, "adam", adam, INT),                    OPTION(layer, "velocity", velocity, INT),
-    OPTION(layer, "fused", fused, INT),                  END_OF_OPTIONS,
+    OPTION(layer, "averaged", averaged, INT),            OPTION(layer, "fused", fused, INT),
+    END_OF_OPTIONS,
 };
 
 dn_shape dn_dims(int dims, int a, int b, int c, int d) { return (dn_shape){dims, {a, b, c, d}}; }
@@ -35,7 +37,9 @@ array_spec dn_array_row(const layer *l, int i)
 {
     static const array_spec none = END_OF_ARRAYS;
     if (i < COMMON) return common_arrays[i];
-    return l->ops->arrays ? l->ops->arrays[i - COMMON] : none;
+    array_spec row = l->ops->arrays ? l->ops->arrays[i - COMMON] : none;
+    if (l->lender && row.role < ARRAY_ACTIVATION) row.flags |= BORROWED;
+    return row;
 }
 static void **array_field(const layer *l, const array_spec *row)
 {
@@ -77,8 +81,11 @@ static int array_wanted(const layer *l, const array_spec *row, int train)
 {
     if (row->flags & BORROWED || (row->flags & TRAIN_ONLY && !train)) return 0;
     if (row->role != ARRAY_MOMENT) return 1;
-    const size_t name = strlen(row->name);
-    return row->name[name - 1] == 'm' ? l->adam || l->velocity : l->adam;
+    switch (row->name[strlen(row->name) - 1]) {   /* _m, _v, _ema */
+    case 'm': return l->adam || l->velocity;
+    case 'v': return l->adam;
+    default: return l->averaged;
+    }
 }
 
 /* ---- parts */
@@ -329,6 +336,13 @@ static void drop_arrays(layer *l, array_role from_role)
         *field = NULL;
     }
 }
+static void borrow_arrays(layer *l)
+{
+    array_spec row;
+    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
+        if (row.role < ARRAY_ACTIVATION) *array_field(l, &row) = *array_field(l->lender, &row);
+    }
+}
 dn_status allocate_layer(layer *l, int train)
 {
     dn_status status = DN_OK;
@@ -337,9 +351,11 @@ dn_status allocate_layer(layer *l, int train)
         p->fused = l->fused;
         p->adam = l->adam;
         p->velocity = l->velocity;
+        p->averaged = l->averaged;
         if (status == DN_OK) status = make_arrays(p, train);
         p->complete = status == DN_OK;
     }
+    if (l->lender) borrow_arrays(l);
     l->complete = status == DN_OK;
     return status;
 }
@@ -348,7 +364,7 @@ void initialize_layer(layer *l, uint64_t seed)
 {
     FOR_PARTS(p, l) {
         p->index = l->index;
-        if (p->ops->initialize) p->ops->initialize(p, seed);
+        if (p->ops->initialize && !p->lender) p->ops->initialize(p, seed);
         seed += 0x9E3779B97F4A7C15;
     }
 }
@@ -465,7 +481,8 @@ layer_array get_layer_array(const layer *l, int i)
     const int passes = passes_kept(l, &row);
     if (passes > 1 && s.dims == 1) s = dn_dims(2, passes, s.dim[0], 0, 0);
     else if (s.dims) s.dim[0] *= passes;
-    layer_array a = {.name = row.name, .role = row.role, .is_int = (row.flags & IS_INT) != 0, .dims = s.dims,
+    layer_array a = {.name = row.name, .role = row.role, .is_int = (row.flags & IS_INT) != 0,
+                     .is_lent = (row.flags & BORROWED) && row.role < ARRAY_ACTIVATION, .dims = s.dims,
                      .count = dn_array_count(l, &row), .data = *array_field(l, &row)};
     memcpy(a.dim, s.dim, sizeof a.dim);
     return a;

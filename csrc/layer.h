@@ -38,7 +38,7 @@ typedef enum {
     DECAYS = 2,
     IS_INT = 4,
     BORROWED = 8
-} array_flags; /* BORROWED: points into another layer */
+} array_flags; /* BORROWED: points to what another layer owns */
 typedef struct {
     const char *name;
     size_t offset;
@@ -48,14 +48,15 @@ typedef struct {
 } array_spec;
 #define ARRAY(type, field, name, shape, ROLE, flags) {name, offsetof(type, field), shape, ARRAY_##ROLE, flags}
 #define END_OF_ARRAYS {0, 0, 0, 0, 0}
-/* A parameter is four rows in this order: the values, their gradient (and momentum), and two moments for
- * Adam. */
-#define PARAMETER_FIELDS(field, updates) real *field, *updates, *field##_m, *field##_v
+/* A parameter is five rows in this order: the values, their gradient (and momentum), two moments for Adam,
+ * and the values' moving average. */
+#define PARAMETER_FIELDS(field, updates) real *field, *updates, *field##_m, *field##_v, *field##_ema
 #define PARAMETER(type, prefix, field, updates, shape, flags) \
     ARRAY(type, prefix field, #field, shape, PARAMETER, flags), \
     ARRAY(type, prefix updates, #updates, shape, UPDATE, (flags) | TRAIN_ONLY), \
     ARRAY(type, prefix field##_m, #field "_m", shape, MOMENT, (flags) | TRAIN_ONLY), \
-    ARRAY(type, prefix field##_v, #field "_v", shape, MOMENT, (flags) | TRAIN_ONLY)
+    ARRAY(type, prefix field##_v, #field "_v", shape, MOMENT, (flags) | TRAIN_ONLY), \
+    ARRAY(type, prefix field##_ema, #field "_ema", shape, MOMENT, (flags) | TRAIN_ONLY)
 
 /* ---- parts: a composed layer owns others, a pointer each in its struct. Options that it lacks itself are
  * theirs, and whatever is done to its arrays is done to theirs. */
@@ -98,7 +99,10 @@ struct layer {
     real learning_rate;              /* factor of the network's */
     int stopbackward, onlyforward, dont_update, burnin_update, train_only_bn;
     int truth_source;                /* its output is the truth of the layers after it */
-    int adam, velocity;              /* optimizer of the network: which moments to keep */
+    struct layer *lender;            /* whose parameters, updates and statistics it shares; or NULL */
+    int grad_centr;                  /* each filter's gradient loses its mean */
+    real clip;                       /* weights stay within plus and minus this; 0: anywhere */
+    int adam, velocity, averaged;    /* optimizer of the network: which moments to keep */
     int fused, train;
     int complete;                    /* all arrays that it needs are allocated */
     int has_cost;                    /* the last forward pass had a truth: delta holds the loss's own */
@@ -126,6 +130,8 @@ struct network {
     /* the optimizer; names as in [net] */
     learning_rate_policy policy;
     real learning_rate, learning_rate_min, momentum, decay, decay_l1, max_gradient, gamma, scale, power;
+    real ema_alpha; /* share of the old value in the parameters' moving averages; 0: there are none */
+    int averages;   /* updates that these averages have seen */
     int adam, burn_in, step, max_batches, sgdr_cycle, sgdr_mult, n_steps;
     real b1, b2, eps;
     double *steps, *step_scales;

@@ -31,6 +31,8 @@ static const option_spec network_options[] = {
     OPTION(network, "B1", b1, REAL),
     OPTION(network, "B2", b2, REAL),
     OPTION(network, "eps", eps, REAL),
+    OPTION(network, "ema_alpha", ema_alpha, REAL),
+    OPTION(network, "averages", averages, INT),
     END_OF_OPTIONS,
 };
 

@@ -6,6 +6,8 @@
  *             w += (r / B) v
  *   Adam      g = updates / B - decay w   m, v: moments of g       w += r m_hat / (sqrt(v_hat) + eps)
  *   decay_l1  then w moves towards zero by r * decay_l1 and stops there (proximal step of lambda |w|)
+ *   ema_alpha: in the second half of training a moving average of every parameter is kept beside it
+ *   grad_centr: u first loses its mean over each filter; clip: w is cut off at plus and minus clip at last
  *
  * decay and decay_l1 concern weights, never biases or scales. Darknet's update_*_layer, and adam_update_gpu
  * with the gradient divided by B, as SGD has it. */
@@ -17,18 +19,23 @@ typedef struct {
     real rate, momentum, decay, decay_l1, clip, b1, b2, eps, t;
 } optimizer_step;
 
-/* A parameter's four rows stand together: values, updates, m, v. */
-static void update_parameter(const kernels *k, const layer *l, int row, const optimizer_step *s)
+/* A parameter of the layer l or of its part p. Its first four rows stand together: values, updates, m, v. */
+static void update_parameter(const kernels *k, const layer *l, const layer *p, int row,
+                             const optimizer_step *s)
 {
     array_spec rows[4];
     real *data[4];
     for (int i = 0; i < 4; ++i) {
-        rows[i] = dn_array_row(l, row + i);
-        data[i] = dn_array_data(l, &rows[i]);
+        rows[i] = dn_array_row(p, row + i);
+        data[i] = dn_array_data(p, &rows[i]);
     }
-    const int n = (int)dn_array_count(l, &rows[0]), decays = (rows[0].flags & DECAYS) != 0;
+    const int n = (int)dn_array_count(p, &rows[0]), decays = (rows[0].flags & DECAYS) != 0;
     const real decay = decays ? s->decay : 0, batch = (real)s->batch;
-    if (!n || !data[0] || !data[1]) return;
+    if (!n || !data[0] || !data[1] || rows[0].flags & BORROWED) return;
+    if (decays && l->grad_centr) {
+        const int filters = rows[0].shape(p).dim[0];
+        k->center_rows(filters, n / filters, data[1]);
+    }
     if (s->adam) {
         k->adam_update(n, data[0], data[1], data[2], data[3], s->clip / batch, decay, s->rate, s->b1, s->b2,
                        s->eps, s->t);
@@ -39,13 +46,14 @@ static void update_parameter(const kernels *k, const layer *l, int row, const op
         k->sgd_update(n, data[0], data[1], s->rate / batch, decay * batch, s->momentum);
     }
     if (decays && s->decay_l1 > 0) k->soft_threshold(n, s->rate * s->decay_l1, data[0]);
+    if (decays && l->clip > 0) k->constrain(n, l->clip, data[0]);
 }
 static void update_parameters(const kernels *k, const layer *l, const optimizer_step *s)
 {
     array_spec row;
     FOR_PARTS(p, l) {
         for (int i = 0; (row = dn_array_row(p, i)).name; ++i) {
-            if (row.role == ARRAY_PARAMETER) update_parameter(k, p, i, s);
+            if (row.role == ARRAY_PARAMETER) update_parameter(k, l, p, i, s);
         }
     }
 }
@@ -107,7 +115,8 @@ static void drop_updates(const kernels *k, const layer *l)
     FOR_PARTS(p, l) {
         for (int i = 0; (row = dn_array_row(p, i)).name; ++i) {
             real *data = dn_array_data(p, &row);
-            if (row.role == ARRAY_UPDATE && data) k->fill((int)dn_array_count(p, &row), 0, data, 1);
+            if (row.role != ARRAY_UPDATE || !data || row.flags & BORROWED) continue;
+            k->fill((int)dn_array_count(p, &row), 0, data, 1);
         }
     }
 }
@@ -121,7 +130,7 @@ static double sum_of_squares(const kernels *k, const layer *l)
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
         double sum = 0;
         const real *data = dn_array_data(l, &row);
-        if (row.role != ARRAY_UPDATE || !data) continue;
+        if (row.role != ARRAY_UPDATE || !data || row.flags & BORROWED) continue;
         k->sum_squares((int)dn_array_count(l, &row), data, &sum);
         total += sum;
     }
@@ -146,10 +155,33 @@ static dn_status require_moments(const network *net)
         }
         if (net->adam) l->adam = 1;
         else if (net->max_gradient > 0) l->velocity = 1;
+        if (net->ema_alpha > 0) l->averaged = 1;
         const dn_status status = allocate_layer(l, 1);
         if (status != DN_OK) return status;
     }
     return DN_OK;
+}
+
+static void average_layer(const kernels *k, const layer *l, real alpha)
+{
+    array_spec row;
+    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
+        if (row.role != ARRAY_PARAMETER || row.flags & BORROWED) continue;
+        const array_spec average = dn_array_row(l, i + 4);
+        const int n = (int)dn_array_count(l, &row);
+        if (!n) continue;
+        k->scal(n, alpha, dn_array_data(l, &average), 1);
+        k->axpy(n, 1 - alpha, dn_array_data(l, &row), 1, dn_array_data(l, &average), 1);
+    }
+}
+/* average = alpha average + (1 - alpha) w; a copy at first. Darknet: ema_update. */
+static void average_parameters(network *net)
+{
+    const real alpha = net->averages ? net->ema_alpha : 0;
+    for (int i = 0; i < net->n; ++i) {
+        FOR_PARTS(p, net->layers[i]) average_layer(net->k, p, alpha);
+    }
+    ++net->averages;
 }
 
 /* All layers or, where memory is lacking, none. */
@@ -181,5 +213,6 @@ dn_status dn_update_network_layers(network *net, real rate)
         s.rate = rate * l->learning_rate;
         if (learns(net, l, staying)) update_parameters(net->k, l, &s);
     }
+    if (net->ema_alpha > 0 && updates_before(net) + 1 >= net->max_batches / 2.0) average_parameters(net);
     return DN_OK;
 }

@@ -51,6 +51,19 @@ MULTIVERSION void adam_update_cpu(int n, real *w, real *updates, real *m, real *
     }
 }
 
+/* Gradient centralization, arXiv:2004.01461: each row (a filter's gradient) loses its mean. x (rows, columns).
+ * Darknet: gradient_centralization_gpu. */
+void center_rows_cpu(int rows, int columns, real *x)
+{
+    assert(rows > 0 && columns > 0 && x);
+    PARALLEL_FOR((size_t)rows * columns)
+    for (int r = 0; r < rows; ++r) {
+        real *row = x + (size_t)r * columns;
+        const real mean = (real)(sum_row(row, columns) / columns);
+        for (int i = 0; i < columns; ++i) row[i] -= mean;
+    }
+}
+
 /* w moves towards zero by threshold and stops there: the proximal step of an L1 penalty. */
 MULTIVERSION void soft_threshold_cpu(int n, real threshold, real *w)
 {

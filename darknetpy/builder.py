@@ -20,7 +20,7 @@ from darknetpy.paths import find_beside, find_cfg
 from darknetpy.sections import SECTIONS, Resolved, format_value, resolve
 
 _NET_NUMBERS = ("learning_rate", "learning_rate_min", "momentum", "decay", "decay_l1", "max_gradient", "gamma", "scale", "power", "step",
-                "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult", "adam", "B1", "B2", "eps")
+                "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult", "adam", "B1", "B2", "eps", "ema_alpha")
 
 
 def load_network(cfg: Path, weights: Optional[Path] = None, batch: Optional[int] = None, device: str = "cpu",
@@ -177,10 +177,14 @@ def _core_options(layer, spec, net, net_values):
             options[key] = value
     if core_knows(layer, "time_steps", 1):
         options["time_steps"] = net_values["time_steps"]
+    if spec.values.get("share_index") is not None:
+        options["share_index"] = [spec.values["share_index"]]
+    options["clip"] = options["clip"] or net_values["clip"]
     options["fused"] = net_values["fused"]
     options["adam"], options["velocity"] = net_values["adam"], net_values["max_gradient"] > 0
     if core_knows(layer, "convolution", 1):
         options["convolution"] = core_value("convolution", net_values["convolution"])
+    options["averaged"] = net_values["ema_alpha"] > 0
     options.update(dialect_options(spec.type, net.dialect, net.batchnorm))
     options.update(_statistics_options(spec, net_values))
     return options
@@ -207,6 +211,7 @@ def dialect_options(kind: str, dialect: str, batchnorm: str) -> dict[str, Any]:
     weighted = _MADE_OF.get(kind, kind)
     if weighted == "convolutional":
         options["uniform_init"] = dialect_value("weight_init", dialect) == "uniform"
+        options["xnor_outside"] = dialect_value("xnor_outside", dialect)
     if kind == "shortcut":
         options["prefix"] = dialect_value("shortcut_rule", dialect) == "prefix"
     if kind in ("yolo", "Gaussian_yolo", "region"):

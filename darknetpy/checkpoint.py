@@ -32,9 +32,9 @@ _MAGIC = b"\x89DNCKPT1"
 _HEAD = struct.Struct("<8sQ32s")
 _MAX_HEADER = 256 << 20                 # bytes; a mistaken length must not fill the memory
 _ROLES = ("parameter", "statistic", "counter", "state", "update", "moment")
-_WHOLE = ("subdivisions", "policy", "step", "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult")
+_WHOLE = ("subdivisions", "policy", "step", "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult", "averages")
 _OPTIONS = ("learning_rate", "learning_rate_min", "momentum", "decay", "decay_l1", "max_gradient", "gamma", "scale", "power",
-            "B1", "B2", "eps", *_WHOLE)
+            "B1", "B2", "eps", "ema_alpha", *_WHOLE)
 
 
 # ---- save
@@ -236,7 +236,7 @@ def _build(path, header):
     try:
         plan = resolve(sections, dialect=header["dialect"], batchnorm=header["batchnorm"])
         net = build_network(plan, batch=header["batch"], train=header["train"])
-        _keep_velocities(net, header)
+        _keep_moments(net, header)
         if header["width"] and (header["width"], header["height"]) != (net.w, net.h):
             net.resize(header["width"], header["height"])
     except MemoryError:
@@ -246,12 +246,13 @@ def _build(path, header):
     return net
 
 
-def _keep_velocities(net, header):
-    """Layers keep a velocity apart from the updates once max_gradient has been set, be it after they were made."""
-    for index in {row["layer"] for row in header["arrays"] if row["name"].endswith("_m")}:
-        if 0 <= index < len(net.layers) and header["train"]:
+def _keep_moments(net, header):
+    """Layers keep velocities once max_gradient has been set, and averages once ema_alpha has, be it after they were made."""
+    for index, name in {(row["layer"], row["name"]) for row in header["arrays"]}:
+        option = "velocity" if name.endswith("_m") else "averaged" if name.endswith("_ema") else None
+        if option and 0 <= index < len(net.layers) and header["train"]:
             layer = net.layers[index]
-            layer._set_options({"velocity": 1})
+            layer._set_options({option: 1})
             net._core.check(net._core.lib.allocate_layer(layer._handle, True))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from darknetpy.data import View
 from darknetpy.errors import ArgumentError
 from darknetpy.evaluation import best_count, evaluate, require_agreement
@@ -20,8 +22,25 @@ class ClassifierTrainer(Trainer):
                 f"classes has {source.classes}"
             )
         self.top = best_count(source, self.options.top)
+        self.smoothing = self._label_smoothing()
         view = View.training(net.w, net.h, net.c, net.sections.net if net.sections else None, net.dialect)
         return view, source.train, source.valid if "valid" in source.splits else None
+
+    def _label_smoothing(self):
+        """The share of label_smooth_eps, for truths of one class among several."""
+        sections = self.net.sections
+        share = sections.net["label_smooth_eps"] if sections else 0
+        if share and (self.source.train.tree is not None or self.net.truths < 2):
+            message = "label_smooth_eps= spreads a truth of one class among several: it does not go with a tree or a single class"
+            raise sections.error(message, "label_smooth_eps")
+        return share
+
+    def truth(self, batch):
+        """A truth of ones and zeros with a share of each one spread over the zeros (label_smooth_eps)."""
+        if not self.smoothing:
+            return batch.truth
+        other = np.float32(self.smoothing / (batch.truth.shape[1] - 1))
+        return other + batch.truth * np.float32(1 - self.smoothing - other)
 
     def measure(self, should_stop):
         return evaluate(

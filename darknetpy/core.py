@@ -1,9 +1,10 @@
 """The compiled core as Python sees it: one object that joins the library, its number type and its errors.
 
-The package has one core (float32).  Tests make a second one from the same C sources compiled with double.
+The package has two cores from the same C sources: `core` (float32), and for gradient checks `double_core()`.
 """
 from __future__ import annotations
 
+import functools
 import os
 
 import numpy as np
@@ -114,6 +115,14 @@ try:
     from darknetpy._darknet import ffi, lib
 except ImportError as error:
     raise ImportError(f"the compiled core of darknetpy is missing ({error}); build it with `pip install .` or `make build`") from error
+
+@functools.lru_cache(maxsize=1)
+def double_core():
+    """Return the core whose numbers have 64 bits; slow, for gradient checks."""
+    from darknetpy import _darknet_double
+
+    return Core(_darknet_double.lib, _darknet_double.ffi, np.float64)
+
 
 core = Core(lib, ffi, np.float32)
 ffi_for_blas = _blas_declarations()

@@ -64,6 +64,7 @@ _ROWS = (
     Difference("dilation_in_output_size",
                "convolutional: the dilated kernel's width counts in the output's size", False, False, False),
     Difference("crnn_pad", "[crnn] pads where the .cfg does not say", True, False, False),
+    Difference("xnor_outside", "convolutional xnor=1: value outside the image in inference", 0, -1, -1),
     # Batch normalization under batchnorm=darknet; batchnorm=paper knows no dialect.
     Difference("darknet_batchnorm", "whose formulas batchnorm=darknet follows", "pjreddie", "alexeyab",
                "alexeyab"),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from darknetpy.network import Network
 
 _EPSILON = 1e-5  # BN_EPSILON of csrc/scalar.h
-_WEIGHTED = ("convolutional", "deconvolutional", "connected")
+WEIGHTED = ("convolutional", "deconvolutional", "connected")
 # Keys that name layers.
 _LINKS = {"route": "layers", "shortcut": "from", "scale_channels": "from", "sam": "from"}
 _FILE_SWITCHES = {"dontload": False, "dontloadscales": False, "dontsave": False, "numload": 0}
@@ -31,8 +31,8 @@ def fuse(net: Network) -> Network:
             "train=False"
         )
     for layer in net.layers:
-        for part in layer.parts.values() or (layer,):
-            if part.type in _WEIGHTED and part.option("normalize"):
+        for part in weighted_parts(layer):
+            if part.option("normalize"):
                 _fold_own(net, part, layer)
     index = 0
     while index < len(net.layers):
@@ -52,7 +52,12 @@ def fuse(net: Network) -> Network:
     return net
 
 
-def _scale_and_shift(layer):
+def weighted_parts(layer):
+    """The layers of weighted sums that a layer is made of: itself, the parts of a recurrent one, or none."""
+    return [part for part in layer.parts.values() or (layer,) if part.type in WEIGHTED]
+
+
+def scale_and_shift(layer):
     """What inference does to each channel, in float64."""
     values = {
         name: array.astype(float)
@@ -66,7 +71,7 @@ def _scale_and_shift(layer):
     return scale, values["biases"] - values["rolling_mean"] * scale
 
 
-def _multiply(layer, scale, bias):
+def multiply(layer, scale, bias):
     """Multiply the weights of each output channel, and set its bias."""
     shape = [1] * layer.weights.ndim
     shape[layer.type == "deconvolutional"] = -1     # its first axis is the input's channels
@@ -88,8 +93,9 @@ def _fold_own(net, layer, owner):
         if note not in net.notes:
             net.notes.append(note)
         return
-    scale, shift = _scale_and_shift(layer)
-    _multiply(layer, scale, shift)
+    if layer._lender is None:  # else the layer whose weights it shares has been folded before
+        scale, shift = scale_and_shift(layer)
+        multiply(layer, scale, shift)
     layer._set_options({"normalize": 0})
     layer.cfg_options.update(batch_normalize=False, normalize="none", statistics=None, rolling_momentum=None)
     layer._list_arrays()
@@ -102,7 +108,7 @@ def _why_it_stays(net: Network, index: int) -> Optional[str]:
         return ""
     if index == 0:
         return "it is the first layer"
-    if before.type not in _WEIGHTED:
+    if before.type not in WEIGHTED:
         return f"layer {index - 1} before it is [{before.type}], which has no weights to take it"
     if before.type == "convolutional" and (before.option("antialiasing") or before.option("coordconv")):
         return f"layer {index - 1} before it has antialiasing or coordconv in between"
@@ -111,6 +117,8 @@ def _why_it_stays(net: Network, index: int) -> Optional[str]:
     activation = before.cfg_options["activation"]
     if activation != "linear":
         return f"layer {index - 1} before it has activation={activation} in between"
+    if before._lender is not None or any(other._lender is before for other in net.layers):
+        return f"layer {index - 1} before it shares its weights"
     readers = [
         other.index for other in net.layers if index - 1 in other.cfg_options.get(_LINKS.get(other.type), ())
     ]
@@ -124,8 +132,8 @@ def _why_it_stays(net: Network, index: int) -> Optional[str]:
 def _fold_next(net, index):
     """Fold a [batchnorm] into the layer before it, and take it out of the network."""
     layer, before = net.layers[index], net.layers[index - 1]
-    scale, shift = _scale_and_shift(layer)
-    _multiply(before, scale, before.biases * scale + shift)
+    scale, shift = scale_and_shift(layer)
+    multiply(before, scale, before.biases * scale + shift)
     net._core.check(net._core.lib.remove_layer(net._handle, index))
     net.layers.remove(layer)
     for other in net.layers:
@@ -139,3 +147,7 @@ def _renumber(layer: Layer, removed: int) -> None:
         links = [link - (link >= removed) for link in layer.cfg_options[key]]
         layer.cfg_options[key] = links
         layer._set_options({key: links})
+    shared = layer.cfg_options.get("share_index")
+    if shared is not None:
+        layer.cfg_options["share_index"] = shared - (shared >= removed)
+        layer._set_options({"share_index": [layer.cfg_options["share_index"]]})

@@ -58,6 +58,7 @@ class Layer:
     spec: LayerSpec                     # of a layer that was read from a .cfg
     cfg_values: dict[str, Any]          # of one made by hand: its options as a .cfg has them
     _referenced: Any
+    _lender: Any = None                 # the layer whose parameters this one shares
 
     def __init__(self, type_name: str, *, core: Core = default_core) -> None:
         self._core, self.type = core, type_name
@@ -238,6 +239,9 @@ class Layer:
         if self.statistics == "ema":
             self.rolling_mean[:] = self.rolling_variance[:] = 0
 
+    def _keeps_statistics(self):
+        return "statistics_count" in self._rows and self._array("statistics_count") is not None
+
     def _set_and_allocate(self, name, value):
         self._core.check(self._core.lib.set_layer_option(self._handle, name.encode(), float(bool(value))))
         if self._rows:
@@ -266,7 +270,8 @@ class Layer:
     def arrays(self, *roles: str) -> dict[str, Array]:
         """Return a dict of name -> array of the given roles; parameters and statistics come in .weights order.
 
-        The names of a part's arrays begin with its own: ``"wf.weights"``.
+        The names of a part's arrays begin with its own: ``"wf.weights"``. What the layer shares with an earlier
+        one (``share_index``) is that layer's and left out here.
 
         Parameters
         ----------
@@ -277,7 +282,7 @@ class Layer:
         lib = self._core.lib
         wanted = {getattr(lib, f"ARRAY_{role.upper()}") for role in roles}
         names = [name for name, i in sorted(self._rows.items(), key=lambda item: item[1])
-                 if not roles or lib.get_layer_array(self._handle, i).role in wanted]
+                 if not (row := lib.get_layer_array(self._handle, i)).is_lent and (not roles or row.role in wanted)]
         found = {name: array for name in names if (array := self._array(name)) is not None}
         for part_name, part in self.parts.items():
             found.update({f"{part_name}.{name}": array for name, array in part.arrays(*roles).items()})
@@ -318,10 +323,10 @@ class Layer:
         x = self._array("x")
         if x is None:
             raise AttributeError(f"[{self.type}] layer has no x_norm before its first training pass")
-        moving = "rolling_" if "statistics_count" in self.arrays("counter") and self.statistics == "frozen" else ""
+        moving = "rolling_" if self._keeps_statistics() and self.statistics == "frozen" else ""
         values, mean, variance = x.copy(), self._array(f"{moving}mean"), self._array(f"{moving}variance")
         steps, address = len(values) // self.batch, self._core.address      # 1, but in a recurrent layer's parts
-        batch = self.batch if "statistics_count" in self.arrays("counter") else 1   # else (batch, groups)
+        batch = self.batch if self._keeps_statistics() else 1   # else (batch, groups)
         if moving:
             mean, variance = np.tile(mean, steps), np.tile(variance, steps)
         for x, m, v in zip(np.split(values, steps), mean.reshape(steps, -1), variance.reshape(steps, -1)):

@@ -284,6 +284,8 @@ class Network:
                                 f"{shape_text(layer.c, layer.h, layer.w, layer.inputs)} inputs; here it gets {here} inputs")
 
     def _append(self, layer):
+        shared = layer.cfg_options.get("share_index")
+        layer._lender = None if shared is None else self.layers[shared]     # its arrays must live as long
         self.layers.append(layer)
         self._kept.append(layer)                # the core points to it whatever becomes of the public list
 
@@ -558,11 +560,11 @@ class Network:
 
         load_weights(self, path, cutoff, start=start, allow_nonfinite=allow_nonfinite)
 
-    def save_weights(self, path: Path, cutoff: Optional[int] = None) -> None:
+    def save_weights(self, path: Path, cutoff: Optional[int] = None, *, averaged: bool = False) -> None:
         """Write a .weights file, whole or not at all; see :func:`darknetpy.weights.save_weights`."""
         from darknetpy.weights import save_weights
 
-        save_weights(self, path, cutoff)
+        save_weights(self, path, cutoff, averaged=averaged)
 
     def save_checkpoint(self, path: Path, extra: Any = None) -> None:
         """Write all that exact resume needs; see :func:`darknetpy.checkpoint.save_checkpoint`."""

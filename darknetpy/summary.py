@@ -40,7 +40,7 @@ def _count(layer, role):
     """Values of all arrays of a role, allocated or not."""
     lib = layer._core.lib
     rows = (lib.get_layer_array(layer._handle, i) for i in range(lib.count_layer_arrays(layer._handle)))
-    own = sum(row.count for row in rows if row.role == getattr(lib, f"ARRAY_{role.upper()}"))
+    own = sum(row.count for row in rows if row.role == getattr(lib, f"ARRAY_{role.upper()}") and not row.is_lent)
     return own + sum(_count(part, role) for part in layer.parts.values())
 
 

@@ -157,6 +157,10 @@ class Trainer:
         """Check that network and data fit; return (view, training images, validation images or None)."""
         raise NotImplementedError
 
+    def truth(self, batch):
+        """Return what the network should say of a mini-batch (Batch)."""
+        return batch.truth
+
     def observe(self):
         """Take note of a mini-batch that was just trained on."""
 
@@ -284,7 +288,7 @@ class Trainer:
         net, losses, start = self.net, [], time.perf_counter()
         while not losses or net.seen // net.batch % net.subdivisions:
             batch = next(loader)
-            losses.append(net.train_batch(batch.x, batch.truth))
+            losses.append(net.train_batch(batch.x, self.truth(batch)))
             self.observe()
         seconds, images = time.perf_counter() - start, len(losses) * net.batch
         self._seconds, self._images = self._seconds + seconds, self._images + images
@@ -323,6 +327,8 @@ class Trainer:
 
     def _save(self):
         """Save what training can go on from, under our name and Darknet's."""
+        if self.net.option("averages"):
+            save_weights(self.net, self._path("_ema.weights"), averaged=True)
         for ending in ("_last.weights", ".backup"):
             self._save_weights(ending)
         checkpoint.save_checkpoint(self.net, self._path(".checkpoint"), self._extra())

@@ -126,12 +126,15 @@ def _foreign(start):
 
 
 # ---- what a network expects in its file
-def _stored(net, layer):
-    """The arrays of a layer that a .weights file holds, by name, in its order."""
+def _stored(net, layer, averaged=False):
+    """The arrays of a layer that a .weights file holds, by name, in its order; `averaged`: parameters' moving averages."""
     if layer.parts:
         order = dialect_value(f"{layer.type}_order", net.dialect).split() if layer.type in ("gru", "lstm") else layer.parts
-        return {f"{name}.{key}": array for name in order for key, array in _stored(net, layer.parts[name]).items()}
+        return {f"{name}.{key}": array for name in order
+                for key, array in _stored(net, layer.parts[name], averaged).items()}
     arrays = layer.arrays("parameter", "statistic")
+    if averaged:
+        arrays.update((name, layer.arrays("moment")[f"{name}_ema"]) for name in layer.arrays("parameter"))
     if "inner_biases" in arrays or "scales" in arrays and "rolling_mean" not in arrays and "weights" in arrays:
         arrays["weights"] = arrays.pop("weights")   # what Darknet does not know: [connected] in [convolutional]'s order
     if _lacks_biases(net, layer):
@@ -318,7 +321,7 @@ def _refuse_nonfinite(path, pieces, values):
 
 
 # ---- save
-def save_weights(net: Network, path: Path, cutoff: Optional[int] = None) -> None:
+def save_weights(net: Network, path: Path, cutoff: Optional[int] = None, *, averaged: bool = False) -> None:
     """Write a network's .weights file, whole or not at all; see :func:`darknetpy.files.write_atomically`.
 
     Parameters
@@ -327,9 +330,13 @@ def save_weights(net: Network, path: Path, cutoff: Optional[int] = None) -> None
     path : str or path
     cutoff : int, optional
         Write the layers before this one only.
+    averaged : bool
+        Write the moving averages of the parameters ([net] ema_alpha=), beside the statistics as they are.
 
     Raises
     ------
+    ArgumentError
+        There are no averages (yet).
     WeightsError
         A [batchnorm] layer has biases, and the dialect's files have no place for them.
     OSError
@@ -340,18 +347,20 @@ def save_weights(net: Network, path: Path, cutoff: Optional[int] = None) -> None
     Layers with ``dontsave`` are left out, weights of layers with ``flipped`` are stored transposed.
     """
     _, last = _range(net, 0, cutoff)
+    if averaged and not net.option("averages"):
+        raise ArgumentError("there are no averages of the parameters: [net] ema_alpha= keeps them in the second half of training")
     layers = [layer for layer in net.layers[:last] if not _switches(layer).get("dontsave")]
     for layer in layers:
         if _lacks_biases(net, layer) and layer.biases.any():
             raise WeightsError(f"{os.fsdecode(path)}: {_title(layer)} has biases that are not zero, and .weights files of dialect "
                                f"{net.dialect} have no place for them: use dialect=alexeyab, or set them to zero")
-    write_atomically(path, _chunks(net, layers))
+    write_atomically(path, _chunks(net, layers, averaged))
 
 
-def _chunks(net, layers):
+def _chunks(net, layers, averaged):
     yield struct.pack("<iiiQ", 0, 2, dialect_value("weights_revision", net.dialect), net.seen)
     for layer in layers:
-        for name, array in _stored(net, layer).items():
+        for name, array in _stored(net, layer, averaged).items():
             if name == "weights" and _flipped(layer):
                 array = array.reshape(len(array), -1).T
             yield np.ascontiguousarray(array, _VALUE)

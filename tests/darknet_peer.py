@@ -48,6 +48,10 @@ class DarknetPeer:
         self._process.start()
         theirs.close()
 
+    def alive(self):
+        """Whether the other process runs."""
+        return self._process.is_alive()
+
     def close(self):
         self._pipe.close()
         self._process.join(5)

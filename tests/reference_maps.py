@@ -233,5 +233,21 @@ def adam_update_cpu(n, w, updates, m, v, gradient_scale, decay, rate, b1, b2, ep
     updates[:] = 0
 
 
+def center_rows_cpu(rows, columns, x):
+    table = x.reshape(rows, columns)
+    x[:] = (table - table.mean(axis=1, keepdims=True)).ravel()
+
+
+# ---- numbers of one bit
+def binarize_weights(weights, n, size, binary):
+    table = weights.reshape(n, size)
+    binary[:] = (np.where(table > 0, 1, -1) * np.abs(table).mean(axis=1, keepdims=True)).ravel()
+
+
+def binarize_cpu(input, planes, h, w, pad, outside, binary):
+    signs = np.where(input.reshape(planes, h, w) > 0, 1.0, -1.0)
+    binary[:] = np.pad(signs, ((0, 0), (pad, pad), (pad, pad)), constant_values=outside).ravel()
+
+
 def soft_threshold_cpu(n, threshold, w):
     w[:] = np.sign(w) * np.maximum(np.abs(w) - threshold, 0)

@@ -51,7 +51,9 @@ activation=linear
 """
 COMMANDS = (["detector"], ["detector", "test"],
             ["classifier"], ["classifier", "train"], ["classifier", "predict"], ["classifier", "valid"], ["summary"], ["explain"],
-            ["check"], ["info"], ["bench"], ["recompute-bn"], ["fuse"], ["lab"],
+            ["check"], ["info"], ["bench"], ["recompute-bn"], ["fuse"], ["gradcheck"], ["lab"],
+            *([name] for name in ("average", "rgbgr", "rescale", "reset", "denormalize", "normalize", "partial",
+                                  "statistics", "ops", "speed", "visualize")),
             *(["lab", name] for name in ("list", *NAMES)))
 
 

@@ -1,12 +1,10 @@
 """Side by side with Debian's Darknet: the same files, the same numbers."""
 from __future__ import annotations
 
-import os
-import re
-
 import numpy as np
 import pytest
-from darknet_peer import CFGS, MISSING, DarknetPeer
+from darknet_peer import MISSING, DarknetPeer
+from side_by_side import fill
 
 import darknetpy as dn
 from darknetpy.weights import expected_bytes
@@ -144,37 +142,6 @@ def test_training_gives_the_same_losses_and_weights(peer, cfg, data, tmp_path):
     assert np.abs(b - np.fromfile(start, "<f4", offset=20)).max() > .01, "nothing was trained"
 
 
-# Published networks at a small size: convolutions of all strides and with groups, pools, dropout, shortcuts, routes. A difference
-# is measured against the largest value of its layer.
-ZOO = {"darknet.cfg": 64, "tiny.cfg": 64, "cifar.cfg": 28, "resnet18.cfg": 64, "resnext50.cfg": 64, "densenet201.cfg": 32,
-       "yolov3-tiny.cfg": 64, "yolov2-tiny-voc.cfg": 64, "yolov1-tiny.cfg": 64, "yolov3.cfg": 64,
-       "go.test.cfg": 19}
-
-
-@pytest.mark.parametrize("name", ZOO)
-def test_every_output_of_published_networks(peer, rng, tmp_path, name):
-    if not os.path.exists(f"{CFGS}/{name}"):
-        pytest.skip(f"this package of Darknet has no {name}")
-    cfg, weights = str(tmp_path / name), str(tmp_path / "random.weights")
-    write_small(f"{CFGS}/{name}", cfg, ZOO[name])
-    net = load(cfg)
-    fill(net, rng)
-    net.save_weights(weights)
-    x = rng.normal(size=(1, net.inputs)).astype(np.float32)
-    theirs = list(peer.outputs(cfg, weights, x))
-    for convolution, limit in (("gemm", 1e-5), ("auto", 1e-4)):     # plain sums, as Darknet's; Winograd's where they are faster
-        with open(cfg) as file:
-            text = file.read().replace("[net]", f"[net]\nconvolution={convolution}", 1)
-        with open(tmp_path / "ours.cfg", "w") as file:
-            file.write(text)
-        net = load(str(tmp_path / "ours.cfg"))
-        net.load_weights(weights)
-        net.predict(x)
-        for layer, wanted in zip(net.layers, theirs):
-            error = np.abs(layer.output.reshape(wanted.shape) - wanted).max() / np.abs(wanted).max()
-            assert error <= limit, f"{convolution}, layer {layer.index} [{layer.type}]: {error}"
-
-
 RARE = """[net]
 batch=1
 width=8
@@ -233,26 +200,6 @@ def test_every_output_of_rare_layers(peer, rng, tmp_path):
         assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max(), f"layer {layer.index} [{layer.type}]"
 
 
-def write_small(source, path, side):
-    """Copy a .cfg, for one image of side x side."""
-    with open(source) as file:
-        text = file.read()
-    for key, value in (("batch", 1), ("subdivisions", 1), ("width", side), ("height", side)):
-        text = re.sub(rf"(?m)^{key}\s*=.*$", f"{key}={value}", text)
-    with open(path, "w") as file:
-        file.write(text)
-
-
-def fill(net, rng):
-    """Seeded values of the size that trained networks have."""
-    ranges = {"biases": (-.3, .3), "scales": (.5, 1.5), "rolling_mean": (-.3, .3), "rolling_variance": (.5, 1.5)}
-    for layer in net.layers:
-        for name, array in layer.arrays("parameter", "statistic").items():
-            own = name.rpartition(".")[2]       # of a part
-            if own in ranges:
-                array[:] = rng.uniform(*ranges[own], array.shape)
-
-
 # ---- recurrent networks: Darknet keeps the state from row to row. Its [crnn] asks for no workspace, and crashes
 # unless another layer needs a larger one.
 RECURRENT = """[net]
@@ -289,17 +236,9 @@ batch_normalize=1
 """
 
 
-@pytest.mark.parametrize("name", ["rnn.cfg", "rnn.train.cfg", "gru.cfg", "ours"])
-def test_every_output_of_recurrent_networks(peer, rng, tmp_path, name):
+def test_every_output_of_recurrent_layers(peer, rng, tmp_path):
     cfg, weights = str(tmp_path / "net.cfg"), str(tmp_path / "random.weights")
-    if name == "ours":
-        (tmp_path / "net.cfg").write_text(RECURRENT)
-    elif os.path.exists(f"{CFGS}/{name}"):
-        write_small(f"{CFGS}/{name}", cfg, 0)
-        text = (tmp_path / "net.cfg").read_text()
-        (tmp_path / "net.cfg").write_text(re.sub(r"(?m)^(time_steps|batch)\s*=.*", r"\1=1", text))
-    else:
-        pytest.skip(f"this package of Darknet has no {name}")
+    (tmp_path / "net.cfg").write_text(RECURRENT)
     net = load(cfg)
     fill(net, rng)
     net.save_weights(weights)

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from darknetpy.cli.explain import add_parser, explain
+from darknetpy.dialects import DIFFERENCES
 from darknetpy.errors import ArgumentError
 from darknetpy.sections import SECTIONS, section_names, suggest
 from darknetpy.sections.suggest import edit_distance
@@ -45,6 +46,16 @@ def test_explain_tells_everything_about_a_key():
     assert "x * tanh(log(1 + exp(x)))" in explain("conv", "activation")
     assert "size - 1" in explain("maxpool", "padding") and "required" in explain("route", "layers")
     assert "none reads it; carried unread by cfgs of pjreddie" in explain("net", "seen")
+
+
+def test_explain_lists_what_the_forks_disagree_on(capsys):
+    text = explain("dialects")
+    for name, row in DIFFERENCES.items():
+        assert f"\n{name}: " in text and (row.here is None or f"here: {row.here}" in text)
+    assert "    pjreddie: gaussian\n    AlexeyAB, hank-ai: uniform\n" in text
+    assert run_explain("dialects", "--json") == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["rolling_factor"]["alexeyab"] == .9 and set(rows) == set(DIFFERENCES)
 
 
 @pytest.mark.parametrize("words, message", [

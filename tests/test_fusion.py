@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from darknet_peer import CFGS, MISSING, DarknetPeer
 from gradcheck import cfg_text
-from test_darknet_peer import fill, write_small
+from side_by_side import adapted, fill, read
 
 import darknetpy as dn
 from darknetpy.builder import build_network
@@ -250,7 +250,8 @@ SIDES = {"tiny.cfg": 64, "cifar.cfg": 28, "resnet18.cfg": 64, "darknet19.cfg": 6
 @pytest.mark.parametrize("name", SIDES)
 def test_published_networks(name, rng, tmp_path):
     cfg, weights, out = (str(tmp_path / part) for part in (name, "random.weights", "fused"))
-    write_small(f"{CFGS}/{name}", cfg, SIDES[name])
+    with open(cfg, "w") as file:
+        file.write(adapted(read(f"{CFGS}/{name}"), SIDES[name]))
     net = dn.load_network(cfg)
     fill(net, rng)
     net.save_weights(weights)

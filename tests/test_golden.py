@@ -75,7 +75,7 @@ SKIPPED = [
     ),
     (
         "ab-acts_conv|ab-acts_conv_bn",
-        r"(infer|train)/L(47|48)/.*|train/cost|bwd/L(47|48)/delta|step2_t1/.*|bwd/input_delta|(bwd|grad|after_t1)/L00/.*",
+        r"(infer|train)/L(47|48)/.*|fused/.*|train/cost|bwd/L(47|48)/delta|step2_t1/.*|bwd/input_delta|(bwd|grad|after_t1)/L00/.*",
         "follow from relu6's zeros",
     ),
     (
@@ -99,8 +99,8 @@ SKIPPED = [
         "AlexeyAB's CPU code never trains the biases of a normalized convolution",
     ),
     (
-        "ab-(acts_conv_bn|conv_bn_leaky|conv_groups|lr_scale|detection|region|scale_channels|shortcut_mish|tiny_classifier|tiny_resnet|"
-        "yolo_label_smooth|yolo_new_coords_mse|yolo_two_heads)",
+        "ab-(acts_conv_bn|conv_binary|conv_bn_leaky|conv_groups|lr_scale|detection|region|scale_channels|shortcut_mish|"
+        "tiny_classifier|tiny_resnet|yolo_label_smooth|yolo_new_coords_mse|yolo_two_heads)",
         r"step2(_t1)?/.*",
         "follow from the biases that were not trained",
     ),
@@ -332,6 +332,20 @@ def test_inference(name, monkeypatch):
             "net.cfg", weights="net.weights", dialect=net.dialect, batchnorm="darknet", batch=net.batch
         )
         assert not differences(recording, {infer: lean.predict(_x(recording))})
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("ab-")])
+def test_fused_inference(name, monkeypatch):
+    """AlexeyAB's recordings have the output of the network after its normalizations were folded; an xnor one's bits too."""
+    recording = Recording(name)
+    (key,) = [key for key in recording if key.startswith("fused/")] or [None]
+    if key is None or skipped(name, key):
+        pytest.skip("no fused output was recorded, or what was is wrong")
+    monkeypatch.chdir(recording.folder)
+    net = dn.load_network("net.cfg", "net.weights", batch=recording.meta["batch"], dialect="alexeyab")
+    plain = net.predict(_x(recording))
+    assert not differences(recording, {key: plain})
+    assert not differences(recording, {key: net.fuse().predict(_x(recording))})
 
 
 def _step(net, recording):

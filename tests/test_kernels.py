@@ -500,12 +500,28 @@ def optimizer():
                 },
             )
         yield "soft_threshold_cpu", {"n": n, "threshold": 0.3, "w": w}
+    for rows, columns in ((1, 1), (3, 27), (64, 301), (5, 4609)):
+        x = _rng("rows", rows, columns).standard_normal(rows * columns)
+        yield "center_rows_cpu", {"rows": rows, "columns": columns, "x": x}
+
+
+def bits():
+    for n, size in ((1, 1), (4, 9), (33, 288), (3, 20000)):
+        weights = _rng("bits", n, size).standard_normal(n * size)
+        weights[0] = 0
+        yield "binarize_weights", {"weights": weights, "n": n, "size": size, "binary": np.zeros(n * size)}
+    for planes, h, w, pad in ((1, 1, 1, 0), (3, 4, 5, 0), (2, 5, 3, 2), (7, 61, 45, 1)):
+        x = _rng("signs", planes, h, w).standard_normal(planes * h * w)
+        x[-1] = 0
+        binary = np.zeros(planes * (h + 2 * pad) * (w + 2 * pad))
+        shape = {"planes": planes, "h": h, "w": w, "pad": pad}
+        yield "binarize_cpu", {"input": x, "outside": -1.0, "binary": binary, **shape}
 
 
 CASES = [
     case
     for family in (
-        vectors, biases, batchnorm, groupnorm, activations, pools, maps, losses, optimizer, *kernel_cases_maps.FAMILIES,
+        vectors, biases, batchnorm, groupnorm, activations, pools, maps, losses, optimizer, bits, *kernel_cases_maps.FAMILIES,
     )
     for case in family()
 ]

@@ -320,9 +320,9 @@ MADE = {
     "rnn": lambda: dn.make_rnn_layer(6, 24, 3, 3, "tanh", hidden=5, logistic=2, shortcut=1),
     "gru": lambda: dn.make_gru_layer(6, 24, 3, 3, 1, tanh=1),
     "lstm": lambda: dn.make_lstm_layer(6, 24, 3, 3),
-    "crnn": lambda: dn.make_crnn_layer(6, 3, 4, 2, 4, 6, 3, "leaky", 1, stride=2, groups=2),
+    "crnn": lambda: dn.make_crnn_layer(6, 3, 4, 2, 4, 6, 3, "leaky", 1, stride=2, xnor=1),
     "conv_lstm": lambda: dn.make_conv_lstm_layer(
-        6, 3, 4, 2, 2, steps=3, peephole=1, bottleneck=1, shortcut=1
+        6, 3, 4, 2, 2, steps=3, peephole=1, bottleneck=1, shortcut=1, groups=2
     ),
     "history": lambda: dn.make_history_layer(6, 3, 4, 2, 3, 3),
 }
@@ -407,7 +407,6 @@ def test_a_part_keeps_its_owner_alive():
         ("lstm output=0", "", r"<string>:\d+: \[lstm\] output=0: out of range"),
         ("rnn output=2000000000", "", r"more than 2147483647"),
         ("history history_size=100000000", "", r"more than 2147483647"),
-        ("conv_lstm output=2 pad=1 xnor=1", "", r"xnor=1 is not supported"),
     ],
 )
 def test_errors_name_the_section(line, options, message):

@@ -144,7 +144,7 @@ def test_lenient_turns_unknown_keys_into_warnings():
     with pytest.raises(CfgError):
         plan(NET + "[convolutionel]\n", lenient=True)
     with pytest.raises(CfgError):
-        plan(with_option("convolutional", "sway=1"), lenient=True)
+        plan(with_option("convolutional", "assisted_excitation=1"), lenient=True)
 
 
 # Values.
@@ -256,7 +256,6 @@ def test_net_comes_out_typed_with_defaults():
     ("inputs=4\nstep=0\n", "step=0: out of range"),
     ("inputs=4\nmomentum=1\n", "momentum=1: out of range"),
     (NET[6:] + "min_crop=9\nmax_crop=8\n", "min_crop=9 is larger than max_crop=8"),
-    ("inputs=4\nmixup=1\n", "mixup=1 is not supported by this version yet; leave it out or write mixup=0"),
     ("inputs=4\nseed=-1\n", "seed=-1: out of range"),
     ("inputs=4\ndialect=alexey\n", "did you mean 'alexeyab'"),
     ("inputs=4\nbatchnorm=papr\n", "did you mean 'paper'"),
@@ -417,17 +416,31 @@ def test_alexeyab_options_that_act(text, key, value):
     assert found.dialect == "alexeyab" and found.notes == []
 
 
-@pytest.mark.parametrize("text, key", [
-    ("[conv]\nassisted_excitation=4000\n", "assisted_excitation"),
-    ("[conv]\nshare_index=-2\n", "share_index"), ("[conv]\nxnor=1\n", "xnor"), ("[conv]\nbinary=1\n",
-                                                                                "binary"),
-    ("[conv]\nsway=1\n", "sway"), ("[conv]\ngrad_centr=1\n", "grad_centr"), ("[conv]\nreverse=.5\n",
-                                                                             "reverse"),
-    ("[conv]\ncbn=1\n", "cbn"), ("[conv]\nclip=1\n", "clip"),
-])
-def test_alexeyab_options_that_are_not_built(text, key):
-    message = refusal(NET + text)
+@pytest.mark.parametrize("kind, key", [
+    (kind.name, row.key) for kind in SECTIONS.values() for row in kind.options.values()
+    if kind.built and row.effect == "later"])
+def test_options_that_are_not_built(kind, key):
+    row = SECTIONS[kind].options[key]
+    other = next(word.name for word in row.choices if word.name != row.default) if row.choices else "1"
+    message = refusal(with_option(kind, f"{key}={other}"))
     assert re.search(rf"\] {key}=\S+ is not supported by this version yet", message)
+
+
+@pytest.mark.parametrize("text, key, value, note", [
+    (CONV * 2 + "[conv]\nshare_index=-2\n", "share_index", 0, None),
+    (CONV * 2 + "[conv]\nshare_index=1\n", "share_index", 1, None),
+    ("[conv]\nxnor=1\nfilters=4\ngroups=2\nstride_x=1\n", "groups", 1, "groups=2 is taken as 1, because xnor=1"),
+    ("[conv]\ncbn=1\n", "normalize", "batch", None), ("[conv]\nclip=.5\n", "clip", .5, None),
+    ("[conv]\ngrad_centr=1\nbatch_normalize=1\n", "grad_centr", True, None),
+    ("[conv]\ngrad_centr=1\n", "grad_centr", False, "grad_centr=1 has no effect here: it goes with batch normalization"),
+])
+def test_options_of_convolutions(text, key, value, note):
+    found = plan(NET + text)
+    assert found.layers[-1].values[key] == value
+    assert [n.partition("] ")[2] for n in found.notes] == ([note] if note else [])
+    if key == "share_index":
+        message = refusal(NET + text.replace("share_index=", "share_index=3") if value else NET + "[conv]\nshare_index=-1\n")
+        assert "which is not before layer" in message
 
 
 @pytest.mark.parametrize("name, line", [

@@ -1,10 +1,13 @@
-"""``darknetpy explain [SECTION [KEY]]``: the option table for people, and with --json for programs."""
+"""``darknetpy explain [SECTION [KEY]]``: the option table for people, and with --json for programs; ``explain dialects``: what
+the forks disagree on.
+"""
 from __future__ import annotations
 
 import json
 import textwrap
 from dataclasses import asdict
 
+from ..dialects import DIFFERENCES
 from ..errors import ArgumentError
 from ..sections import (
     FORK_NAMES,
@@ -18,6 +21,7 @@ from ..sections import (
 )
 from ..sections.registry import sections_with
 
+_DIALECTS = "dialects"
 _WIDTH = 110
 _LONGEST_KEY = 22       # longer ones stand on a line of their own
 _EFFECTS = {"effect": "acts", "fork": "fork", "note": "note", "later": "later"}
@@ -33,7 +37,7 @@ def explain(section=None, key=None):
     Parameters
     ----------
     section : str, optional
-        Name or alias of a section type; None lists them all.
+        Name or alias of a section type; None lists them all; ``"dialects"``: what the forks disagree on.
     key : str, optional
         One of its keys; None lists them all.
 
@@ -49,6 +53,8 @@ def explain(section=None, key=None):
     """
     if section is None:
         return _all_sections()
+    if section == _DIALECTS and key is None:
+        return _all_differences()
     kind = _section(section)
     return _one_section(kind) if key is None else _one_key(kind, _row(kind, key))
 
@@ -57,6 +63,8 @@ def describe(section=None, key=None):
     """Return the same as `explain`, as dicts and lists fit for JSON."""
     if section is None:
         return [_section_record(kind) for kind in SECTIONS.values()]
+    if section == _DIALECTS and key is None:
+        return [asdict(row) for row in DIFFERENCES.values()]
     kind = _section(section)
     if key is not None:
         return _row_record(_row(kind, key))
@@ -67,9 +75,11 @@ def add_parser(subparsers):
     """Add the command to the command line's parser and return its own parser."""
     parser = subparsers.add_parser(
         "explain", help="what sections and keys a .cfg may have",
-        description="Print the sections of a .cfg, the keys of one section, or everything about one key.",
+        description="Print the sections of a .cfg, the keys of one section, or everything about one key; "
+                    "`explain dialects` prints what the forks of Darknet disagree on.",
         epilog="example: darknetpy explain convolutional batch_normalize")
-    parser.add_argument("section", nargs="?", metavar="SECTION", help="section type, such as convolutional")
+    parser.add_argument("section", nargs="?", metavar="SECTION",
+                        help="section type, such as convolutional; or dialects")
     parser.add_argument("key", nargs="?", metavar="KEY", help="one of its keys")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -110,6 +120,22 @@ def _all_sections():
     return f"{_table(('section', 'forks', 'built', 'meaning'), rows)}\n\n{_LEGEND}"
 
 
+def _all_differences():
+    """One paragraph per point of disagreement: what it is, what each fork does, and what happens here."""
+    lines = ["What the forks of Darknet disagree on. A network follows its dialect, which `darknetpy summary` prints,",
+             "unless a line `here` says otherwise.", ""]
+    for row in DIFFERENCES.values():
+        lines += textwrap.wrap(f"{row.name}: {row.meaning}", _WIDTH)
+        values = {}
+        for fork, value in (("pjreddie", row.pjreddie), ("AlexeyAB", row.alexeyab), ("hank-ai", row.hankai)):
+            values.setdefault(str(value), []).append(fork)
+        for value, forks in values.items():
+            lines += textwrap.wrap(f"{', '.join(forks)}: {value}", _WIDTH, initial_indent="    ", subsequent_indent="        ")
+        if row.here is not None:
+            lines.append(f"    here: {row.here}")
+    return "\n".join(lines)
+
+
 def _one_section(kind):
     rows = []
     for row in kind.options.values():
@@ -123,7 +149,7 @@ def _one_section(kind):
 
 def _one_key(kind, row):
     facts = [("meaning", row.meaning), ("type", row.kind), ("default", _default(row)), ("range", row.range),
-             ("unit", row.unit), ("forks", _fork_names(row)), ("effect", _EFFECTS[row.effect])]
+             ("unit", row.unit), ("forks", _fork_names(row)), ("effect", _effect(row))]
     lines = [f"[{kind.name}] {row.key}", ""]
     lines += [f"{name:9}{value}" for name, value in facts if value]
     if row.choices:
@@ -140,6 +166,13 @@ def _fork_names(row):
     names = ", ".join(FORK_NAMES[letter] for letter in row.forks) or "none reads it"
     carried = ", ".join(FORK_NAMES[letter] for letter in row.zoo)
     return names + (f"; carried unread by cfgs of {carried}" if carried else "")
+
+
+def _effect(row):
+    """Return what happens to the key here, in words."""
+    if row.effect == "note":
+        return f"accepted; no effect here: {row.reason}"
+    return "acts" if row.effect == "effect" else "not built yet: anything but the default is an error"
 
 
 def _default(row):
@@ -187,7 +220,7 @@ def _row_record(row):
                for word in row.choices]
     return {"key": row.key, "type": row.kind, "default": _default_record(row), "required": row.required,
             "range": row.range, "unit": row.unit, "meaning": row.meaning, "forks": _names(row.forks),
-            "effect": row.effect, "choices": choices}
+            "effect": row.effect, "reason": row.reason, "choices": choices}
 
 
 def _default_record(row):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from darknetpy.arguments import require_integers
-from darknetpy.errors import ArgumentError
 from darknetpy.layer import Layer
 from darknetpy.layers.making import make
 
@@ -130,6 +129,7 @@ def make_crnn_layer(
     dilation: int = 1,
     padding: Optional[int] = None,
     groups: int = 1,
+    xnor: int = 0,
     shortcut: int = 0,
     adam: int = 0,
 ) -> Layer:
@@ -145,6 +145,8 @@ def make_crnn_layer(
     batch_normalize, adam, shortcut : bool
     size, dilation, padding, groups : int
         Of all three convolutions (AlexeyAB); padding None: size // 2.
+    xnor : bool
+        They take sums over signs, as in :func:`make_convolutional_layer` (AlexeyAB).
     stride : int
         Of the convolution on the input; the state has its output's size.
 
@@ -159,7 +161,7 @@ def make_crnn_layer(
         "output": output_filters,
         "activation": activation,
         "shortcut": int(bool(shortcut)),
-        **_convolution(size, stride, dilation, padding, groups),
+        **_convolution(size, stride, dilation, padding, groups, xnor),
     }
     require_integers(
         batch=batch, h=h, w=w, c=c, steps=steps, hidden_filters=hidden_filters, output_filters=output_filters
@@ -207,8 +209,8 @@ def make_conv_lstm_layer(
     batch_normalize, adam : bool
     peephole : bool
         Gates look at the cell too, through convolutions vf, vi and vo.
-    xnor : 0
-        Not built yet.
+    xnor : bool
+        Convolutions take sums over signs, as in :func:`make_convolutional_layer`.
     bottleneck : bool
         Gates look at one convolution wf of state and input; input and output must have one shape.
     shortcut : bool
@@ -225,14 +227,12 @@ def make_conv_lstm_layer(
         (sequences, output_filters, out_h, out_w); output (batch, output_filters, out_h, out_w).
     """
     require_integers(batch=batch, h=h, w=w, c=c, steps=steps, output_filters=output_filters)
-    if xnor:
-        raise ArgumentError("xnor convolutions are not built yet")
     limit = 32 * steps if state_constrain is None else state_constrain
     require_integers(state_constrain=limit)
     values = {
         "output": output_filters,
         "activation": activation,
-        **_convolution(size, stride, dilation, pad, groups),
+        **_convolution(size, stride, dilation, pad, groups, xnor),
         "peephole": int(bool(peephole)),
         "bottleneck": int(bool(bottleneck)),
         "shortcut": int(bool(shortcut)),
@@ -259,10 +259,11 @@ def make_history_layer(batch: int, h: int, w: int, c: int, history_size: int = 4
     return make("history", batch, h, w, c, {"history_size": history_size}, {"time_steps": steps})
 
 
-def _convolution(size, stride, dilation, padding, groups):
+def _convolution(size, stride, dilation, padding, groups, xnor):
     padding = size // 2 if padding is None else padding
     require_integers(size=size, stride=stride, dilation=dilation, padding=padding, groups=groups)
-    return {"size": size, "stride": stride, "dilation": dilation, "padding": padding, "groups": groups}
+    return {"size": size, "stride": stride, "dilation": dilation, "padding": padding, "groups": groups,
+            "xnor": int(bool(xnor))}
 
 
 def _make(kind, batch, h, w, c, values, steps, batch_normalize, adam):

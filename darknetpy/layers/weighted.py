@@ -6,7 +6,7 @@ from typing import Any, Optional
 from darknetpy.arguments import require_integers
 from darknetpy.builder import core_value
 from darknetpy.errors import ArgumentError
-from darknetpy.layer import Layer
+from darknetpy.layer import Layer, shape_text
 from darknetpy.layers.making import make
 
 
@@ -33,7 +33,8 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
                              dilation: int = 1, normalize: Optional[str] = None,
                              norm_groups: Optional[int] = None,
                              normalize_after_activation: int = 0, antialiasing: int = 0,
-                             coordconv: int = 0, convolution: str = "auto") -> Layer:
+                             coordconv: int = 0, share_index: Optional[int] = None,
+                             grad_centr: int = 0, convolution: str = "auto") -> Layer:
     """Convolution with `n` filters of `size` x `size`, then a normalization or a bias, then the activation.
 
     Parameters
@@ -49,8 +50,10 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
     activation : str
         Name, such as ``"leaky"``.
     batch_normalize : bool
-    binary, xnor : 0
-        Not built yet.
+    binary : bool
+        Without effect, as in Darknet's CPU code.
+    xnor : bool
+        Take sums over the signs of weights and input, times each filter's mean |weight|.
     adam : bool
         Keep Adam's moments.
     stride_x, stride_y : int, optional
@@ -68,6 +71,11 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
         1, 2: convolve with stride 1, then blur by 3x3 or 2x2 with the stride (AlexeyAB).
     coordconv : bool
         The first three channels of the output become coordinates (AlexeyAB).
+    share_index : int, optional
+        Place in the network of an earlier convolution whose parameters and statistics are this one's too
+        (AlexeyAB); the layer is then allocated when it is added to a network.
+    grad_centr : bool
+        Subtract the mean from each filter's gradient before an update (AlexeyAB).
     convolution : {"auto", "gemm", "winograd4", "winograd6"}
         The algorithm, as ``[net] convolution=``.
 
@@ -85,18 +93,24 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
     """
     require_integers(batch=batch, h=h, w=w, c=c, n=n, groups=groups, size=size, stride=stride, padding=padding,
                      dilation=dilation, antialiasing=antialiasing)
-    if binary or xnor:
-        raise ArgumentError("binary and xnor convolutions are not built yet")
     values: dict[str, Any] = {
         "filters": n, "groups": groups, "size": size, "stride": stride, "dilation": dilation, "padding": padding,
         "stride_x": stride if stride_x is None else stride_x, "stride_y": stride if stride_y is None else stride_y,
         "activation": activation, "antialiasing": antialiasing, "coordconv": int(bool(coordconv)),
+        "binary": bool(binary), "xnor": bool(xnor), "grad_centr": bool(grad_centr),
         **_normalization(batch_normalize, normalize, norm_groups, normalize_after_activation)}
     for key in ("stride_x", "stride_y", "dilation"):
         if values[key] < 1:
             raise ArgumentError(f"{key}={values[key]}: wanted at least 1")
-    own = {"adam": bool(adam), "convolution": core_value("convolution", convolution)}
-    return make("convolutional", batch, h, w, c, values, own)
+    options = {"adam": bool(adam), "convolution": core_value("convolution", convolution)}
+    if share_index is None:
+        return make("convolutional", batch, h, w, c, values, options)
+    require_integers(share_index=share_index)
+    options["share_index"] = [share_index]
+    layer = make("convolutional", batch, h, w, c, values, options, build=False)
+    layer.cfg_values["share_index"] = share_index
+    layer.links = batch, [(None, shape_text(c, h, w, c))]
+    return layer
 
 
 def make_connected_layer(batch: int, inputs: int, outputs: int, activation: str = "logistic",

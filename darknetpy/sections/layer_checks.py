@@ -58,17 +58,28 @@ def _check_normalization(plan, spec):
 
 
 def _check_convolutional(plan, spec):
-    _check_normalization(plan, spec)
     values = spec.values
+    if values["cbn"] and "normalize" not in spec.section.options:
+        values.update(batch_normalize=True, normalize="batch")
+    _check_normalization(plan, spec)
+    if values["share_index"] is not None:
+        values["share_index"] = _absolute(spec, "share_index", values["share_index"])
+    if values["grad_centr"] and not values["batch_normalize"]:
+        plan.note(spec.section, "grad_centr",
+                  "grad_centr=1 has no effect here: it goes with batch normalization")
+        values["grad_centr"] = False
+    _check_convolutions(plan, spec)
     if values["filters"] % values["groups"]:
         raise spec.error(f"groups={values['groups']} does not divide filters={values['filters']}", "groups")
-    _check_convolutions(plan, spec)
 
 
 def _check_convolutions(plan, spec):
-    """Find the padding and the dilation in effect."""
+    """Find the padding, the dilation and the groups in effect."""
     values = spec.values
     _check_padding(plan, spec)
+    if values["xnor"] and values["groups"] > 1 and plan.dialect != "pjreddie":
+        plan.note(spec.section, "groups", f"groups={values['groups']} is taken as 1, because xnor=1")
+        values["groups"] = 1
     if values["size"] == 1 and values["dilation"] > 1:
         plan.note(spec.section, "dilation", f"dilation={values['dilation']} is taken as 1, because size=1")
         values["dilation"] = 1
@@ -162,17 +173,19 @@ def _check_conv_lstm(plan, spec):
 
 
 def _resolve_links(spec, key):
-    """Replace each link by the index of an earlier layer; negative links count back from this one."""
+    """Replace each link by the index of an earlier layer."""
+    spec.values[key] = [_absolute(spec, key, link) for link in spec.values[key]]
+
+
+def _absolute(spec, key, link):
+    """Return the index of an earlier layer; a negative link counts back from this one."""
     here = spec.index
-    resolved = []
-    for link in spec.values[key]:
-        target = link if link >= 0 else here + link
-        if not 0 <= target < here:
-            earlier = f"0 to {here - 1}, or -1 to -{here}" if here else "none: this is the first layer"
-            message = f"{key}={link} means layer {target}, which is not before layer {here}; wanted {earlier}"
-            raise spec.error(message, key)
-        resolved.append(target)
-    spec.values[key] = resolved
+    target = link if link >= 0 else here + link
+    if 0 <= target < here:
+        return target
+    earlier = f"0 to {here - 1}, or -1 to -{here}" if here else "none: this is the first layer"
+    raise spec.error(f"{key}={link} means layer {target}, which is not before layer {here}; wanted {earlier}",
+                     key)
 
 
 _CHECKS = {"convolutional": _check_convolutional, "connected": _check_normalization, "route": _check_route,

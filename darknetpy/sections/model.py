@@ -82,6 +82,8 @@ class Row:
         ``effect``: acts.  ``fork``: acts in the dialects of the forks that know it.  ``note``: accepted, does
         nothing here, and a note says so.  ``later``: acts in Darknet but is not built yet: any value but the
         default is an error.
+    reason : str
+        Why the key does nothing here; a row with a reason has the effect ``note``.
     required : bool
     unset : int or None
         A value that counts as not written, whatever `range` says.
@@ -101,6 +103,11 @@ class Row:
     required: bool = False
     unset: Any = None
     zoo: str = ""
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.reason:
+            object.__setattr__(self, "effect", "note")
 
     @property
     def known_to(self) -> str:
@@ -139,6 +146,17 @@ class SectionType:
     options: dict[str, Row]
     aliases: tuple[str, ...] = ()
     built: bool = False
+
+
+# Why a key that Darknet knows has no effect here.
+GPU = "Darknet acts on it on a GPU only"
+SPEED = "it steers a GPU's speed or memory, not what is computed"
+UNUSED = "Darknet reads it and uses it nowhere"
+UNREAD = "no fork reads it"
+TRACKING = "objects are not followed through videos here"
+SHOWN = "it concerns what Darknet shows, not what it computes"
+ALONE = "it goes with another key, which is off or without effect"
+TRAINING = "training here goes without it; inference does not depend on it"
 
 
 def integer(key: str, default: Any, forks: str, meaning: str, range: Optional[str] = None,

@@ -226,7 +226,7 @@ def _check_effect(plan, section, row, values):
         only = f"; leave it out or write {row.key}={allowed}" if allowed else "; leave it out"
         raise section.error(f"{text} is not supported by this version yet{only}", row.key)
     if row.effect == "note" and differs:
-        plan.note(section, row.key, f"{text} has no effect here: {row.meaning}")
+        plan.note(section, row.key, f"{text} has no effect here: {row.reason}")
         return
     if row.effect == "fork" and differs and is_foreign(plan.dialect, row.known_to):
         plan.note(section, row.key, f"{text} has no effect here: {program(plan.dialect)}'s Darknet ignores it, and "

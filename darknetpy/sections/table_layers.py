@@ -11,9 +11,12 @@ from .choices import (
 )
 from .model import (
     ABOVE_ZERO,
+    GPU,
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
+    SPEED,
+    UNUSED,
     Derived,
     PerDialect,
     Row,
@@ -72,8 +75,8 @@ def normalize(forks: str = "pah") -> tuple[Row, ...]:
 
 def streams() -> tuple[Row, ...]:
     """The rows that place a layer on a CUDA stream."""
-    return (integer("stream", -1, "ah", "CUDA stream of the layer", effect="note"),
-            integer("wait_stream", -1, "ah", "CUDA stream to wait for", effect="note"))
+    return (integer("stream", -1, "ah", "CUDA stream of the layer", reason=SPEED),
+            integer("wait_stream", -1, "ah", "CUDA stream to wait for", reason=SPEED))
 
 
 def _window(forks):
@@ -109,21 +112,23 @@ _CONVOLUTIONAL = layer(
             UP_TO_TWO),
     number("assisted_excitation", 0.0, "ah", "amplify features inside truth boxes early in training",
            effect="later"),
-    integer("share_index", None, "ah", "take the weights of that layer", effect="later", unset=-1000000000),
-    flag("cbn", 0, "ah", "cross-iteration batch normalization (GPU)", effect="later"),
-    flag("binary", 0, "pah", "weights reduced to sign times mean", effect="later"),
-    flag("xnor", 0, "pah", "binary weights and input", effect="later"),
-    flag("bin_output", 0, "ah", "xnor: output stays as bits", effect="later"),
-    flag("sway", 0, "ah", "train kernels swayed", effect="later"),
-    flag("rotate", 0, "ah", "train kernels rotated", effect="later"),
-    flag("stretch", 0, "ah", "train kernels stretched", effect="later"),
-    flag("stretch_sway", 0, "ah", "train kernels stretched and swayed", effect="later"),
-    number("angle", 15.0, "ah", "angle of sway and rotate; acts with them only", effect="note",
+    integer("share_index", None, "ah", "layer whose parameters this one shares; negative counts back",
+            unset=-1000000000),
+    flag("cbn", 0, "ah", "batch normalization; over several mini-batches on Darknet's GPU, of each one here"),
+    flag("binary", 0, "pah", "weights reduced to sign times mean", reason=GPU),
+    flag("xnor", 0, "pah", "sums over signs of weights and input, times each filter's mean |weight|"),
+    flag("bin_output", 0, "ah", "xnor: output stays as bits",
+         reason="it saves memory between two xnor layers and changes no output"),
+    flag("sway", 0, "ah", "train kernels swayed", reason=GPU),
+    flag("rotate", 0, "ah", "train kernels rotated", reason=GPU),
+    flag("stretch", 0, "ah", "train kernels stretched", reason=GPU),
+    flag("stretch_sway", 0, "ah", "train kernels stretched and swayed", reason=GPU),
+    number("angle", 15.0, "ah", "angle of sway and rotate; acts with them only", reason=GPU,
            unit="degrees"),
-    flag("grad_centr", 0, "ah", "subtract the mean from each filter's gradient (GPU)", effect="later"),
-    number("reverse", 0.0, "ah", "scale updates inversely", effect="later"),
+    flag("grad_centr", 0, "ah", "subtract the mean from each filter's gradient; with batch_normalize only"),
+    number("reverse", 0.0, "ah", "scale updates inversely", reason=GPU),
     flag("coordconv", 0, "ah", "the first three output channels become x, y and the distance from (0, 0)"),
-    number("dot", 0.0, "pah", "read by every fork, used by none", effect="note"),
+    number("dot", 0.0, "pah", "read by every fork, used by none", reason=UNUSED),
     *streams(), aliases=("conv",), built=True)
 
 _CONNECTED = layer(
@@ -137,7 +142,7 @@ _MAXPOOL = layer(
     integer("out_channels", 1, "ah", "channels that maxpool_depth leaves; acts with it only", POSITIVE),
     integer("antialiasing", 0, "ah", "a 3x3 (1) or 2x2 (2) blur behind the pooling takes over the stride",
             UP_TO_TWO),
-    flag("maxpool_zero_nonmax", 0, "ah", "set all but the largest input to zero (GPU)", effect="later"),
+    flag("maxpool_zero_nonmax", 0, "ah", "set all but the largest input to zero (GPU)", reason=GPU),
     aliases=("max",), built=True)
 
 _SOFTMAX = layer(
@@ -145,7 +150,7 @@ _SOFTMAX = layer(
     integer("groups", 1, "pah", "equal parts of the inputs, a softmax each", POSITIVE),
     number("temperature", 1.0, "pah", "the inputs are divided by it", ABOVE_ZERO),
     path("tree", "pah", "class hierarchy: one softmax per set of siblings"),
-    number("spatial", 0.0, "pah", "softmax per pixel (GPU)", effect="note"),
+    number("spatial", 0.0, "pah", "softmax per pixel (GPU)", reason=GPU),
     flag("noloss", 0, "pah", "no loss, forward only"),
     aliases=("soft",), built=True)
 
@@ -154,9 +159,9 @@ _COST = layer(
     choice("type", "sse", "pah", "how a difference d = truth - x counts", COST_TYPES),
     number("scale", 1.0, "pah", "factor on the gradient"),
     number("ratio", 0.0, "pah", "share of the largest deltas to keep; without effect in every fork",
-           effect="note"),
-    number("noobj", 1.0, "p", "seg: weight where the truth is 0 (GPU)", effect="note"),
-    number("thresh", 0.0, "p", "drop deltas smaller than thresh / inputs (GPU)", effect="note"),
+           reason=UNUSED),
+    number("noobj", 1.0, "p", "seg: weight where the truth is 0 (GPU)", reason=GPU),
+    number("thresh", 0.0, "p", "drop deltas smaller than thresh / inputs (GPU)", reason=GPU),
     built=True)
 
 _CROP = layer(
@@ -165,10 +170,10 @@ _CROP = layer(
     integer("crop_width", 1, "pa", "width of the view", POSITIVE, unit="pixels"),
     flag("flip", 0, "pa", "mirror at random"),
     flag("noadjust", 0, "pa", "leave values as they are; otherwise 2 * x - 1"),
-    number("angle", 0.0, "pa", "random rotation (GPU)", effect="note", unit="degrees"),
-    number("saturation", 1.0, "pa", "random saturation (GPU)", effect="note"),
-    number("exposure", 1.0, "pa", "random brightness (GPU)", effect="note"),
-    number("shift", 0.0, "pa", "random shift of each channel (GPU)", effect="note"),
+    number("angle", 0.0, "pa", "random rotation (GPU)", reason=GPU, unit="degrees"),
+    number("saturation", 1.0, "pa", "random saturation (GPU)", reason=GPU),
+    number("exposure", 1.0, "pa", "random brightness (GPU)", reason=GPU),
+    number("shift", 0.0, "pa", "random shift of each channel (GPU)", reason=GPU),
     built=True)
 
 _ROUTE = layer(
