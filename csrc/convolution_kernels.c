@@ -1,7 +1,7 @@
 /* Convolution passes on the CPU. Each is handed to the engine as a sum over taps with two axes (engine.h):
  * the forward pass as it stands; the backward pass for data as one such sum per phase of the stride; the
  * weight gradient by its forward pass. */
-#include "engine.h"
+#include "winograd.h"
 #include <limits.h>
 
 enum { MOMENTS_REALS = sizeof(part_moments) / sizeof(real), LINE = 64 };
@@ -62,6 +62,7 @@ static conv_product forward_product(const conv_shape *s)
                       .channels = s->c / s->groups,
                       .filters = s->n / s->groups,
                       .size = s->size,
+                      .algorithm = s->algorithm,
                       .channel_stride = area,
                       .y = forward_axis(s->h, s->out_h, s->size, s->stride_y, s->dilation, s->pad),
                       .x = forward_axis(s->w, s->out_w, s->size, s->stride_x, s->dilation, s->pad)};
@@ -80,6 +81,7 @@ static conv_product data_product(const conv_shape *s, int phase_y, int phase_x)
                       .channels = s->n / s->groups,
                       .filters = s->c / s->groups,
                       .size = s->size,
+                      .algorithm = s->algorithm,
                       .filter_stride = area,
                       .y = data_axis(s->out_h, s->h, s->size, s->stride_y, s->dilation, s->pad, phase_y),
                       .x = data_axis(s->out_w, s->w, s->size, s->stride_x, s->dilation, s->pad, phase_x)};
@@ -113,7 +115,7 @@ void convolution_forward_cpu(const conv_shape *s, const real *x, const real *w, 
 {
     conv_product p = forward_product(s);
     const int statistics = ep && ep->mean, on_the_way = statistics && product_takes_moments(&p);
-    const ptrdiff_t parts = cut_product(&p).layout.blocks;
+    const ptrdiff_t parts = product_blocks(&p);
     p.epilogue = ep;
     if (on_the_way) {
         p.moments = line_from(workspace);
@@ -172,24 +174,33 @@ static int fits_engine(const conv_shape *s)
  * of each thread. */
 static int add_product(const conv_product *p, size_t threads, size_t *total)
 {
+    const winograd_cut tiles = cut_winograd(p);
+    if (tiles.m) return add_size(total, winograd_workspace(p, &tiles, threads), 1, 1);
     const product_cut cut = cut_product(p);
     return add_size(total, (size_t)p->groups * (p->filters + MOST_ROWS), product_depth(p), 1) &&
            add_size(total, cut.ahead, 1, 1) &&
            add_size(total, threads, COLUMN_SCRATCH + (size_t)p->filters * PITCH, 1);
 }
 
+/* Of the weight gradient: sums of tasks or threads, and what each thread works on. */
+static int add_gradient(const conv_product *p, size_t threads, size_t *total)
+{
+    const winograd_cut tiles = cut_winograd_gradient(p);
+    if (tiles.m) return add_size(total, winograd_gradient_workspace(p, &tiles, threads), 1, 1);
+    const gradient_cut cut = cut_gradient(p);
+    const size_t tasks = (size_t)p->groups * cut.parts * cut.shares;
+    return add_size(total, cut.chunks > 1 ? tasks * cut.chunks : threads, cut.rows, cut.ld) &&
+           add_size(total, threads, GRADIENT_SCRATCH, 1);
+}
+
 size_t convolution_workspace(const conv_shape *s, int threads)
 {
     if (!fits_engine(s)) return SIZE_MAX;
     const conv_product p = forward_product(s);
-    const gradient_cut cut = cut_gradient(&p);
-    const size_t tasks = (size_t)s->groups * cut.parts * cut.shares;
     size_t forward = FILTER_UNIT, gradient = FILTER_UNIT, most;
     int fit = add_product(&p, threads, &forward)
-        && add_size(&forward, MOMENTS_REALS, (size_t)s->n, (size_t)cut_product(&p).layout.blocks)
-        && add_size(&forward, 2 * LINE / sizeof(real), 1, 1)
-        && add_size(&gradient, cut.chunks > 1 ? tasks * cut.chunks : (size_t)threads, cut.rows, cut.ld)
-        && add_size(&gradient, threads, GRADIENT_SCRATCH, 1);
+        && add_size(&forward, MOMENTS_REALS, (size_t)s->n, (size_t)product_blocks(&p))
+        && add_size(&forward, 2 * LINE / sizeof(real), 1, 1) && add_gradient(&p, threads, &gradient);
     most = forward > gradient ? forward : gradient;
     for (int y = 0; y < at_most(s->stride_y, s->h) && fit; ++y) {
         for (int x = 0; x < at_most(s->stride_x, s->w) && fit; ++x) {

@@ -116,7 +116,8 @@ static conv_shape shape_of(const layer *l)
                         .dilation = self->dilation,
                         .pad = self->padding * self->dilation,
                         .out_h = self->norm.tail.h,
-                        .out_w = self->norm.tail.w};
+                        .out_w = self->norm.tail.w,
+                        .algorithm = dn_convolution(l)};
 }
 static size_t convolutional_workspace(const layer *l)
 {

@@ -86,11 +86,22 @@ int dn_num_threads(void);
 
 /* ---- shapes of the kernels that need more than (batch, filters, spatial) */
 
+/* By which algorithm a convolution that allows several is computed: the fastest, by its shape alone; or one where
+ * it applies. Inference only for F(6x6, 3x3): in training it stands for F(4x4, 3x3). */
+typedef enum {
+    CONVOLUTION_AUTO,
+    CONVOLUTION_GEMM,
+    CONVOLUTION_WINOGRAD4,
+    CONVOLUTION_WINOGRAD6,
+    CONVOLUTION_ALGORITHMS
+} convolution_algorithm;
+
 /* One convolution. pad is the padding in effect; out_h and out_w are given (AlexeyAB's do not count the
  * dilation); what lies outside the image is zero. x (batch, c, h, w), w (n, c/groups, size, size), y (batch,
  * n, out_h, out_w). */
 typedef struct {
     int batch, c, h, w, n, groups, size, stride_x, stride_y, dilation, pad, out_h, out_w;
+    convolution_algorithm algorithm;
 } conv_shape;
 
 /* What is done to each output on its way to memory: activation(scale[filter] * sum + shift[filter]); NULL

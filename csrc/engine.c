@@ -1,5 +1,5 @@
 /* Which engine runs, and how work is cut: by shape alone, the same for all engines and any number of threads. */
-#include "engine.h"
+#include "winograd.h"
 #include <math.h>
 
 
@@ -100,10 +100,17 @@ product_cut cut_product(const conv_product *p)
     return cut;
 }
 
+ptrdiff_t product_blocks(const conv_product *p)
+{
+    const winograd_cut cut = cut_winograd(p);
+    return cut.m ? cut.blocks : cut_product(p).layout.blocks;
+}
+
 /* A depthwise convolution is not made block by block. */
 int product_takes_moments(const conv_product *p)
 {
     enum { WORTHWHILE = 16 };
+    if (cut_winograd(p).m) return 1;
     const column_layout l = lay_columns(p, 1);
     return (p->channels > 1 || p->filters > 1) && (!l.share_x || p->x.out >= WORTHWHILE);
 }

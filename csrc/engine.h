@@ -37,6 +37,7 @@ typedef struct {
     int batch, groups, channels, filters, size;
     size_t group_stride, filter_stride, channel_stride;
     conv_axis y, x;
+    int algorithm;                  /* a convolution_algorithm */
     int add;                        /* to what the output holds */
     const conv_epilogue *epilogue;  /* or NULL */
     part_moments *moments;          /* or NULL: (groups * filters, blocks), written: the output's */
@@ -104,6 +105,7 @@ typedef struct {
     size_t ahead;          /* values of the columns made once for all shares; 0: each share makes its own */
 } product_cut;
 product_cut cut_product(const conv_product *p);
+ptrdiff_t product_blocks(const conv_product *p);   /* each has moments of its own */
 /* Can the product take moments on its way? Its blocks must be stored in pieces worth a vector's while. */
 int product_takes_moments(const conv_product *p);
 

@@ -1,20 +1,24 @@
 /* The whole engine, for the processors that the including file has chosen. */
-#include "depthwise_body.h"
 #include "matrix_body.h"
+#include "winograd_body.h"
 
 static void run_product(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
                         int threads)
 {
+    const winograd_cut cut = cut_winograd(p);
     band_layout bands;
-    if (lay_bands(p, &bands)) depthwise(p, &bands, x, w, y, workspace, threads);
+    if (cut.m) winograd_product(p, &cut, x, w, y, workspace, threads);
+    else if (lay_bands(p, &bands)) depthwise(p, &bands, x, w, y, workspace, threads);
     else product(p, x, w, y, workspace, threads);
 }
 
 static void run_gradient(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace,
                          int threads)
 {
+    const winograd_cut cut = cut_winograd_gradient(p);
     band_layout bands;
-    if (lay_bands(p, &bands)) depthwise_gradient(p, &bands, x, dy, dw, workspace, threads);
+    if (cut.m) winograd_gradient(p, &cut, x, dy, dw, workspace, threads);
+    else if (lay_bands(p, &bands)) depthwise_gradient(p, &bands, x, dy, dw, workspace, threads);
     else gradient(p, x, dy, dw, workspace, threads);
 }
 

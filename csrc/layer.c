@@ -17,7 +17,9 @@ static const option_spec common_options[] = {
     OPTION(layer, "burnin_update", burnin_update, INT),  OPTION(layer, "train_only_bn", train_only_bn, INT),
     OPTION(layer, "truth", truth_source, INT),
     OPTION(layer, "adam", adam, INT),                    OPTION(layer, "velocity", velocity, INT),
-    OPTION(layer, "fused", fused, INT),                  END_OF_OPTIONS,
+    OPTION(layer, "fused", fused, INT),
+    OPTION(layer, "convolution", convolution, INT),
+    END_OF_OPTIONS,
 };
 
 dn_shape dn_dims(int dims, int a, int b, int c, int d) { return (dn_shape){dims, {a, b, c, d}}; }
@@ -263,6 +265,12 @@ dn_status dn_require_image(const layer *l)
     if (l->h > 0 && l->w > 0 && l->c > 0) return DN_OK;
     return dn_fail(DN_ERR_OPTION, "[%s] needs an image (height x width x channels), got %d plain inputs",
                    l->ops->name, l->inputs);
+}
+
+/* The errors of 6x6 tiles are for networks that never train. */
+convolution_algorithm dn_convolution(const layer *l)
+{
+    return l->train && l->convolution == CONVOLUTION_WINOGRAD6 ? CONVOLUTION_WINOGRAD4 : l->convolution;
 }
 
 /* A layer without an image (h = w = 0) has c plain inputs. */

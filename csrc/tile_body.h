@@ -80,10 +80,28 @@ INLINE void turned_product(int rows, int vecs, int depth, const real *a, const i
     store_tile(rows, vecs, c, ldc, sum);
 }
 
+/* The product of Winograd's points. c (rows, vecs * LANES; distance ldc) = or, with add, += a * b; a has element
+ * (row, k) at row * a_row + k * a_step, row k of b begins at b + k * ldb. */
+INLINE void strided_product(int rows, int vecs, int depth, const real *a, ptrdiff_t a_row, ptrdiff_t a_step,
+                            const real *b, ptrdiff_t ldb, real *c, ptrdiff_t ldc, int add)
+{
+    vec sum[ROWS * VECS];
+    EACH(i, rows * vecs) sum[i] = (vec){0};
+    for (int k = 0; k < depth; ++k, a += a_step, b += ldb) {
+        vec column[VECS];
+        EACH(v, vecs) column[v] = load(b + v * LANES);
+        EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] += a[i * a_row] * column[v]; }
+    }
+    if (add) add_tile(rows, vecs, c, ldc, sum);
+    store_tile(rows, vecs, c, ldc, sum);
+}
+
 /* A function for every size up to ROWS x VECS, and tables of them: packed_tiles[rows - 1][vecs - 1]. */
 typedef void (*packed_tile)(int depth, const real *a, const real *b, const int *row, real *c, ptrdiff_t ldc,
                             int add, const conv_epilogue *ep, int filter);
 typedef void (*turned_tile)(int depth, const real *a, const int *row, const real *b, real *c, ptrdiff_t ldc);
+typedef void (*strided_tile)(int depth, const real *a, ptrdiff_t a_row, ptrdiff_t a_step, const real *b,
+                             ptrdiff_t ldb, real *c, ptrdiff_t ldc, int add);
 #define TILE(rows, vecs) \
     static void packed_##rows##x##vecs(int depth, const real *a, const real *b, const int *row, real *c, ptrdiff_t ldc, int add, \
         const conv_epilogue *ep, int filter) \
@@ -93,6 +111,11 @@ typedef void (*turned_tile)(int depth, const real *a, const int *row, const real
     static void turned_##rows##x##vecs(int depth, const real *a, const int *row, const real *b, real *c, ptrdiff_t ldc) \
     { \
         turned_product(rows, vecs, depth, a, row, b, c, ldc); \
+    } \
+    static void strided_##rows##x##vecs(int depth, const real *a, ptrdiff_t a_row, ptrdiff_t a_step, const real *b, \
+        ptrdiff_t ldb, real *c, ptrdiff_t ldc, int add) \
+    { \
+        strided_product(rows, vecs, depth, a, a_row, a_step, b, ldb, c, ldc, add); \
     }
 #if VEC_BYTES == 64
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3)
@@ -118,4 +141,5 @@ TILES(6)
     }
 static const packed_tile packed_tiles[ROWS][VECS] = FAMILY(packed);
 static const turned_tile turned_tiles[ROWS][VECS] = FAMILY(turned);
+static const strided_tile strided_tiles[ROWS][VECS] = FAMILY(strided);
 #endif

@@ -139,7 +139,8 @@ _COST_TYPES = {"sse": 0, "masked": 1, "L1": 2, "smooth": 3, "seg": 4, "wgan": 5}
 
 
 _STATISTICS = {word: number for number, word in enumerate(STATISTICS_WORDS)}
-_WORDS = {"type": _COST_TYPES, "normalize": _NORMALIZATIONS, "statistics": _STATISTICS,
+_CONVOLUTIONS = {"auto": 0, "gemm": 1, "winograd4": 2, "winograd6": 3}
+_WORDS = {"type": _COST_TYPES, "normalize": _NORMALIZATIONS, "statistics": _STATISTICS, "convolution": _CONVOLUTIONS,
           "weights_type": {"none": 0, "per_feature": 1, "per_channel": 2},
           "weights_normalization": {"none": 0, "relu": 1, "softmax": 2}}
 
@@ -174,6 +175,7 @@ def _core_options(layer, spec, net, net_values):
         options["time_steps"] = net_values["time_steps"]
     options["fused"] = net_values["fused"]
     options["adam"], options["velocity"] = net_values["adam"], net_values["max_gradient"] > 0
+    options["convolution"] = core_value("convolution", net_values["convolution"])
     options.update(dialect_options(spec.type, net.dialect, net.batchnorm))
     options.update(_statistics_options(spec, net_values))
     return options

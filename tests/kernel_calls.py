@@ -137,7 +137,7 @@ def expected(name, case):
     return arrays
 
 
-def compare(name, case, skip=("workspace",)):
+def compare(name, case, skip=("workspace",), rtol=RTOL, atol=ATOL):
     """Run kernel and reference; check results, guards and const arrays; return the bytes of all results."""
     handed, wanted, bits = call(name, case), expected(name, case), []
     const = {argument for argument, _, is_const in KERNELS[name] if is_const}
@@ -150,7 +150,7 @@ def compare(name, case, skip=("workspace",)):
                 continue
             bits.append(array.values.tobytes())
             np.testing.assert_allclose(
-                array.values, wanted[key].ravel(), rtol=RTOL, atol=ATOL, err_msg=f"{name}: {key}"
+                array.values, wanted[key].ravel(), rtol=rtol, atol=atol, err_msg=f"{name}: {key}"
             )
         elif isinstance(array, Double):
             bits.append(np.float64(array.pointer[0]).tobytes())
@@ -158,10 +158,10 @@ def compare(name, case, skip=("workspace",)):
     return bits
 
 
-def compare_threads(name, case, set_threads):
+def compare_threads(name, case, set_threads, **tolerances):
     """The same with 1, 2 and 3 threads: the reference's numbers, and the same bits."""
     bits = {}
     for n in (1, 2, 3):
         set_threads(n)
-        bits[n] = compare(name, case)
+        bits[n] = compare(name, case, **tolerances)
     assert bits[1] == bits[2] == bits[3], f"{name}: the result depends on the number of threads"

@@ -11,7 +11,8 @@ import pytest
 
 from darknetpy.core import core
 
-# batch, c, h, w, n, groups, size, stride_x, stride_y, dilation, pad
+# batch, c, h, w, n, groups, size, stride_x, stride_y, dilation, pad; computed as matrix products, whose sums hold
+# the tolerances of kernel_calls.py
 SHAPES = {
     "1x1": (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0),
     "1x1 many": (2, 33, 7, 9, 35, 1, 1, 1, 1, 1, 0),
@@ -40,6 +41,26 @@ SHAPES = {
     "one column": (3, 2, 40, 1, 3, 1, 3, 1, 1, 1, 1),
     "many rows": (12, 3, 12, 12, 4, 1, 3, 1, 1, 1, 1),
 }
+# batch, c, h, w, n, pad of 3x3 filters that move by one: for Winograd's tiles
+TILED = {
+    "1x1": (1, 1, 1, 1, 1, 1),
+    "one output": (2, 3, 3, 3, 2, 0),
+    "one row": (2, 5, 1, 9, 4, 1),
+    "one column": (3, 2, 40, 1, 3, 1),
+    "padded by 2": (1, 4, 6, 5, 3, 2),
+    "padded by 5": (2, 3, 2, 3, 4, 5),
+    "7x7": (9, 17, 7, 7, 33, 1),
+    "13x13": (2, 33, 13, 13, 47, 1),
+    "14x12": (3, 16, 14, 12, 16, 1),
+    "strips": (1, 3, 9, 131, 5, 1),
+    "many filters": (1, 12, 5, 6, 230, 1),
+    "many channels": (2, 260, 4, 5, 7, 1),
+    "parts": (1, 101, 8, 7, 99, 0),
+}
+# Largest error in units of the answers' root mean square. An output is a difference of terms that are larger than it: the sums over
+# the points 0, +-sqrt(1/2), +-sqrt(2) lose a digit, those over 0, +-1, +-2, +-1/2 two (docs/convolution.md).
+TOLERANCE = {"winograd4": 2e-5, "winograd6": 2e-4}
+ALGORITHMS = ("auto", "gemm", "winograd4", "winograd6")
 NAMES = ("batch", "c", "h", "w", "n", "groups", "size", "stride_x", "stride_y", "dilation", "pad")
 ACTIVATIONS = ("linear", "relu", "leaky")
 
@@ -54,16 +75,21 @@ def simd(request):
     core.lib.dn_set_simd_level(-1)
 
 
-def _shape(label):
-    s = dict(zip(NAMES, SHAPES[label]))
+def _shape(label, algorithm="gemm"):
+    if algorithm == "gemm":
+        s = dict(zip(NAMES, SHAPES[label]))
+    else:
+        s = dict(zip(("batch", "c", "h", "w", "n", "pad"), TILED[label]))
+        s.update(groups=1, size=3, stride_x=1, stride_y=1, dilation=1)
+    s["algorithm"] = ALGORITHMS.index(algorithm)
     s["out_h"] = (s["h"] + 2 * (s["pad"] // s["dilation"]) - s["size"]) // s["stride_y"] + 1
     s["out_w"] = (s["w"] + 2 * (s["pad"] // s["dilation"]) - s["size"]) // s["stride_x"] + 1
     return s
 
 
-def _arrays(label):
+def _arrays(label, algorithm="gemm"):
     r = np.random.default_rng(zlib.crc32(label.encode()))
-    s = _shape(label)
+    s = _shape(label, algorithm)
     depth = s["c"] // s["groups"] * s["size"] ** 2
     x = r.standard_normal(s["batch"] * s["c"] * s["h"] * s["w"])
     w = r.standard_normal(s["n"] * depth) / np.sqrt(depth)
@@ -104,7 +130,7 @@ def test_forward_takes_statistics(label, a, simd, threads):
 
 def test_statistics_keep_what_the_float_mean_leaves_out(threads):
     """mean + mean_rest is the mean of the stored values to double precision's digits; the variance as good."""
-    s = _shape("3x3") | {"batch": 4, "h": 40, "w": 40, "out_h": 40, "out_w": 40}
+    s = _shape("3x3") | {"algorithm": 0, "batch": 4, "h": 40, "w": 40, "out_h": 40, "out_w": 40}
     r = np.random.default_rng(5)
     keep = {}
     arrays = {"mean": np.zeros(17), "mean_rest": np.zeros(17), "variance": np.zeros(17), "shift": np.full(17, 1000.0)}
@@ -145,6 +171,60 @@ def test_backward_weights(label, simd, threads):
         "workspace": workspace,
     }
     kernel_calls.compare_threads("convolution_backward_weights_cpu", case, threads)
+
+
+@pytest.mark.parametrize("label", TILED)
+@pytest.mark.parametrize("algorithm", TOLERANCE)
+def test_winograd_forward(label, algorithm, simd, threads):
+    s, r, x, w, dy, workspace = _arrays(label, algorithm)
+    case = {"s": ("conv_shape *", s), "x": x, "w": w, "y": np.full(dy.size, np.nan), "workspace": workspace}
+    near = {"rtol": 0, "atol": TOLERANCE[algorithm]}
+    kernel_calls.compare_threads("convolution_forward_cpu", {**case, "ep": None}, threads, **near)
+    scale, shift = r.uniform(0.5, 1.5, s["n"]), r.standard_normal(s["n"])
+    for a, (first, second) in itertools.product(ACTIVATIONS, ((scale, shift), (None, shift))):
+        ep = ("conv_epilogue *", {"scale": first, "shift": second, "activation": a})
+        kernel_calls.compare("convolution_forward_cpu", {**case, "ep": ep}, **near)
+
+
+@pytest.mark.parametrize("label", TILED)
+@pytest.mark.parametrize("a", ACTIVATIONS)
+def test_winograd_takes_statistics(label, a, simd, threads):
+    """Mean and variance of what is stored; |mean| is 30 deviations, so that plain sums of squares would show."""
+    s, r, x, w, dy, workspace = _arrays(label, "winograd4")
+    mean, rest, variance = np.full((3, s["n"]), np.nan)
+    shift = 30 * r.choice([-1.0, 1.0], s["n"])
+    ep = {"scale": None, "shift": shift, "activation": a, "mean": mean, "mean_rest": rest, "variance": variance}
+    case = {"s": ("conv_shape *", s), "x": x, "w": w, "y": np.full(dy.size, np.nan), "workspace": workspace}
+    bits = []
+    for n in (1, 2, 3):
+        threads(n)
+        case["ep"] = ("conv_epilogue *", dict(ep))
+        skip = ("workspace", "mean_rest")
+        bits.append(kernel_calls.compare("convolution_forward_cpu", case, skip, rtol=1e-5, atol=2e-5))
+    assert bits[0] == bits[1] == bits[2]
+
+
+@pytest.mark.parametrize("label", TILED)
+@pytest.mark.parametrize("algorithm", TOLERANCE)
+def test_winograd_backward_data(label, algorithm, simd, threads):
+    s, r, x, w, dy, workspace = _arrays(label, algorithm)
+    near = {"rtol": 0, "atol": TOLERANCE[algorithm]}
+    for add, dx in ((0, np.full(x.size, np.nan)), (1, r.standard_normal(x.size))):
+        case = {"s": ("conv_shape *", s), "dy": dy, "w": w, "add": add, "dx": dx, "workspace": workspace}
+        kernel_calls.compare_threads("convolution_backward_data_cpu", case, threads, **near)
+
+
+@pytest.mark.parametrize("label", TILED)
+def test_winograd_backward_weights(label, simd, threads):
+    s, r, x, w, dy, workspace = _arrays(label, "winograd4")
+    case = {
+        "s": ("conv_shape *", s),
+        "x": x,
+        "dy": dy / np.sqrt(s["out_h"] * s["out_w"]),
+        "dw": r.standard_normal(w.size),
+        "workspace": workspace,
+    }
+    kernel_calls.compare_threads("convolution_backward_weights_cpu", case, threads, rtol=0, atol=1e-5)
 
 
 def test_workspace_beyond_counting():

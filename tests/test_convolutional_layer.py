@@ -62,6 +62,21 @@ def _statistics_cases():
     yield Case("conv frozen below learning layers", frozen, (2, 4, 4), batch=3)
 
 
+def _winograd_cases():
+    """Tiles at every edge, more filters and channels than a vector has lanes, the statistics on the way."""
+    for name, options, shape in (
+        ("3x3", "filters=3 size=3 pad=1", (2, 6, 5)),
+        ("bare", "filters=3 size=3", (5, 3, 7)),
+        ("padding 2", "filters=2 size=3 padding=2", (2, 3, 4)),
+    ):
+        for norm, extra in NORMALIZATIONS.items():
+            layers = [f"convolutional {options} activation=leaky{extra}"]
+            yield Case(f"winograd {name} {norm}", layers, shape, net="convolution=winograd4")
+    layers = ["convolutional filters=2 size=3 pad=1 activation=tanh"] * 2
+    layers = [*layers, "route layers=0", layers[0], "route layers=1,0,-1"]
+    yield Case("winograd keeps the delta of others", layers, (2, 4, 5), net="convolution=winograd4")
+
+
 def _activation_cases():
     for a in ACTIVATIONS:
         layer, shape = f"convolutional filters=3 size=2 activation={a}", (2, 3, 3)
@@ -76,6 +91,7 @@ def _activation_cases():
 GRADIENT_CASES = [
     *_shape_cases(),
     *_statistics_cases(),
+    *_winograd_cases(),
     *_activation_cases(),
     Case(
         "conv keeps the delta of others",

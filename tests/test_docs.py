@@ -14,7 +14,7 @@ from kernel_calls import KERNELS
 import darknetpy as dn
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = ["docs/batchnorm.md"]
+PAGES = ["docs/batchnorm.md", "docs/convolution.md"]
 EXAMPLE = re.compile(r"```python\n(.*?)```\n(?:```text\n(.*?)```)?", re.DOTALL)
 NUMBER = re.compile(r"-?\d+(?:\.(\d*))?(?:e([+-]?\d+))?")
 

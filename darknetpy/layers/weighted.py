@@ -33,7 +33,7 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
                              dilation: int = 1, normalize: Optional[str] = None,
                              norm_groups: Optional[int] = None,
                              normalize_after_activation: int = 0, antialiasing: int = 0,
-                             coordconv: int = 0) -> Layer:
+                             coordconv: int = 0, convolution: str = "auto") -> Layer:
     """Convolution with `n` filters of `size` x `size`, then a normalization or a bias, then the activation.
 
     Parameters
@@ -68,6 +68,8 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
         1, 2: convolve with stride 1, then blur by 3x3 or 2x2 with the stride (AlexeyAB).
     coordconv : bool
         The first three channels of the output become coordinates (AlexeyAB).
+    convolution : {"auto", "gemm", "winograd4", "winograd6"}
+        The algorithm, as ``[net] convolution=``.
 
     Returns
     -------
@@ -93,7 +95,8 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
     for key in ("stride_x", "stride_y", "dilation"):
         if values[key] < 1:
             raise ArgumentError(f"{key}={values[key]}: wanted at least 1")
-    return make("convolutional", batch, h, w, c, values, {"adam": bool(adam)})
+    own = {"adam": bool(adam), "convolution": core_value("convolution", convolution)}
+    return make("convolutional", batch, h, w, c, values, own)
 
 
 def make_connected_layer(batch: int, inputs: int, outputs: int, activation: str = "logistic",

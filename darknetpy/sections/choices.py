@@ -58,6 +58,13 @@ BATCHNORM_MODES = (
     Choice("darknet", "d", "the formulas of the fork's CPU code, for comparing numbers"),
 )
 
+CONVOLUTIONS = (
+    Choice("auto", "d", "the fastest, by the shape of the layer alone"),
+    Choice("gemm", "d", "matrix products of columns: each output is a plain sum of products"),
+    Choice("winograd4", "d", "3x3 filters that move by one: tiles of 4x4 outputs; else gemm"),
+    Choice("winograd6", "d", "the same, in networks made for inference tiles of 6x6, with 4 times the error"),
+)
+
 STATISTICS = (
     Choice("ema", "d", "moving average: each mini-batch moves it by 1 - rolling_momentum"),
     Choice("cumulative", "d", "plain average of all mini-batches since the last reset"),

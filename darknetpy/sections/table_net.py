@@ -1,7 +1,7 @@
 """[net], and the options that every layer takes."""
 from __future__ import annotations
 
-from .choices import BATCHNORM_MODES, DIALECT_NAMES, POLICIES, STATISTICS
+from .choices import BATCHNORM_MODES, CONVOLUTIONS, DIALECT_NAMES, POLICIES, STATISTICS
 from .model import (
     ABOVE_ZERO,
     NOT_NEGATIVE,
@@ -34,6 +34,7 @@ _OWN = (
            STATISTICS),
     number("rolling_momentum", None, "d",
            "share of the old value in statistics=ema; .99, or with batchnorm=darknet the fork's", BELOW_ONE),
+    choice("convolution", "auto", "d", "algorithm of convolutions; see docs/convolution.md", CONVOLUTIONS),
     flag("fused", 1, "d",
          "run fused kernels; 0: compose layers of the named kernels, for reading and checking"),
     number("decay_l1", 0.0, "d", "L1 weight decay: each step moves weights towards 0 by rate times this",

@@ -1,0 +1,85 @@
+/* Which convolutions Winograd's algorithm computes, and how they are cut into tasks. */
+#include "winograd.h"
+
+/* A pass that moves 3x3 taps by one, over one group, into an image of its own. */
+static int applies_to_axis(const conv_axis *a)
+{
+    return a->stride == 1 && a->taps == 3 && (a->step == 1 || a->step == -1) && a->tap == 0 &&
+           a->tap_step == 1 && a->to == 0 && a->to_step == 1 && a->out == a->whole;
+}
+static int applies(const conv_product *p)
+{
+    return p->groups == 1 && p->size == 3 && applies_to_axis(&p->y) && applies_to_axis(&p->x) &&
+           p->y.step == p->x.step && p->algorithm != CONVOLUTION_GEMM;
+}
+
+/* Multiply-adds for each channel and filter, against those of the plain sums: per tile, and with `fixed` for
+ * transforming the weights or their gradient. Narrow layers would leave lanes of the vectors empty. */
+static int worthwhile(const conv_product *p, double per_tile, double fixed)
+{
+    enum { NARROW = 16 };
+    const double tiles = (double)p->batch * pieces(p->y.out, 4) * pieces(p->x.out, 4);
+    const double plain = 9. * p->batch * p->y.out * p->x.out;
+    return p->channels >= NARROW && p->filters >= NARROW && per_tile * tiles + fixed < plain;
+}
+
+/* The tiles of a task: enough that weights brought to the first-level cache serve many, few enough that
+ * V and M stay in the second. */
+enum { BLOCK_TILES = 48, GRADIENT_TILES = 32, PART = 96, SHARE = 64 };
+
+static winograd_cut cut_tiles(const conv_product *p, int m, int block)
+{
+    winograd_cut cut = {
+        .m = m, .down = (int)pieces(p->y.out, m), .across = (int)pieces(p->x.out, m), .shares = 1};
+    cut.strips = (int)pieces(cut.across, STRIP_TILES);
+    const int longest = (int)pieces(cut.across, cut.strips), strips = longest < block ? block / longest : 1;
+    cut.all = (ptrdiff_t)p->batch * cut.down * cut.strips;
+    cut.blocks = pieces(cut.all, strips);
+    cut.tiles = (int)pieces(cut.all, cut.blocks) * longest;
+    return cut;
+}
+
+winograd_cut cut_winograd(const conv_product *p)
+{
+    const int may = applies(p) && (p->algorithm != CONVOLUTION_AUTO || worthwhile(p, 36, 250));
+    if (!may) return (winograd_cut){.m = 0};
+    winograd_cut cut = cut_tiles(p, p->algorithm == CONVOLUTION_WINOGRAD6 ? 6 : 4, BLOCK_TILES);
+    if (cut.blocks < TASKS)
+        cut.shares = at_most((int)pieces(p->filters, SHARE), (int)pieces(TASKS, cut.blocks));
+    return cut;
+}
+
+winograd_cut cut_winograd_gradient(const conv_product *p)
+{
+    const int may = applies(p) && (p->algorithm != CONVOLUTION_AUTO || worthwhile(p, 48, 800));
+    if (!may) return (winograd_cut){.m = 0};
+    winograd_cut cut = cut_tiles(p, 4, GRADIENT_TILES);
+    cut.filter_parts = (int)pieces(p->filters, PART);
+    cut.channel_parts = (int)pieces(p->channels, PART);
+    const int tasks = cut.filter_parts * cut.channel_parts;
+    const ptrdiff_t chunks = tasks >= TASKS ? 1 : pieces(TASKS, tasks);
+    cut.chunks = (int)(chunks < cut.blocks ? chunks : cut.blocks);
+    const int filters = (int)pieces(pieces(p->filters, FILTER_UNIT), cut.filter_parts),
+              channels = (int)pieces(pieces(p->channels, FILTER_UNIT), cut.channel_parts);
+    cut.part = (filters > channels ? filters : channels) * FILTER_UNIT;
+    return cut;
+}
+
+size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t threads)
+{
+    const size_t vectors = round_up(p->filters, FILTER_UNIT), points = winograd_points(cut);
+    /* For vectors of two to sixteen values. */
+    const size_t u = points * (vectors * p->channels + vectors / 2 * SKEW);
+    const size_t v = points * winograd_plane(cut, winograd_row(p->channels)),
+                 m = points * winograd_plane(cut, MOST_WIDTH);
+    const size_t panel = points * MOST_WIDTH * ((size_t)p->channels + SKEW);
+    return (winograd_ahead(cut) ? u : threads * panel) + threads * (v + m);
+}
+size_t winograd_gradient_workspace(const conv_product *p, const winograd_cut *cut, size_t threads)
+{
+    const size_t tasks = (size_t)cut->filter_parts * cut->channel_parts, points = winograd_points(cut),
+                 row = winograd_row(cut->part);
+    (void)p;
+    return points * ((cut->chunks > 1 ? tasks * cut->chunks : threads) * (cut->part * row + SKEW) +
+                     threads * 2 * winograd_plane(cut, row));
+}

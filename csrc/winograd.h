@@ -1,0 +1,52 @@
+/* How a 3x3 convolution is cut into Winograd's tiles, tasks and memory: by shape alone. The algorithm stands
+ * in winograd_body.h, its transforms in winograd_transforms_body.h. */
+#ifndef DN_WINOGRAD_H
+#define DN_WINOGRAD_H
+#include "engine.h"
+
+/* Tiles of m x m outputs, of all images side by side. A row of tiles is one strip, or where it is wide,
+ * several; a block is some strips, in the order of memory. */
+typedef struct {
+    int m;                                         /* 0: not by Winograd's algorithm */
+    int down, across;                              /* tiles of an image */
+    int strips;                                    /* of a row of tiles */
+    ptrdiff_t all, blocks;                         /* strips and blocks of all images */
+    int tiles;                                     /* of a block, at most */
+    int shares;                                    /* of the filters: a task is a block x a share */
+    int part, filter_parts, channel_parts, chunks; /* tasks of the weight gradient: see winograd_gradient() */
+} winograd_cut;
+
+/* Strips have at most 16 tiles; a band of strips is gathered in BAND vectors, or one strip of 6x6 tiles in
+ * more. PART: filters and channels of a task of the weight gradient, at most. */
+enum { STRIP_TILES = 16, BAND = 512, MOST_SIDE = 8, MOST_POINTS = MOST_SIDE * MOST_SIDE };
+enum { STRIP_COLUMNS = STRIP_TILES * (MOST_SIDE - 2) + 2, GATHERED = MOST_SIDE * STRIP_COLUMNS };
+
+winograd_cut cut_winograd(const conv_product *p);
+winograd_cut cut_winograd_gradient(const conv_product *p);
+/* Values of workspace; 0 where they are beyond counting. */
+size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t threads);
+size_t winograd_gradient_workspace(const conv_product *p, const winograd_cut *cut, size_t threads);
+
+/* Row length for n values: rows of a multiple of eight 64-byte lines would share few sets of the cache, so do
+ * planes, which are therefore SKEW values longer. */
+enum { SKEW = 16 };
+static inline size_t winograd_row(int n)
+{
+    const int lines = (int)pieces(n, FILTER_UNIT);
+    return (size_t)(lines + (lines % 8 == 0)) * FILTER_UNIT;
+}
+static inline size_t winograd_plane(const winograd_cut *cut, size_t row) { return cut->tiles * row + SKEW; }
+static inline int winograd_points(const winograd_cut *cut) { return (cut->m + 2) * (cut->m + 2); }
+/* Tiles of strips from .. upto. */
+static inline int count_tiles(const winograd_cut *cut, ptrdiff_t from, ptrdiff_t upto)
+{
+    int tiles = 0;
+    for (ptrdiff_t i = from; i < upto; ++i) {
+        const int piece = (int)(i % cut->strips);
+        tiles += part_of(cut->across, piece + 1, cut->strips) - part_of(cut->across, piece, cut->strips);
+    }
+    return tiles;
+}
+/* Are the transformed weights used by several tasks, and made once for all? */
+static inline int winograd_ahead(const winograd_cut *cut) { return cut->blocks > 1; }
+#endif
