@@ -10,8 +10,7 @@
 
 typedef struct {
     layer base;
-    int n, groups, size, stride, stride_x, stride_y, dilation, pad, padding, uniform_init,
-        algorithm;
+    int n, groups, size, stride, stride_x, stride_y, dilation, pad, padding, uniform_init;
     int xnor, xnor_outside; /* outside: what inference takes for values outside the image */
     int_list share_index;   /* none, or one layer's */
     normalization norm;
@@ -64,7 +63,6 @@ static const option_spec convolutional_options[] = {
     OPTION(convolutional_layer, "pad", pad, INT),
     OPTION(convolutional_layer, "padding", padding, INT),
     OPTION(convolutional_layer, "uniform_init", uniform_init, INT),
-    OPTION(convolutional_layer, "convolution", algorithm, INT),
     OPTION(convolutional_layer, "antialiasing", norm.tail.antialiasing, INT),
     OPTION(convolutional_layer, "coordconv", norm.tail.coordconv, INT),
     OPTION(convolutional_layer, "xnor", xnor, INT),
@@ -85,8 +83,6 @@ static dn_status check_options(const layer *l, const convolutional_layer *self)
     if (status == DN_OK) status = dn_option_in(l, "dilation", self->dilation, 1, 32767);
     if (status == DN_OK) status = dn_option_in(l, "padding", self->padding, 0, 32767);
     if (status == DN_OK) status = dn_option_in(l, "groups", self->groups, 1, INFINITY);
-    if (status == DN_OK)
-        status = dn_option_in(l, "convolution", self->algorithm, 0, CONVOLUTION_ALGORITHMS - 1);
     if (status == DN_OK && self->xnor_outside) {
         status = dn_option_in(l, "padding", (double)self->padding * self->dilation, 0, 32767);
     }
@@ -158,13 +154,6 @@ static dn_status convolutional_shape(layer *l, network *net)
     if (status == DN_OK) status = normalization_check(l, &self->norm);
     return status == DN_OK ? find_lender(l, net) : status;
 }
-/* The errors of 6x6 tiles are for inference only; plain sums of signs are exact. */
-static convolution_algorithm algorithm_of(const layer *l)
-{
-    SELF(l);
-    if (self->xnor) return CONVOLUTION_GEMM;
-    return l->train && self->algorithm == CONVOLUTION_WINOGRAD6 ? CONVOLUTION_WINOGRAD4 : self->algorithm;
-}
 static conv_shape shape_of(const layer *l)
 {
     SELF(l);
@@ -181,7 +170,8 @@ static conv_shape shape_of(const layer *l)
                         .pad = self->padding * self->dilation,
                         .out_h = self->norm.tail.h,
                         .out_w = self->norm.tail.w,
-                        .algorithm = algorithm_of(l)};
+                        /* Plain sums of signs are exact. */
+                        .algorithm = self->xnor ? CONVOLUTION_GEMM : dn_convolution(l)};
 }
 /* The same convolution of an image that has its padding in it. */
 static conv_shape padded(conv_shape s)

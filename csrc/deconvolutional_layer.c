@@ -75,7 +75,8 @@ static conv_shape shape_of(const layer *l)
                         .dilation = 1,
                         .pad = self->padding,
                         .out_h = l->h,
-                        .out_w = l->w};
+                        .out_w = l->w,
+                        .algorithm = dn_convolution(l)};
 }
 static size_t delta_room(const layer *l)
 {

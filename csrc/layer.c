@@ -19,6 +19,7 @@ static const option_spec common_options[] = {
     OPTION(layer, "grad_centr", grad_centr, INT),
     OPTION(layer, "adam", adam, INT),                    OPTION(layer, "velocity", velocity, INT),
     OPTION(layer, "averaged", averaged, INT),            OPTION(layer, "fused", fused, INT),
+    OPTION(layer, "convolution", convolution, INT),
     END_OF_OPTIONS,
 };
 
@@ -282,6 +283,12 @@ dn_status dn_require_image(const layer *l)
     if (l->h > 0 && l->w > 0 && l->c > 0) return DN_OK;
     return dn_fail(DN_ERR_OPTION, "[%s] needs an image (height x width x channels), got %d plain inputs",
                    l->ops->name, l->inputs);
+}
+
+/* The errors of 6x6 tiles are for networks that never train. */
+convolution_algorithm dn_convolution(const layer *l)
+{
+    return l->train && l->convolution == CONVOLUTION_WINOGRAD6 ? CONVOLUTION_WINOGRAD4 : l->convolution;
 }
 
 /* A layer without an image (h = w = 0) has c plain inputs. */

@@ -104,6 +104,7 @@ struct layer {
     real clip;                       /* weights stay within plus and minus this; 0: anywhere */
     int adam, velocity, averaged;    /* optimizer of the network: which moments to keep */
     int fused, train;
+    int convolution;                 /* the algorithm asked for; see dn_convolution() */
     int complete;                    /* all arrays that it needs are allocated */
     int has_cost;                    /* the last forward pass had a truth: delta holds the loss's own */
     int delta_live;                  /* delta holds what the output's consumers sent in this backward pass */
@@ -175,6 +176,7 @@ void dn_move_activations(layer *l, int passes);
 /* l, then each of its parts that its options ask for; NULL after the last. */
 layer *dn_next_part(const layer *l, const layer *p);
 #define FOR_PARTS(p, l) for (layer *p = (layer *)(l); p; p = dn_next_part(l, p))
+convolution_algorithm dn_convolution(const layer *l); /* of its convolutions: F(6x6, 3x3) is for inference */
 void dn_loss(layer *l, network *net,
              const real *loss); /* the cost is the sum of loss, the delta is the loss's own */
 #define DN_SECRET_NUM (-1234)   /* a truth that counts for nothing (Darknet's SECRET_NUM) */

@@ -26,6 +26,7 @@ dn_status shape_part(layer *part, const layer *l, part_input sees, int h, int w,
 {
     const int steps = ((const recurrent_layer *)l)->time_steps;
     part->steps = sees == SEES_STATE || get_layer_option(part, "normalize") == NORMALIZE_BATCH ? steps : 1;
+    part->convolution = l->convolution;
     const dn_status status = shape_layer(part, NULL, l->batch / part->steps, h, w, c);
     if (status == DN_OK && (int64_t)l->batch * part->outputs > INT_MAX) {
         return dn_fail(DN_ERR_OPTION, "[%s] would keep %d rows of %d values: more than 2147483647",

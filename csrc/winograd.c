@@ -24,8 +24,9 @@ static int worthwhile(const conv_product *p, double per_tile, double fixed)
 }
 
 /* The tiles of a task: enough that weights brought to the first-level cache serve many, few enough that
- * V and M stay in the second. */
-enum { BLOCK_TILES = 48, GRADIENT_TILES = 32, PART = 96, SHARE = 64 };
+ * V and M stay in the second. A share has at least so many filters; a task of the weight gradient, at most so
+ * many filters and so many channels: each part transforms the tiles for itself. */
+enum { BLOCK_TILES = 32, GRADIENT_TILES = 48, SHARE = 64, PART = 64 };
 
 static winograd_cut cut_tiles(const conv_product *p, int m, int block)
 {

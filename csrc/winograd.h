@@ -17,7 +17,7 @@ typedef struct {
 } winograd_cut;
 
 /* Strips have at most 16 tiles; a band of strips is gathered in BAND vectors, or one strip of 6x6 tiles in
- * more. PART: filters and channels of a task of the weight gradient, at most. */
+ * more. */
 enum { STRIP_TILES = 16, BAND = 512, MOST_SIDE = 8, MOST_POINTS = MOST_SIDE * MOST_SIDE };
 enum { STRIP_COLUMNS = STRIP_TILES * (MOST_SIDE - 2) + 2, GATHERED = MOST_SIDE * STRIP_COLUMNS };
 

@@ -182,9 +182,8 @@ def _core_options(layer, spec, net, net_values):
     options["clip"] = options["clip"] or net_values["clip"]
     options["fused"] = net_values["fused"]
     options["adam"], options["velocity"] = net_values["adam"], net_values["max_gradient"] > 0
-    if core_knows(layer, "convolution", 1):
-        options["convolution"] = core_value("convolution", net_values["convolution"])
     options["averaged"] = net_values["ema_alpha"] > 0
+    options["convolution"] = core_value("convolution", net_values["convolution"])
     options.update(dialect_options(spec.type, net.dialect, net.batchnorm))
     options.update(_statistics_options(spec, net_values))
     return options

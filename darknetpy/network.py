@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 import numpy as np
 
 from darknetpy._types import Floats, Integers, Path
+from darknetpy.arguments import finite_number, positive_number, whole_number
 from darknetpy.core import Core
 from darknetpy.core import core as default_core
 from darknetpy.errors import ArgumentError, DarknetError, DeviceError
@@ -77,17 +78,18 @@ class Network:
         self._pending = 0
         self._set_options({"fused": int(bool(fused))})
         if batch is not None:
-            self._set_options({"batch": _positive("batch", batch)})
+            self._set_options({"batch": positive_number("batch", batch)})
         if c is None and (w, h) != (None, None):
             raise ArgumentError(f"w={w} h={h}: wanted c, the channels, too")
         if c is not None:
-            image = {"width": _positive("w", w), "height": _positive("h", h)} if w is not None or h is not None else {"inputs": c}
-            self._set_options({**image, "channels": _positive("c", c)})
+            sides = {"width": positive_number("w", w), "height": positive_number("h", h)} if (w, h) != (None, None) else {}
+            image = sides or {"inputs": c}
+            self._set_options({**image, "channels": positive_number("c", c)})
 
     # ---- options
     def _set_options(self, options):
         for name, value in options.items():
-            self._core.check(self._core.lib.set_network_option(self._handle, name.encode(), _finite(name, value)))
+            self._core.check(self._core.lib.set_network_option(self._handle, name.encode(), finite_number(name, value)))
 
     def option(self, name: str) -> float:
         """Return the value of a number of [net], such as ``"momentum"``."""
@@ -156,7 +158,7 @@ class Network:
 
     @seen.setter
     def seen(self, rows: int) -> None:
-        self._core.lib.set_seen(self._handle, _count("seen", rows))
+        self._core.lib.set_seen(self._handle, whole_number("seen", rows))
 
     @property
     def updates(self) -> int:
@@ -165,7 +167,7 @@ class Network:
 
     @updates.setter
     def updates(self, steps: int) -> None:
-        self._core.lib.set_updates(self._handle, _count("updates", steps))
+        self._core.lib.set_updates(self._handle, whole_number("updates", steps))
 
     @property
     def seed(self) -> int:
@@ -174,7 +176,7 @@ class Network:
 
     @seed.setter
     def seed(self, number: int) -> None:
-        self._core.lib.set_seed(self._handle, _count("seed", number))
+        self._core.lib.set_seed(self._handle, whole_number("seed", number))
 
     @property
     def iteration(self) -> int:
@@ -510,7 +512,7 @@ class Network:
         """
         for layer in self.layers:
             layer._refuse_while_viewed()
-        self._core.check(self._core.lib.resize_network(self._handle, _positive("h", h), _positive("w", w)))
+        self._core.check(self._core.lib.resize_network(self._handle, positive_number("h", h), positive_number("w", w)))
         self._input = self._truth = self._delta = self._own_delta = None
         for layer in self.layers:
             layer._referenced = None
@@ -577,26 +579,3 @@ class Network:
 
     def __repr__(self) -> str:
         return f"<network of {len(self.layers)} layers, batch {self.batch}, {self.dialect}>"
-
-
-def _finite(name, value):
-    """Return an option's value as a float."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = np.nan
-    if not np.isfinite(number):
-        raise ArgumentError(f"{name}={value!r}: wanted a finite number")
-    return number
-
-
-def _count(name, value):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**64:
-        raise ArgumentError(f"{name}={value!r}: wanted an integer from 0 to {2**64 - 1}")
-    return int(value)
-
-
-def _positive(name, value):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value < 2**31:
-        raise ArgumentError(f"{name}={value!r}: wanted a positive integer of 32 bits")
-    return int(value)

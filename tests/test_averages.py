@@ -7,9 +7,10 @@ import pytest
 from gradcheck import cfg_text
 
 import darknetpy as dn
+from darknetpy.classifier_training import ClassifierTrainer as Trainer
 from darknetpy.data import open_data
 from darknetpy.errors import ArgumentError, CfgError
-from darknetpy.training import Trainer, TrainingOptions
+from darknetpy.training import TrainingOptions
 
 LAYERS = [
     "convolutional filters=4 size=3 activation=leaky batch_normalize=1 dont_update=6",

@@ -56,6 +56,7 @@ TILED = {
     "many filters": (1, 12, 5, 6, 230, 1),
     "many channels": (2, 260, 4, 5, 7, 1),
     "parts": (1, 101, 8, 7, 99, 0),
+    "many blocks": (30, 2, 13, 13, 3, 1),
 }
 # Largest error in units of the answers' root mean square. An output is a difference of terms that are larger than it: the sums over
 # the points 0, +-sqrt(1/2), +-sqrt(2) lose a digit, those over 0, +-1, +-2, +-1/2 two (docs/convolution.md).

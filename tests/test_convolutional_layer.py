@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from activations import ACTIVATIONS
 from gradcheck import SCALES, Case, check
+
+import darknetpy as dn
 
 # What changes the arithmetic of the convolution itself.
 SHAPES = {
@@ -115,3 +118,32 @@ GRADIENT_CASES = [
 @pytest.mark.parametrize("case", GRADIENT_CASES, ids=str)
 def test_gradient(case, scale):
     check(case, scale)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_net_chooses_the_algorithm(train, tmp_path):
+    """[net] convolution= reaches layers and the parts of recurrent ones; 6x6 tiles are for networks that never train."""
+    x, outputs = np.random.default_rng(0).standard_normal((2, 16, 20, 20)).astype(np.float32), {}
+    for word in ("auto", "gemm", "winograd4", "winograd6"):
+        path = tmp_path / f"{word}.cfg"
+        path.write_text(
+            f"[net]\nbatch=2\nwidth=20\nheight=20\nchannels=16\nconvolution={word}\n"
+            "[convolutional]\nfilters=24\nsize=3\npad=1\n[crnn]\noutput=16\nhidden=16\nsize=3\npad=1\n"
+        )
+        net = dn.load_network(path, batch=2, train=train)
+        assert {layer.option("convolution") for layer in net.layers} == {len(outputs)}
+        net.forward(x)
+        outputs[word] = [layer.output.copy() for layer in net.layers]
+    same = {
+        (a, b): [np.array_equal(*pair) for pair in zip(outputs[a], outputs[b])]
+        for a, b in (("auto", "winograd4"), ("gemm", "winograd4"), ("winograd4", "winograd6"))
+    }
+    assert same["auto", "winograd4"] == [True] * 2 and same["gemm", "winograd4"] == [False] * 2
+    assert same["winograd4", "winograd6"] == [train] * 2
+    for a in outputs.values():
+        np.testing.assert_allclose(a[0], outputs["gemm"][0], atol=2e-5)
+
+
+def test_unknown_algorithm():
+    with pytest.raises(dn.ArgumentError, match="convolution='fft': wanted one of auto, gemm, winograd4, winograd6"):
+        dn.make_convolutional_layer(1, 4, 4, 2, 2, size=3, convolution="fft")
