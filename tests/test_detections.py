@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from darknet_peer import MISSING, DarknetPeer
 from PIL import Image
-from test_darknet_peer import fill, write_small
+from side_by_side import adapted, read
+from test_darknet_peer import fill
 
 import darknetpy as dn
 from darknetpy.core import core
@@ -107,7 +108,8 @@ def assert_same(ours, theirs, thresh, confidence=1e-4, pixels=0.1):
 def random_detector(tmp_path, name, side, seed=3):
     """A published .cfg at a small size with seeded weights, whose heads find something."""
     cfg, weights = str(tmp_path / name), str(tmp_path / "random.weights")
-    write_small(f"{CFGS}/{name}", cfg, side)
+    with open(cfg, "w") as file:
+        file.write(adapted(read(f"{CFGS}/{name}"), side))
     net = dn.load_network(cfg, batchnorm="darknet", batch=1)
     fill(net, np.random.default_rng(seed))
     net.save_weights(weights)
