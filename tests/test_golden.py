@@ -243,6 +243,11 @@ SKIPPED = [
         "AlexeyAB's [history] sends no delta to frames but the newest",
     ),
     (
+        "ab-contrastive",
+        r"train/L07/(cost|delta_fwd)|train/cost|" + _from("0[0-267]"),
+        "AlexeyAB's delta of [contrastive] is the gradient of no loss, and its cost the sum of squares of that",
+    ),
+    (
         "pj-softmax_noloss",
         r"train/cost|" + _from("0[01]"),
         "without a loss Darknet's softmax hands its delta on unchanged, and its 0 counts in the mean cost",
