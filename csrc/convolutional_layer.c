@@ -1,6 +1,7 @@
 /* [convolutional]: filters slide over the image; then bias, normalization and activation (normalization.h).
  * Output side: (in + 2 padding - size) / stride + 1; dilation spreads the taps without changing it
- * (AlexeyAB's rule). antialiasing, coordconv: map_tail.h. */
+ * (AlexeyAB's rule). assisted_excitation, antialiasing, coordconv:
+ * map_tail.h. */
 #include "normalization.h"
 #include <math.h>
 
@@ -23,6 +24,10 @@ static dn_shape shape_map(const layer *l)
 {
     return shape_tail(l, &((const convolutional_layer *)l)->norm.tail);
 }
+static dn_shape shape_of_excited(const layer *l)
+{
+    return shape_excited(l, &((const convolutional_layer *)l)->norm.tail);
+}
 static const array_spec convolutional_rows[] = {
     NORMALIZATION_BIASES(convolutional_layer, norm),
     NORMALIZATION_SCALES(convolutional_layer, norm),
@@ -30,6 +35,7 @@ static const array_spec convolutional_rows[] = {
     PARAMETER(convolutional_layer, , weights, weight_updates, shape_weights, DECAYS),
     NORMALIZATION_WORK(convolutional_layer, norm),
     MAP_TAIL_ROWS(convolutional_layer, norm.tail, shape_map),
+    EXCITED_ROW(convolutional_layer, norm.tail, shape_of_excited),
     END_OF_ARRAYS,
 };
 static const option_spec convolutional_options[] = {
@@ -45,6 +51,7 @@ static const option_spec convolutional_options[] = {
     OPTION(convolutional_layer, "uniform_init", uniform_init, INT),
     OPTION(convolutional_layer, "convolution", algorithm, INT),
     OPTION(convolutional_layer, "antialiasing", norm.tail.antialiasing, INT),
+    OPTION(convolutional_layer, "assisted_excitation", norm.tail.assisted_excitation, INT),
     OPTION(convolutional_layer, "coordconv", norm.tail.coordconv, INT),
     NORMALIZATION_OPTIONS(convolutional_layer, norm),
     END_OF_OPTIONS,
@@ -163,7 +170,7 @@ static dn_status convolutional_forward(layer *l, network *net)
     net->k->convolution_forward(&s, net->input, self->weights, &epilogue, normalization_sums(l, &self->norm),
                                 workspace);
     const dn_status status = normalization_forward(l, net, &self->norm, &epilogue);
-    if (status == DN_OK && has_tail(&self->norm.tail)) tail_forward(l, net->k, &self->norm.tail);
+    if (status == DN_OK && has_tail(&self->norm.tail)) tail_forward(l, net, &self->norm.tail);
     return status;
 }
 static dn_status convolutional_backward(layer *l, network *net)

@@ -69,8 +69,7 @@ dn_status update_batchnorm_layer(layer *l, int batch, real learning_rate, real m
 
 /* ---- which layers learn */
 
-/* Updates made before the one that the current mini-batch belongs to. */
-static double updates_before(const network *net)
+double dn_updates_before(const network *net)
 {
     return net->seen ? floor((double)(net->seen - 1) / ((double)net->batch * net->subdivisions)) : 0;
 }
@@ -79,7 +78,7 @@ static double updates_before(const network *net)
  * moving statistics. */
 int dn_layers_without_gradient(const network *net)
 {
-    const double before = updates_before(net);
+    const double before = dn_updates_before(net);
     int count = 0;
     for (int i = 0; i < net->n; ++i) {
         const layer *l = net->layers[i];
@@ -96,7 +95,7 @@ static int layers_that_stay(const network *net)
 }
 static int learns(const network *net, const layer *l, int staying)
 {
-    const double before = updates_before(net);
+    const double before = dn_updates_before(net);
     return l->index >= staying && l->dont_update <= before &&
            (double)l->burnin_update * net->burn_in <= before + 1;
 }

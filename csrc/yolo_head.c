@@ -254,6 +254,7 @@ truth_rows yolo_truth_rows(const yolo_head *self)
     const int named = self->map.n ? self->map.n : self->classes;
     return (truth_rows){.most = self->max, .size = truth_size(self), .class_at = 4, .classes = named};
 }
+int yolo_box_size(const layer *l) { return truth_size((const yolo_head *)l); }
 static void train_images(layer *l, const real *truth, real *delta, real *loss)
 {
     const yolo_head *self = (yolo_head *)l;

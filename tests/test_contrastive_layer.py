@@ -159,7 +159,8 @@ def test_the_same_places_as_in_darknet(monkeypatch):
 
 
 # ---- options
-HEAD = f"[net]\nbatch=2\nwidth=2\nheight=2\nchannels=28\ndialect={{}}\n[{YOLO.format('0,1,2,3').replace(' ', chr(10)).replace(chr(10), ']' + chr(10), 1)}\n"
+KIND, *REST = YOLO.format("0,1,2,3").split()
+HEAD = "[net]\nbatch=2\nwidth=2\nheight=2\nchannels=28\ndialect={}\n" + "\n".join([f"[{KIND}]", *REST, ""])
 
 
 @pytest.mark.parametrize(

@@ -418,7 +418,6 @@ def test_alexeyab_options_that_act(text, key, value):
 
 
 @pytest.mark.parametrize("text, key", [
-    ("[conv]\nassisted_excitation=4000\n", "assisted_excitation"),
     ("[conv]\nshare_index=-2\n", "share_index"), ("[conv]\nxnor=1\n", "xnor"), ("[conv]\nbinary=1\n",
                                                                                 "binary"),
     ("[conv]\nsway=1\n", "sway"), ("[conv]\ngrad_centr=1\n", "grad_centr"), ("[conv]\nreverse=.5\n",

@@ -65,6 +65,19 @@ def _check_convolutional(plan, spec):
     _check_convolutions(plan, spec)
 
 
+def note_idle_excitation(plan: Resolved) -> None:
+    """Note assisted_excitation= where no head behind the layer has boxes, or no number of updates ends it."""
+    kinds = [spec.type for spec in plan.layers]
+    for spec in plan.layers:
+        if not spec.values.get("assisted_excitation"):
+            continue
+        text = f"assisted_excitation={spec.values['assisted_excitation']} has no effect here: "
+        if not {"yolo", "Gaussian_yolo", "region"} & set(kinds[spec.index:]):
+            plan.note(spec.section, "assisted_excitation", text + "no [yolo], [Gaussian_yolo] or [region] behind it has boxes")
+        elif spec.values["assisted_excitation"] == 1 and not plan.net["max_batches"]:
+            plan.note(spec.section, "assisted_excitation", text + "it ends with max_batches, which is 0")
+
+
 def _check_convolutions(plan, spec):
     """Find the padding and the dilation in effect."""
     values = spec.values
