@@ -17,7 +17,7 @@ ANCHORS = "anchors=.5,.6,1.1,1.3 num=2 classes=2 max=5"
 def _excited(options, head=f"yolo {ANCHORS}", channels=14, row=6, excited=9, net="dialect=alexeyab"):
     """Three updates on: (seen - 1) / batch."""
     layers = [
-        f"convolutional filters=3 size=3 pad=1 assisted_excitation={excited} {options}",
+        f"convolutional filters=4 size=3 pad=1 assisted_excitation={excited} {options}",
         f"convolutional filters={channels} size=1 activation=linear",
         head,
     ]
