@@ -1,6 +1,6 @@
 /* [convolutional]: filters slide over the image; then bias, normalization and activation (normalization.h).
  * Output side: (in + 2 padding - size) / stride + 1; dilation spreads the taps without changing it
- * (AlexeyAB's rule). antialiasing, coordconv: map_tail.h.
+ * (AlexeyAB's rule). assisted_excitation, antialiasing, coordconv: map_tail.h.
  * share_index: parameters and statistics are those of another convolution of the same form.
  * xnor, arXiv:1603.05279: sums are taken over the signs of the input and of the weights, times each filter's
  * mean |weight|. Signs have no slope: gradients pass straight through to the weights, and to inputs in (-1,
@@ -29,6 +29,10 @@ static dn_shape shape_map(const layer *l)
 {
     return shape_tail(l, &((const convolutional_layer *)l)->norm.tail);
 }
+static dn_shape shape_of_excited(const layer *l)
+{
+    return shape_excited(l, &((const convolutional_layer *)l)->norm.tail);
+}
 static dn_shape shape_binary_weights(const layer *l)
 {
     SELF(l);
@@ -50,6 +54,7 @@ static const array_spec convolutional_rows[] = {
     MAP_TAIL_ROWS(convolutional_layer, norm.tail, shape_map),
     ARRAY(convolutional_layer, binary_weights, "binary_weights", shape_binary_weights, ACTIVATION, 0),
     ARRAY(convolutional_layer, binary_input, "binary_input", shape_binary_input, ACTIVATION, 0),
+    EXCITED_ROW(convolutional_layer, norm.tail, shape_of_excited),
     END_OF_ARRAYS,
 };
 static const option_spec convolutional_options[] = {
@@ -64,6 +69,7 @@ static const option_spec convolutional_options[] = {
     OPTION(convolutional_layer, "padding", padding, INT),
     OPTION(convolutional_layer, "uniform_init", uniform_init, INT),
     OPTION(convolutional_layer, "antialiasing", norm.tail.antialiasing, INT),
+    OPTION(convolutional_layer, "assisted_excitation", norm.tail.assisted_excitation, INT),
     OPTION(convolutional_layer, "coordconv", norm.tail.coordconv, INT),
     OPTION(convolutional_layer, "xnor", xnor, INT),
     OPTION(convolutional_layer, "xnor_outside", xnor_outside, INT),
@@ -230,7 +236,7 @@ static dn_status convolutional_forward(layer *l, network *net)
                                 self->xnor ? self->binary_weights : self->weights, &epilogue,
                                 normalization_sums(l, &self->norm), workspace);
     const dn_status status = normalization_forward(l, net, &self->norm, &epilogue);
-    if (status == DN_OK && has_tail(&self->norm.tail)) tail_forward(l, net->k, &self->norm.tail);
+    if (status == DN_OK && has_tail(&self->norm.tail)) tail_forward(l, net, &self->norm.tail);
     return status;
 }
 /* The delta at the signs of the input, in the memory of those; then at the input, where |input| < 1. */

@@ -167,5 +167,6 @@ const layer_ops Gaussian_yolo_ops = {
     .backward = gaussian_backward,
     .workspace = yolo_head_workspace,
     .detections = gaussian_detections,
+    .box_size = yolo_box_size,
     .is_loss = 1,
 };

@@ -85,6 +85,7 @@ typedef struct layer_ops {
     void (*release)(layer *l);
     int (*detections)(const layer *l, int row, real thresh, real hier,
                       real *rows);                         /* see count_detections; NULL: no boxes */
+    int (*box_size)(const layer *l); /* values of a row of its truth, which begins with a box; NULL: no boxes */
     size_t normalization; /* where its struct holds a `normalization`; 0: nowhere */
     int is_loss; /* its forward pass writes its own delta, given a truth */
     int ends;    /* nobody's delta reaches its output: it is a cost, not a value */
@@ -182,6 +183,7 @@ void dn_loss(layer *l, network *net,
 #define DN_SECRET_NUM (-1234)   /* a truth that counts for nothing (Darknet's SECRET_NUM) */
 
 dn_status dn_update_network_layers(network *net, real rate);
+double dn_updates_before(const network *net);         /* the one that the current mini-batch belongs to */
 int dn_layers_without_gradient(const network *net);   /* so many from the first on, in this backward pass */
 void dn_fill_random(real *x, int n, real scale, int uniform, uint64_t seed,
                     int layer_index); /* scale times N(0, 1) or U(-1, 1) */

@@ -1,7 +1,9 @@
 /* The tail of a map: see map_tail.h. */
 #include "map_tail.h"
+#include "head.h"
+#include <math.h>
 
-int has_tail(const map_tail *t) { return t->antialiasing || t->coordconv; }
+int has_tail(const map_tail *t) { return t->antialiasing || t->coordconv || t->assisted_excitation; }
 
 static int blur_size(const map_tail *t) { return t->antialiasing == 2 ? 2 : 3; }
 static int blur_offset(const map_tail *t) { return t->antialiasing == 2 ? 0 : 1; }
@@ -21,9 +23,13 @@ static pool_shape blur_of(const layer *l, const map_tail *t)
 dn_status tail_shape(layer *l, map_tail *t, int64_t h, int64_t w, int64_t c, int stride_x, int stride_y)
 {
     dn_status status = dn_option_in(l, "antialiasing", t->antialiasing, 0, 2);
+    if (status == DN_OK) status = dn_option_in(l, "assisted_excitation", t->assisted_excitation, 0, INFINITY);
     if (status == DN_OK) status = dn_set_output(l, h, w, c);
     if (status != DN_OK) return status;
-    *t = (map_tail){t->antialiasing, t->coordconv, (int)h, (int)w, stride_x, stride_y, t->map, t->map_delta};
+    t->h = (int)h;
+    t->w = (int)w;
+    t->stride_x = stride_x;
+    t->stride_y = stride_y;
     if (!t->antialiasing) return DN_OK;
     const int64_t over = 2 * blur_offset(t) - blur_size(t);
     if (h + over < 0 || w + over < 0) {
@@ -37,13 +43,66 @@ dn_shape shape_tail(const layer *l, const map_tail *t)
 {
     return dn_dims(has_tail(t) ? 4 : 0, l->batch, l->out_c, t->h, t->w);
 }
-void tail_forward(const layer *l, const kernels *k, const map_tail *t)
+dn_shape shape_excited(const layer *l, const map_tail *t)
 {
+    return dn_dims(t->assisted_excitation ? 3 : 0, l->batch, t->h, t->w, 0);
+}
+
+/* ---- assisted excitation */
+static real excitation(const network *net, const map_tail *t)
+{
+    const double updates = t->assisted_excitation > 1 ? t->assisted_excitation : net->max_batches,
+                 done = dn_updates_before(net);
+    return done < updates ? (real)(1 + cos(3.14159265358979323846 * done / updates)) : 0;
+}
+static int within(double cell, int cells) { return (int)fmin(fmax(cell, 0), cells); }
+/* The cells that a box touches. */
+static void mark_box(const map_tail *t, box truth, real alpha, real *plane)
+{
+    const int left = within(floor((truth.x - truth.w / 2) * t->w), t->w),
+              right = within(ceil((truth.x + truth.w / 2) * t->w), t->w),
+              top = within(floor((truth.y - truth.h / 2) * t->h), t->h),
+              bottom = within(ceil((truth.y + truth.h / 2) * t->h), t->h);
+    for (int i = top; i < bottom; ++i) {
+        for (int j = left; j < right; ++j) plane[i * t->w + j] = alpha;
+    }
+}
+/* The first head behind the layer whose truth has boxes says how; without one nothing is excited. */
+static void find_excited(const layer *l, const network *net, const map_tail *t)
+{
+    const real alpha = excitation(net, t);
+    const layer *head = NULL;
+    net->k->fill(l->batch * t->h * t->w, 0, t->excited, 1);
+    for (int i = l->index + 1; i < net->n && !head; ++i) {
+        if (net->layers[i]->ops->box_size) head = net->layers[i];
+    }
+    if (!head || !net->train || !net->truth || alpha == 0) return;
+    const int size = head->ops->box_size(head), most = head->truths / size;
+    for (int b = 0; b < l->batch; ++b) {
+        const real *row = net->truth + (size_t)b * head->truths;
+        for (int n = 0; n < most && row[0] != 0; ++n, row += size) {
+            mark_box(t, dn_truth_box(row), alpha, t->excited + (size_t)b * t->h * t->w);
+        }
+    }
+}
+
+/* ---- forward and backward */
+void tail_forward(const layer *l, const network *net, const map_tail *t)
+{
+    const kernels *k = net->k;
     const pool_shape s = blur_of(l, t);
+    const int all = l->batch * l->out_c * t->h * t->w;
+    const real *map = t->map;
+    if (t->excited) { /* the map itself stays: the activation's slope is found from it */
+        find_excited(l, net, t);
+        k->copy(all, map, 1, t->map_delta, 1);
+        k->excite(t->map_delta, l->batch, l->out_c, t->h * t->w, t->excited);
+        map = t->map_delta;
+    }
     if (t->antialiasing)
-        k->blur_forward(t->map, &s, l->output);
+        k->blur_forward(map, &s, l->output);
     else
-        k->copy(l->batch * l->outputs, t->map, 1, l->output, 1);
+        k->copy(all, map, 1, l->output, 1);
     if (t->coordconv) k->coordinates(l->batch, l->out_c, l->out_h, l->out_w, 0, l->output);
 }
 void tail_backward(const layer *l, const kernels *k, const map_tail *t)
@@ -54,4 +113,5 @@ void tail_backward(const layer *l, const kernels *k, const map_tail *t)
         k->blur_backward(l->delta, &s, 0, t->map_delta);
     else
         k->copy(l->batch * l->outputs, l->delta, 1, t->map_delta, 1);
+    if (t->excited) k->excite(t->map_delta, l->batch, l->out_c, t->h * t->w, t->excited);
 }

@@ -1,4 +1,5 @@
-/* What AlexeyAB's layers may do to a finished map: largest values across channels, blur, coordinates. */
+/* What AlexeyAB's layers may do to a finished map: largest values across channels, blur, coordinates,
+ * excitation. */
 #include "parallel.h"
 #include <assert.h>
 #include <math.h>
@@ -79,6 +80,28 @@ void coordinates_cpu(int batch, int channels, int h, int w, int zero, real *y)
         for (int i = 0; i < w; ++i) {
             const real u = 2 * (real)i / (real)w - 1, v = 2 * (real)line / (real)h - 1;
             row[i] = zero ? 0 : c == 0 ? u : c == 1 ? v : (real)sqrt((double)(u * u + v * v));
+        }
+    }
+}
+
+/* In place: x[b, c, i] += weights[b, i] * the mean over c of x[b, c, i]. The same on deltas is its
+ * derivative: the matrix I + weight / channels * (ones) is symmetric. */
+void excite_cpu(real *x, int batch, int channels, int spatial, const real *weights)
+{
+    enum { BLOCK = 64 };
+    const int blocks = (spatial + BLOCK - 1) / BLOCK;
+    PARALLEL_FOR((size_t)batch * channels * spatial)
+    for (int r = 0; r < batch * blocks; ++r) {
+        const int first = r % blocks * BLOCK, n = spatial - first < BLOCK ? spatial - first : BLOCK;
+        const real *weight = weights + (size_t)(r / blocks) * spatial + first;
+        real *image = x + (size_t)(r / blocks) * channels * spatial + first;
+        double more[BLOCK] = {0};
+        for (int c = 0; c < channels; ++c) {
+            for (int i = 0; i < n; ++i) more[i] += image[(size_t)c * spatial + i];
+        }
+        for (int i = 0; i < n; ++i) more[i] *= (double)weight[i] / channels;
+        for (int c = 0; c < channels; ++c) {
+            for (int i = 0; i < n; ++i) image[(size_t)c * spatial + i] += (real)more[i];
         }
     }
 }

@@ -46,7 +46,7 @@ static dn_status maxpool_forward(layer *l, network *net)
     } else {
         net->k->maxpool_forward(net->input, &s, map, self->indexes);
     }
-    if (self->tail.map) tail_forward(l, net->k, &self->tail);
+    if (self->tail.map) tail_forward(l, net, &self->tail);
     return DN_OK;
 }
 /* The input of maxpool_depth as one plane per image: its maxima come from any channel. */

@@ -77,8 +77,7 @@ dn_status update_batchnorm_layer(layer *l, int batch, real learning_rate, real m
 
 /* ---- which layers learn */
 
-/* Updates made before the one that the current mini-batch belongs to. */
-static double updates_before(const network *net)
+double dn_updates_before(const network *net)
 {
     return net->seen ? floor((double)(net->seen - 1) / ((double)net->batch * net->subdivisions)) : 0;
 }
@@ -87,7 +86,7 @@ static double updates_before(const network *net)
  * moving statistics. */
 int dn_layers_without_gradient(const network *net)
 {
-    const double before = updates_before(net);
+    const double before = dn_updates_before(net);
     int count = 0;
     for (int i = 0; i < net->n; ++i) {
         const layer *l = net->layers[i];
@@ -104,7 +103,7 @@ static int layers_that_stay(const network *net)
 }
 static int learns(const network *net, const layer *l, int staying)
 {
-    const double before = updates_before(net);
+    const double before = dn_updates_before(net);
     return l->index >= staying && l->dont_update <= before &&
            (double)l->burnin_update * net->burn_in <= before + 1;
 }
@@ -213,6 +212,6 @@ dn_status dn_update_network_layers(network *net, real rate)
         s.rate = rate * l->learning_rate;
         if (learns(net, l, staying)) update_parameters(net->k, l, &s);
     }
-    if (net->ema_alpha > 0 && updates_before(net) + 1 >= net->max_batches / 2.0) average_parameters(net);
+    if (net->ema_alpha > 0 && dn_updates_before(net) + 1 >= net->max_batches / 2.0) average_parameters(net);
     return DN_OK;
 }

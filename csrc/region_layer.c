@@ -499,6 +499,8 @@ static int region_detections(const layer *l, int image, real thresh, real hier, 
     return found;
 }
 
+static int region_box_size(const layer *l) { return rows_of((const region_layer *)l).size; }
+
 const layer_ops region_ops = {
     .name = "region",
     .size = sizeof(region_layer),
@@ -509,5 +511,6 @@ const layer_ops region_ops = {
     .backward = region_backward,
     .workspace = region_workspace,
     .detections = region_detections,
+    .box_size = region_box_size,
     .is_loss = 1,
 };

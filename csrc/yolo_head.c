@@ -73,6 +73,13 @@ static int best_anchor(const yolo_head *self, box truth)
     }
     return best;
 }
+int yolo_learns(const yolo_head *self, box truth, int slot)
+{
+    const int anchor = yolo_anchor(self, slot);
+    if (anchor == best_anchor(self, truth)) return 1;
+    return self->iou_thresh < 1 &&
+           shape_overlap(self, anchor, truth, self->iou_thresh_kind) > self->iou_thresh;
+}
 
 static void pull(const yolo_image *im, size_t at, real target, real weight)
 {
@@ -197,14 +204,11 @@ static void train_truth(const yolo_image *im, const real *row, int class_at)
 {
     const yolo_head *self = im->self;
     const box truth = dn_truth_box(row);
-    const int class_id = dn_mapped(&self->map, (int)row[class_at]), best = best_anchor(self, truth);
+    const int class_id = dn_mapped(&self->map, (int)row[class_at]);
     int i, j;
     yolo_point_cell(self, truth, &i, &j);
-    if (slot_of(self, best) >= 0) train_match(im, slot_of(self, best), i, j, truth, class_id);
-    for (int n = 0; n < self->num && self->iou_thresh < 1; ++n) {
-        if (n == best || slot_of(self, n) < 0) continue;
-        if (shape_overlap(self, n, truth, self->iou_thresh_kind) <= self->iou_thresh) continue;
-        train_match(im, slot_of(self, n), i, j, truth, class_id);
+    for (int slot = 0; slot < yolo_slots(self); ++slot) {
+        if (yolo_learns(self, truth, slot)) train_match(im, slot, i, j, truth, class_id);
     }
 }
 /* Where an anchor learned several classes, its box learns the mean of what the truths said. */
@@ -245,15 +249,16 @@ static int truth_size(const yolo_head *self)
 {
     return self->alexeyab ? 6 : 5;
 } /* AlexeyAB's have a track id */
-static truth_rows rows_of(const yolo_head *self)
+truth_rows yolo_truth_rows(const yolo_head *self)
 {
     const int named = self->map.n ? self->map.n : self->classes;
     return (truth_rows){.most = self->max, .size = truth_size(self), .class_at = 4, .classes = named};
 }
+int yolo_box_size(const layer *l) { return truth_size((const yolo_head *)l); }
 static void train_images(layer *l, const real *truth, real *delta, real *loss)
 {
     const yolo_head *self = (yolo_head *)l;
-    const truth_rows r = rows_of(self);
+    const truth_rows r = yolo_truth_rows(self);
     PARALLEL_FOR((size_t)l->batch * l->outputs)
     for (int b = 0; b < l->batch; ++b) {
         const size_t at = (size_t)b * l->outputs;
@@ -293,7 +298,7 @@ dn_status yolo_head_loss(layer *l, network *net)
 {
     yolo_head *self = (yolo_head *)l;
     if (!net->truth || !l->delta) return DN_OK;
-    const truth_rows r = rows_of(self);
+    const truth_rows r = yolo_truth_rows(self);
     dn_status status = dn_check_truth(l, &r, net->truth);
     if (status == DN_OK && net->w < 1) {
         status = dn_fail(DN_ERR_ARGUMENT,

@@ -50,6 +50,9 @@ real yolo_anchor_w(const yolo_head *self, int anchor); /* shares of the network'
 real yolo_anchor_h(const yolo_head *self, int anchor);
 size_t yolo_entry(const yolo_head *self, int slot, int i, int j); /* of the first of its values, per image */
 void yolo_point_cell(const yolo_head *self, box truth, int *i, int *j);
+int yolo_learns(const yolo_head *self, box truth, int slot); /* that anchor, in the cell of the truth */
+truth_rows yolo_truth_rows(const yolo_head *self);
+int yolo_box_size(const layer *l);
 /* Loss -weight * overlap of the kind iou_loss, added at `where[]`: the four values of the box. by: d(box) by
  * each of them. */
 void yolo_pull_overlap(const yolo_image *im, const size_t where[4], box pred, box truth, const box by[4],

@@ -142,5 +142,6 @@ const layer_ops yolo_ops = {
     .backward = yolo_backward,
     .workspace = yolo_head_workspace,
     .detections = yolo_detections,
+    .box_size = yolo_box_size,
     .is_loss = 1,
 };

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _EPSILON = 1e-5  # BN_EPSILON of csrc/scalar.h
 WEIGHTED = ("convolutional", "deconvolutional", "connected")
 # Keys that name layers.
-_LINKS = {"route": "layers", "shortcut": "from", "scale_channels": "from", "sam": "from"}
+_LINKS = {"route": "layers", "shortcut": "from", "scale_channels": "from", "sam": "from",
+          "contrastive": "yolo_layer"}
 _FILE_SWITCHES = {"dontload": False, "dontloadscales": False, "dontsave": False, "numload": 0}
 
 
@@ -120,7 +121,7 @@ def _why_it_stays(net: Network, index: int) -> Optional[str]:
     if before._lender is not None or any(other._lender is before for other in net.layers):
         return f"layer {index - 1} before it shares its weights"
     readers = [
-        other.index for other in net.layers if index - 1 in other.cfg_options.get(_LINKS.get(other.type), ())
+        other.index for other in net.layers if index - 1 in (other.cfg_options.get(_LINKS.get(other.type)) or ())
     ]
     if readers:
         return f"layer {readers[0]} reads the output of layer {index - 1} without it"
@@ -143,7 +144,7 @@ def _fold_next(net, index):
 def _renumber(layer: Layer, removed: int) -> None:
     """Let a layer's links follow when the layer `removed` has gone: its readers read the one before."""
     key = _LINKS.get(layer.type)
-    if key is not None:
+    if key is not None and layer.cfg_options[key] is not None:
         links = [link - (link >= removed) for link in layer.cfg_options[key]]
         layer.cfg_options[key] = links
         layer._set_options({key: links})

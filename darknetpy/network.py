@@ -305,7 +305,7 @@ class Network:
 
     def _output_layer(self):
         for layer in reversed(self.layers):
-            if layer.type != "cost":
+            if layer.type not in ("cost", "contrastive"):
                 return layer
         raise ArgumentError("the network has no layer with an output")
 

@@ -172,6 +172,8 @@ def _named(kind: str) -> tuple[_Pass, _Pass, _Update, _Resize]:
  resize_detection_layer) = _named("detection")
 (forward_iseg_layer, backward_iseg_layer, update_iseg_layer,
  resize_iseg_layer) = _named("iseg")
+(forward_contrastive_layer, backward_contrastive_layer, update_contrastive_layer,
+ resize_contrastive_layer) = _named("contrastive")
 (forward_deconvolutional_layer, backward_deconvolutional_layer, update_deconvolutional_layer,
  resize_deconvolutional_layer) = _named("deconvolutional")
 (forward_local_layer, backward_local_layer, update_local_layer,

@@ -232,6 +232,12 @@ def tails():
         for zero in (0, 1):
             y = _rng("coordinates", channels).standard_normal(2 * channels * 12)
             yield "coordinates_cpu", {"batch": 2, "channels": channels, "h": 3, "w": 4, "zero": zero, "y": y}
+    for batch, channels, spatial in ((1, 1, 1), (2, 3, 65), (3, 5, 64), (2, 90, 130)):
+        r = _rng("excite", channels)
+        x, weights = r.standard_normal(batch * channels * spatial), r.uniform(0, 2, batch * spatial)
+        weights *= r.random(weights.shape) < 0.5
+        case = {"x": x, "batch": batch, "channels": channels, "spatial": spatial, "weights": weights}
+        yield "excite_cpu", case
     for batch, channels, h, w, size, p in (
         (1, 1, 3, 3, 1, 0.5),
         (2, 3, 7, 9, 3, 0.05),

@@ -191,6 +191,11 @@ def coordinates_cpu(batch, channels, h, w, zero, y):
         y.reshape(batch, channels, h, w)[:, c] = 0 if zero else value
 
 
+def excite_cpu(x, batch, channels, spatial, weights):
+    maps = x.reshape(batch, channels, spatial)
+    maps += weights.reshape(batch, 1, spatial) * maps.mean(axis=1, keepdims=True)
+
+
 def dropblock_mask_cpu(batch, channels, h, w, size, probability, seed, purpose, first_row, mask):
     """Element i of row b takes word i % 4 of block i // 4 of the stream (seed, purpose, first_row + b)."""
     values = channels * h * w

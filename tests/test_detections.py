@@ -12,7 +12,7 @@ from side_by_side import adapted, read
 
 import darknetpy as dn
 from darknetpy.core import core
-from darknetpy.detection import decode, suppress, to_image
+from darknetpy.detection import decode, suppress, to_image, uses_letterbox
 
 MICRO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden", "micro")
 HEADS = [name for name in sorted(os.listdir(MICRO)) if "yolo" in name or "region" in name or "detection" in name]
@@ -298,9 +298,22 @@ def test_refusals(tiny, rng, tmp_path):
             wrong()
 
 
-def test_nms_kind_acts_in_its_forks_dialect(tmp_path):
-    (tmp_path / "t.cfg").write_text(TINY + "nms_kind=greedynms\nbeta_nms=.5\n")
+GAUSSIAN = TINY.replace("[yolo]", "[Gaussian_yolo]").replace("filters=14", "filters=22")
+
+
+@pytest.mark.parametrize("text", [TINY + "nms_kind=greedynms\nbeta_nms=.5\n", GAUSSIAN + "nms_kind=greedynms\nbeta_nms=.5\n"])
+def test_nms_kind_acts_in_its_forks_dialect(tmp_path, text):
+    (tmp_path / "t.cfg").write_text(text)
     net = dn.load_network(tmp_path / "t.cfg")
     assert (net.dialect, net.layers[1].cfg_options["nms_kind"]) == ("alexeyab", "greedynms")
     net = dn.load_network(tmp_path / "t.cfg", dialect="pjreddie")
-    assert net.layers[1].cfg_options["nms_kind"] == "default" and "nms_kind=greedynms has no effect here" in net.notes[0]
+    assert net.layers[1].cfg_options["nms_kind"] == "default" and any("nms_kind=greedynms has no effect here" in n for n in net.notes)
+
+
+def test_letter_box_keeps_proportions(tmp_path, rng):
+    pixels, found = rng.integers(0, 256, (20, 60, 3), np.uint8), []
+    for option in ("letter_box=1\n", "letter_box=0\n"):
+        (tmp_path / "t.cfg").write_text(TINY.replace("[net]\n", f"[net]\ndialect=alexeyab\n{option}"))
+        net = dn.load_network(tmp_path / "t.cfg")
+        found.append([uses_letterbox(net), *net.detect(pixels, thresh=0.0)])
+    assert found[0][0] and not found[1][0] and found[0][1:] != found[1][1:]

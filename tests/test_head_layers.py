@@ -119,10 +119,12 @@ def _region_cases():
 def _gaussian_cases():
     tiny = "Gaussian_yolo classes=3 max=5 anchors=.5,.6,1.1,1.3,.4,1.8,1.6,.9 num=4"
     both = "iou_normalizer=.6 uc_normalizer=.6"  # with unlike ones each sees the other as a constant
-    for options in ("", "scale_x_y=1.1", "yolo_point=left_top", "yolo_point=right_bottom iou_thresh=.3"):
+    rest = "label_smooth_eps=.1 obj_normalizer=.7"
+    more = ("iou_thresh=.2 iou_thresh_kind=giou", "yolo_point=left_top", "yolo_point=right_bottom iou_thresh=.3")
+    for options in ("", rest, "scale_x_y=1.1", *more):
         yield Case(f"gaussian {options}", [f"{tiny} ignore_thresh=.4 {both} {options}"], (48, 3, 2), truth=Boxes(6, 3))
     for kind, point in (("giou", "center"), ("ciou", "left_top"), ("iou", "right_bottom")):
-        options = f"iou_loss={kind} yolo_point={point} uc_normalizer=0"
+        options = f"iou_loss={kind} yolo_point={point} uc_normalizer=0 counters_per_class=10,5,2 cls_normalizer=.5"
         yield Case(f"gaussian {options}", [f"{tiny} ignore_thresh=.9 {options}"], (48, 3, 2), truth=Boxes(6, 3))
     yield Case(
         "gaussian keeps the delta of others",
@@ -281,6 +283,38 @@ def test_objectness_smooth_learns_the_iou():
     classes = heads.logistic(heads.inputs_of(network, 0)[:, :, 5:]).max(axis=2) > 0.25
     np.testing.assert_allclose(weight, 1, atol=1e-9)
     np.testing.assert_allclose(target, np.where((best > 0.2) & classes, best, 0), atol=1e-9)
+
+
+def test_gaussian_objectness_smooth_learns_the_square_of_the_iou():
+    network, layer = run([f"Gaussian_yolo {SMALL} ignore_thresh=.2 objectness_smooth=1"], (48, 3, 2), Boxes(6, 3), AB)
+    best, z = best_overlaps(network), heads.inputs_of(network, 0)
+    classes = heads.logistic(z[:, :, 9:]).max(axis=2) > 0.25
+    wanted = np.where((best > 0.2) & classes, best**2, 0)
+    for place in matched(network):
+        wanted[place] = 1
+    delta = layer.delta.reshape(2, 4, 12, 3, 2)[:, :, 8]
+    np.testing.assert_allclose(delta, wanted - heads.logistic(z[:, :, 8]), atol=1e-12)
+    assert ((wanted > 0) & (wanted < 1)).any()
+
+
+@pytest.mark.parametrize(
+    "line, channels", [(f"yolo {SMALL} map=a.map", 32), (f"Gaussian_yolo {SMALL} map=a.map", 48), (f"region {SMALL} map=a.map", 32)]
+)
+def test_map_renumbers_the_classes(line, channels, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.map").write_text("2\n0\n1\n1\n")
+    truth, rng = Boxes(6, 4), np.random.default_rng(5)
+    deltas, x, rows = [], rng.standard_normal((2, channels, 3, 2)), truth.draw(2, 30, rng)
+    assert len(set(rows.reshape(2, 5, 6)[:, :3, 4].ravel())) > 2
+    for head in (line, line.replace("map=a.map", "")):
+        network = build([head], (channels, 3, 2), 2, AB)
+        network.seen = 20000
+        network.forward(x, rows, train=True)
+        deltas.append(network.layers[0].delta.copy())
+        rows = rows.reshape(2, 5, 6)
+        rows[:, :3, 4] = np.array([2, 0, 1, 1])[rows[:, :3, 4].astype(int)]  # the second time without a map
+        rows = rows.reshape(2, 30)
+    assert (deltas[0] == deltas[1]).all() and np.abs(deltas[0]).max() > 0
 
 
 def test_yolo_focal_loss():

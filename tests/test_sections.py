@@ -18,7 +18,7 @@ CONV = "[convolutional]\nfilters=4\n"
 BUILT = ("net convolutional connected batchnorm groupnorm layernorm maxpool avgpool local_avgpool dropout activation softmax "
          "logistic cost crop route shortcut upsample rnn gru lstm crnn conv_lstm history deconvolutional local reorg "
          "reorg3d normalization l2norm scale_channels sam implicit empty "
-         "detection region yolo Gaussian_yolo iseg").split()
+         "detection region yolo Gaussian_yolo iseg contrastive").split()
 KEYS = [(name, key) for name in BUILT for key in SECTIONS[name].options]
 REQUIRED = {"route": "layers=0\n", **dict.fromkeys(("shortcut", "scale_channels", "sam"), "from=0\n")}
 

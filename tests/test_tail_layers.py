@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gradcheck import SCALES, Case, check
+from gradcheck import SCALES, Boxes, Case, build, check
 
 import darknetpy as dn
 
 CONV = "convolutional filters={} size=3 pad=1 activation={}"
+
+
+ANCHORS = "anchors=.5,.6,1.1,1.3 num=2 classes=2 max=5"
+
+
+def _excited(options, head=f"yolo {ANCHORS}", channels=14, row=6, excited=9, net="dialect=alexeyab"):
+    """Three updates on: (seen - 1) / batch."""
+    layers = [
+        f"convolutional filters=4 size=3 pad=1 assisted_excitation={excited} {options}",
+        f"convolutional filters={channels} size=1 activation=linear",
+        head,
+    ]
+    name = f"assisted_excitation {options} {head.split()[0]} {excited}"
+    return Case(name, layers, (2, 5, 4), net=net, truth=Boxes(row, 2), seen=7)
 
 
 def _cases():
@@ -55,6 +69,11 @@ def _cases():
     for sizes in ("", "dropblock_size_abs=2", "dropblock_size_rel=.5"):
         yield Case(f"dropblock {sizes}", [f"dropout dropblock=1 probability=.4 {sizes}"], (2, 4, 5))
     yield Case("dropblock inference", ["dropout dropblock=1"], (2, 3, 3), train=False)
+    for options in ("", "antialiasing=1 stride=2", "coordconv=1", "batch_normalize=1", "normalize=group"):
+        yield _excited(f"{options} activation=mish")
+    yield _excited("activation=leaky", "region anchors=.7,.8,1.3,1.1 num=2 classes=2 max=5 softmax=1", 14, 5, net="dialect=pjreddie")
+    yield _excited("activation=tanh", f"Gaussian_yolo {ANCHORS} iou_normalizer=.6 uc_normalizer=.6", 22, 6)
+    yield _excited("activation=tanh", excited=1, net="dialect=alexeyab max_batches=20")
     conv = CONV.format(4, "tanh")
     yield Case(
         "tails keep the delta of others",
@@ -153,6 +172,80 @@ def test_resized_tails_give_the_same(rng):
     dn.resize_convolutional_layer(layer, 7, 5)
     layer.weights = fresh.weights
     assert (run(layer, x) == run(fresh, x)).all()
+
+
+# ---- assisted excitation
+TRUTH = [[0.5, 0.5, 0.3, 0.6, 1, 0], [0.95, 0.1, 0.4, 0.3, 0, 1], [0.1, 0.9, 0.5, 0.1, 1, 2]]  # two cross the map's edge
+
+
+def excite(excited=8, seen=1, train=True, net="dialect=alexeyab", truth=TRUTH):
+    """Return the same convolution's output with and without excitation, on 5 x 4 cells and the twin."""
+    outputs = []
+    for option in (excited, 0):
+        lines = [
+            f"convolutional filters=3 size=3 pad=1 activation=leaky assisted_excitation={option}",
+            "convolutional filters=14 size=1",
+            f"yolo {ANCHORS}",
+        ]
+        network, rng = build(lines, (2, 4, 5), 2, net), np.random.default_rng(1)
+        network.seen = seen
+        rows = np.zeros((2, 5, 6))
+        rows[1, : len(truth)] = truth
+        network.forward(rng.standard_normal((2, 2, 4, 5)), rows, train=train)
+        outputs.append(network.layers[0].output.copy())
+    return outputs
+
+
+def test_cells_that_boxes_touch_are_excited():
+    ours, plain = excite()
+    wanted = plain.copy()
+    for place in ((slice(0, 4), slice(1, 4)), (slice(0, 1), slice(3, 5)), (slice(3, 4), slice(0, 2))):
+        here = (1, slice(None), *place)
+        wanted[here] = plain[here] + 2 * plain[here].mean(axis=0)
+    np.testing.assert_allclose(ours, wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "excited, seen, net, alpha",
+    [
+        (8, 1, "", 2),
+        (8, 2, "", 2),
+        (8, 5, "", 1 + np.cos(np.pi / 4)),
+        (8, 9, "", 1),
+        (8, 17, "", 0),
+        (8, 99, "", 0),
+        (1, 9, "max_batches=8", 1),
+        (1, 9, "max_batches=0", 0),
+    ],
+)
+def test_excitation_fades(excited, seen, net, alpha):
+    """From 2 to 0 over the updates; seen counts the rows of the mini-batch at work, here two."""
+    ours, plain = excite(excited, seen, net=f"dialect=alexeyab {net}", truth=[[0.5, 0.5, 2, 2, 0, 0]])
+    np.testing.assert_allclose(ours[1], plain[1] + alpha * plain[1].mean(axis=0), rtol=1e-12, atol=1e-12)
+    assert (ours[0] == plain[0]).all()
+
+
+def test_excitation_is_for_training():
+    ours, plain = excite(train=False)
+    assert (ours == plain).all()
+
+
+def test_idle_excitation_is_noted(tmp_path):
+    path = tmp_path / "a.cfg"
+    start = "[net]\nwidth=4\nheight=4\nchannels=3\ndialect=alexeyab\n[convolutional]\nfilters={}\nassisted_excitation={}\n"
+    yolo = "[yolo]\nclasses=2\nnum=2\n"
+    for filters, excited, end, said in ((4, 9, "", ["has boxes"]), (14, 1, yolo, ["max_batches, which is 0"]), (14, 9, yolo, [])):
+        path.write_text(start.format(filters, excited) + end)
+        net = dn.load_network(path, train=True)
+        notes = [note for note in net.notes if "assisted_excitation" in note]
+        assert len(notes) == len(said) and all(text in note for text, note in zip(said, notes)), notes
+        x = np.ones((1, 3, 4, 4), np.float32)
+        net.forward(x, train=True)
+        plain = net.layers[0].output.copy()
+        net.forward(x, np.ones((1, net.truths), np.float32) if not net.truths else None, train=True)
+        assert (net.layers[0].output == plain).all()
+    with pytest.raises(dn.ArgumentError, match="assisted_excitation"):
+        dn.make_convolutional_layer(1, 4, 4, 3, 2, assisted_excitation=-1)
 
 
 # ---- dropblock

@@ -6,6 +6,7 @@ everything, gradients included.  What runs them: :mod:`darknetpy.passes`.
 from __future__ import annotations
 
 from darknetpy.layers.detecting import (
+    make_contrastive_layer,
     make_detection_layer,
     make_Gaussian_yolo_layer,
     make_iseg_layer,
@@ -54,7 +55,7 @@ from darknetpy.layers.weighted import (
 
 __all__ = [
     "make_activation_layer", "make_avgpool_layer", "make_batchnorm_layer", "make_connected_layer",
-    "make_conv_lstm_layer", "make_convolutional_layer", "make_cost_layer", "make_crnn_layer",
+    "make_contrastive_layer", "make_conv_lstm_layer", "make_convolutional_layer", "make_cost_layer", "make_crnn_layer",
     "make_crop_layer", "make_deconvolutional_layer", "make_detection_layer", "make_dropout_layer",
     "make_empty_layer", "make_Gaussian_yolo_layer", "make_groupnorm_layer", "make_gru_layer",
     "make_history_layer", "make_implicit_layer", "make_iseg_layer", "make_l2norm_layer",

@@ -1,13 +1,13 @@
-"""Constructors of the heads of detectors: [yolo], [Gaussian_yolo], [region], [detection], and of [iseg]."""
+"""Constructors of the heads of detectors: [yolo], [Gaussian_yolo], [region], [detection], of [iseg] and [contrastive]."""
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from darknetpy.arguments import require_integers
+from darknetpy.arguments import require_integers, require_number
 from darknetpy.dialects import check_dialect
 from darknetpy.errors import ArgumentError
-from darknetpy.layer import Layer
+from darknetpy.layer import Layer, shape_text
 from darknetpy.layers.making import make
 from darknetpy.sections import SECTIONS
 
@@ -140,6 +140,51 @@ def make_iseg_layer(batch: int, w: int, h: int, classes: int, ids: int) -> Layer
     """
     require_integers(batch=batch, w=w, h=h, classes=classes, ids=ids)
     return make("iseg", batch, h, w, classes + ids, _values("iseg", "pjreddie", {"classes": classes, "ids": ids}, {}))
+
+
+def make_contrastive_layer(batch: int, w: int, h: int, n: int, classes: int, inputs: int,
+                           index: Optional[int] = None, *, temperature: float = 1., cls_normalizer: float = 1.,
+                           max_delta: float = 3.402823466e38, contrastive_neg_max: int = 3) -> Layer:
+    """A loss that pulls embeddings of one thing together and those of others apart.
+
+    Parameters
+    ----------
+    batch, w, h, n, inputs : int
+        Rows; the map and its channels; inputs = w * h * n.
+    classes : int
+        Values of a row of truth, where `index` is None.
+    index : int, optional
+        Place of the [yolo] whose anchors have the embeddings, n / anchors values each; then the layer is shaped and allocated when
+        added to a network.  None: each image is one embedding, w = h = 1.
+    temperature : float
+        Similarities are divided by it.
+    cls_normalizer, max_delta : float
+        Weight of the loss; delta is clipped to plus or minus max_delta.
+    contrastive_neg_max : int
+        Boxes of other tracks that each is compared with.
+
+    Returns
+    -------
+    Layer
+        output (zero), delta; loss, of each embedding at its first value; labels, kinds: track (or class) and class of each embedding,
+        labels below 0: none.
+
+    References
+    ----------
+    P. Khosla et al., "Supervised contrastive learning", arXiv:2004.11362.
+    """
+    require_integers(batch=batch, w=w, h=h, n=n, classes=classes, inputs=inputs)
+    if inputs != w * h * n:
+        raise ArgumentError(f"inputs={inputs}: wanted w * h * n = {w * h * n}")
+    values = {"classes": classes, "temperature": require_number("temperature", temperature),
+              "cls_normalizer": require_number("cls_normalizer", cls_normalizer),
+              "max_delta": require_number("max_delta", max_delta), "contrastive_neg_max": contrastive_neg_max}
+    if index is None:
+        return make("contrastive", batch, h, w, n, values)
+    require_integers(index=index)
+    layer = make("contrastive", batch, h, w, n, {**values, "yolo_layer": [index]}, build=False)
+    layer.links = batch, [(None, shape_text(n, h, w, inputs))]
+    return layer
 
 
 _FILES = ("tree", "map")

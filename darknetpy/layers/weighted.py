@@ -33,7 +33,7 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
                              dilation: int = 1, normalize: Optional[str] = None,
                              norm_groups: Optional[int] = None,
                              normalize_after_activation: int = 0, antialiasing: int = 0,
-                             coordconv: int = 0, share_index: Optional[int] = None,
+                             coordconv: int = 0, assisted_excitation: int = 0, share_index: Optional[int] = None,
                              grad_centr: int = 0, convolution: str = "auto") -> Layer:
     """Convolution with `n` filters of `size` x `size`, then a normalization or a bias, then the activation.
 
@@ -71,6 +71,8 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
         1, 2: convolve with stride 1, then blur by 3x3 or 2x2 with the stride (AlexeyAB).
     coordconv : bool
         The first three channels of the output become coordinates (AlexeyAB).
+    assisted_excitation : int
+        Updates of training in which what lies in boxes of the truth is amplified; 1: the network's max_batches (AlexeyAB).
     share_index : int, optional
         Place in the network of an earlier convolution whose parameters and statistics are this one's too
         (AlexeyAB); the layer is then allocated when it is added to a network.
@@ -92,12 +94,13 @@ def make_convolutional_layer(batch: int, h: int, w: int, c: int, n: int, groups:
         A size is out of range; the message names it.
     """
     require_integers(batch=batch, h=h, w=w, c=c, n=n, groups=groups, size=size, stride=stride, padding=padding,
-                     dilation=dilation, antialiasing=antialiasing)
+                     dilation=dilation, antialiasing=antialiasing, assisted_excitation=assisted_excitation)
     values: dict[str, Any] = {
         "filters": n, "groups": groups, "size": size, "stride": stride, "dilation": dilation, "padding": padding,
         "stride_x": stride if stride_x is None else stride_x, "stride_y": stride if stride_y is None else stride_y,
         "activation": activation, "antialiasing": antialiasing, "coordconv": int(bool(coordconv)),
         "binary": bool(binary), "xnor": bool(xnor), "grad_centr": bool(grad_centr),
+        "assisted_excitation": assisted_excitation,
         **_normalization(batch_normalize, normalize, norm_groups, normalize_after_activation)}
     for key in ("stride_x", "stride_y", "dilation"):
         if values[key] < 1:

@@ -73,6 +73,19 @@ def _check_convolutional(plan, spec):
         raise spec.error(f"groups={values['groups']} does not divide filters={values['filters']}", "groups")
 
 
+def note_idle_excitation(plan: Resolved) -> None:
+    """Note assisted_excitation= where no head behind the layer has boxes, or no number of updates ends it."""
+    kinds = [spec.type for spec in plan.layers]
+    for spec in plan.layers:
+        if not spec.values.get("assisted_excitation"):
+            continue
+        text = f"assisted_excitation={spec.values['assisted_excitation']} has no effect here: "
+        if not {"yolo", "Gaussian_yolo", "region"} & set(kinds[spec.index:]):
+            plan.note(spec.section, "assisted_excitation", text + "no [yolo], [Gaussian_yolo] or [region] behind it has boxes")
+        elif spec.values["assisted_excitation"] == 1 and not plan.net["max_batches"]:
+            plan.note(spec.section, "assisted_excitation", text + "it ends with max_batches, which is 0")
+
+
 def _check_convolutions(plan, spec):
     """Find the padding, the dilation and the groups in effect."""
     values = spec.values
@@ -143,6 +156,23 @@ def _check_one_link(plan, spec):
     _resolve_links(spec, "from")
 
 
+def _check_contrastive(plan, spec):
+    links = spec.values["yolo_layer"]
+    if links in (None, [0]):
+        spec.values["yolo_layer"] = None
+        return
+    if len(links) > 1:
+        raise spec.error(f"yolo_layer= names {len(links)} layers; wanted one", "yolo_layer")
+    _resolve_links(spec, "yolo_layer")
+    target = plan.layers[spec.values["yolo_layer"][0]]
+    if target.type != "yolo":
+        raise spec.error(f"yolo_layer={links[0]} means layer {target.index}, which is [{target.type}]; wanted a [yolo]",
+                         "yolo_layer")
+    if plan.dialect == "pjreddie":
+        raise spec.error(f"yolo_layer={links[0]}: in dialect=pjreddie the truth of [yolo] names no tracks; wanted "
+                         "dialect=alexeyab", "yolo_layer")
+
+
 def _check_rnn(plan, spec):
     _check_normalization(plan, spec)
     values, pjreddie = spec.values, plan.dialect == "pjreddie"
@@ -191,4 +221,5 @@ def _absolute(spec, key, link):
 _CHECKS = {"convolutional": _check_convolutional, "connected": _check_normalization, "route": _check_route,
            "shortcut": _check_shortcut, "rnn": _check_rnn, "gru": _check_normalization, "lstm": _check_normalization,
            "crnn": _check_crnn, "conv_lstm": _check_conv_lstm, "deconvolutional": _check_deconvolutional, "maxpool": _check_maxpool,
-           "dropout": _check_dropout, "scale_channels": _check_one_link, "sam": _check_one_link}
+           "dropout": _check_dropout, "scale_channels": _check_one_link, "sam": _check_one_link,
+           "contrastive": _check_contrastive}

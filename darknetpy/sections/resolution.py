@@ -8,7 +8,7 @@ from ..cfg import NET_NAMES, Section, show
 from ..errors import ArgumentError, CfgError
 from .choices import BATCHNORM_MODES
 from .dialect_choice import choose_dialect, is_foreign, program
-from .layer_checks import check_layer
+from .layer_checks import check_layer, note_idle_excitation
 from .net_checks import check_net
 from .registry import find_section, section_names, sections_with
 from .suggest import did_you_mean
@@ -119,6 +119,7 @@ def resolve(sections: list[Section], dialect: Optional[str] = None, batchnorm: O
         spec = LayerSpec(kind.name, index, _read_section(plan, section, kind, lenient), section)
         check_layer(plan, spec)
         plan.layers.append(spec)
+    note_idle_excitation(plan)
     return plan
 
 
