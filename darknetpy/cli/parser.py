@@ -6,7 +6,7 @@ import importlib
 
 import darknetpy
 
-COMMANDS = ("classifier", "detector", "recompute-bn", "fuse", "summary", "explain", "check", "info", "bench", "lab")
+COMMANDS = ("classifier", "detector", "rnn", "recompute-bn", "fuse", "summary", "explain", "check", "info", "bench", "lab")
 _DESCRIPTION = "Darknet's networks, trained, run and measured."
 _EPILOG = """examples:
   darknetpy classifier train fashion-mnist: fashion-mnist.cfg     train a network on the images that come with the package
