@@ -8,6 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_cli import one_line, run
 
 from darknetpy.builder import build_network
@@ -15,10 +16,12 @@ from darknetpy.cfg import parse_cfg_text
 from darknetpy.data import Text, TextSource, read_text
 from darknetpy.data.text import EMBEDDED_TEXT
 from darknetpy.errors import ArgumentError, CfgError, DarknetError, DataError, WeightsError
+from darknetpy.plots import plot_training
 from darknetpy.sections import resolve
 from darknetpy.text import TextMeasure, _choose, generate, measure
 from darknetpy.text_training import TextTrainer
 from darknetpy.training import TrainingOptions
+from darknetpy.training_log import TextRecord
 
 CFG = """[net]
 inputs={inputs}
@@ -125,6 +128,7 @@ def test_every_character_is_measured_once(length, tmp_path):
     single.load_weights(weights)
     share = -(-(length - 1) // 4)
     bits = [b for at in range(0, length - 1, share) for b in in_turn(single, text[at : at + share + 1])]
+    net.layers[0].state[:] = 1  # of the training, which the text does not go on from
     found = measure(net, Text("t", text))
     assert found.characters == len(bits) == length - 1
     assert found.bits == pytest.approx(np.mean(bits), rel=1e-5)
@@ -206,6 +210,14 @@ def test_an_output_that_is_not_finite_stops_the_measurement():
     net.layers[1].weights[:] = np.nan
     with pytest.raises(DarknetError, match="not finite"):
         measure(net, Text("t", SENTENCE))
+
+
+@pytest.mark.parametrize("measured", [None, 3.0])
+def test_a_chart_is_drawn(measured, tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [TextRecord(i, i / 9, 5.0, 5.0, 0.01, 9.0, 7.0, measured if i == 3 else None) for i in range(1, 5)]
+    plot_training(rows, str(tmp_path / "t.png"), "t")
+    assert Image.open(tmp_path / "t.png").size == (990, 880)
 
 
 # ---- writing
