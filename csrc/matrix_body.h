@@ -87,7 +87,7 @@ static void matrix_task(const matrix_product *p, ptrdiff_t m0, ptrdiff_t n0, int
 static void matrix(const matrix_product *p, int threads)
 {
     const ptrdiff_t down = pieces(p->m, MATRIX_ROWS), across = pieces(p->n, COLUMNS);
-    const int width = round_up((int)pieces(p->n, across), WIDTH);   /* 256 columns are 144 + 112, not 240 + 16 */
+    const int width = round_up((int)pieces(p->n, across), WIDTH); /* 256: 144 + 112, not 240 + 16 */
     #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (down * across > 1)
     for (ptrdiff_t task = 0; task < down * across; ++task) {
         matrix_task(p, task / across * MATRIX_ROWS, task % across * width, width);

@@ -16,7 +16,7 @@ from darknetpy.errors import ArgumentError, CfgError, DarknetError
 if TYPE_CHECKING:
     from darknetpy.network import Network
 
-_LEAST = np.finfo(np.float32).tiny  # of a probability whose logarithm is taken: at most 126 bits for a character
+_LEAST = np.finfo(np.float32).tiny  # of a probability: a character has at most 126 bits
 _IMPROBABLE = 1e-4  # characters below are never generated, as in Darknet
 
 
@@ -46,7 +46,8 @@ class TextMeasure(NamedTuple):
     def text(self) -> str:
         """Return it in words, such as ``2.310 bits per character (perplexity 4.96) of 13,382 characters``."""
         return (
-            f"{self.bits:.3f} bits per character (perplexity {2**self.bits:.2f}) of {self.characters:,} characters"
+            f"{self.bits:.3f} bits per character (perplexity {2**self.bits:.2f}) "
+            f"of {self.characters:,} characters"
         )
 
     def figures(self) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def require_text(net: Network) -> None:
         return net.sections.error(message, key) if net.sections else CfgError(message, section="net")
 
     if net.inputs != CHARACTERS:
-        raise error(f"{net.inputs} inputs: wanted inputs={CHARACTERS}, one for each value of a byte", "inputs")
+        raise error(f"{net.inputs} inputs: wanted inputs={CHARACTERS}, one for each byte", "inputs")
     last = net._output_layer()
     if last.type != "softmax" or net.outputs != CHARACTERS or last.option("groups") != 1:
         raise error(
@@ -92,7 +93,8 @@ def code_lengths(net: Network, truth: Integers) -> Floats:
     output = net._output_layer().output.reshape(len(truth), -1)
     if not np.isfinite(output).all():
         raise DarknetError(
-            f"the network's output is not finite after iteration {net.iteration} (is the learning rate too high?)"
+            f"the network's output is not finite after iteration {net.iteration} "
+            "(is the learning rate too high?)"
         )
     return -np.log2(np.maximum(output[np.arange(len(truth)), truth].astype(float), _LEAST))
 
@@ -167,8 +169,9 @@ def generate(
     if net.batch != 1:
         raise ArgumentError(f"a network of {net.batch} rows: generating wants one of batch=1")
     if not seed or not temperature > 0:
-        what = f"temperature {temperature}: wanted more than 0" if seed else "an empty seed: wanted a character"
-        raise ArgumentError(what)
+        raise ArgumentError(
+            f"temperature {temperature}: wanted more than 0" if seed else "an empty seed: wanted a character"
+        )
     power = net._output_layer().option("temperature") / temperature
     return _write(net, seed, length, power, random.Random(random_seed).random)
 

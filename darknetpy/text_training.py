@@ -13,7 +13,8 @@ from darknetpy.training_log import TextRecord
 class TextTrainer(Trainer):
     """Trains a network to tell the next character of a text from those before it.
 
-    Each sequence of the mini-batch reads on where it stopped in the one before, with the state that it had there.
+    Each sequence of the mini-batch reads on where it stopped in the one before, with the state that it had
+    there.
     """
 
     record, command = TextRecord, "rnn train"
@@ -24,8 +25,10 @@ class TextTrainer(Trainer):
         require_text(net)
         self._steps = time_steps(net)
         if self._steps < 2:
-            error = "time_steps= is missing: wanted how many characters gradients go back, such as time_steps=32"
-            raise net.sections.error(error, "time_steps")
+            raise net.sections.error(
+                "time_steps= is missing: wanted how many characters gradients go back, such as time_steps=32",
+                "time_steps",
+            )
         self._bits = []
         return None, self.source.train, self.source.valid
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from darknetpy.cli import rnn_generate, rnn_train, rnn_valid
 
 _EPILOG = """examples:
-  darknetpy rnn train text.cfg                                     the stories of Sherlock Holmes that come with the package
-  darknetpy rnn train my.cfg -file my.txt                          files go to ./backup
-  darknetpy rnn valid text.cfg backup/text_best.weights            bits per character of what was held out
+  darknetpy rnn train text.cfg                           stories of Sherlock Holmes that come with the package
+  darknetpy rnn train my.cfg -file my.txt                 files go to ./backup
+  darknetpy rnn valid text.cfg backup/text_best.weights   bits per character of what was held out
   darknetpy rnn generate text.cfg backup/text_best.weights -seed "Sherlock Holmes " -temp .6"""
 
 

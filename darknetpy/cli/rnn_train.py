@@ -9,12 +9,15 @@ from darknetpy.cli.parser import positive
 from darknetpy.data import TextSource, read_text
 from darknetpy.text_training import TextTrainer
 
-FILE_HELP = "a file of any encoding; text: (default), stories of Sherlock Holmes that come with the package; - for standard input"
+FILE_HELP = (
+    "a file of any encoding; text: (default), stories of Sherlock Holmes that come with the package; "
+    "- for standard input"
+)
 _DESCRIPTION = (
-    """Train a network to foretell each character (byte) of a text from those before it. NAME being the name of CFG up to
-its first dot, the backup folder gets
+    """Train a network to foretell each character (byte) of a text from those before it. NAME being the name
+of CFG up to its first dot, the backup folder gets
 
-  NAME.csv, NAME.png          loss (as Darknet: nats), bits per character of the text and of its held-out part, learning rate
+  NAME.csv, NAME.png          loss (Darknet's, in nats), bits per character learned and held out, rate
   NAME_best.weights           the weights of the best validation
   NAME_last.weights           the newest weights, also as NAME.backup, Darknet's name
   NAME_final.weights          the weights after max_batches updates
@@ -37,7 +40,7 @@ def add_parser(subparsers):
     train.add_options(parser, None, save_every=100)
     parser.add_argument("-file", "--file", metavar="TEXT", default="text:", help=FILE_HELP)
     parser.add_argument(
-        "--valid", metavar="TEXT", help="text to measure on (default: the last tenth of -file, not trained on)"
+        "--valid", metavar="TEXT", help="text to measure on (default: the last tenth of -file, held out)"
     )
     parser.add_argument(
         "--valid-every",
@@ -55,7 +58,8 @@ def add_parser(subparsers):
 def run(args):
     """Run the command; returns the exit status."""
     common.use_threads(args)
-    net, source = train.build(args), TextSource(args.file, read_text(args.file), args.valid and read_text(args.valid))
+    net, valid = train.build(args), args.valid and read_text(args.valid)
+    source = TextSource(args.file, read_text(args.file), valid)
     texts = {"-file": args.file, "--valid": args.valid}
     words = [f"{option} {shlex.quote(name)}" for option, name in texts.items() if name not in (None, "text:")]
     grammar = " ".join(["{cfg} {weights}", *words])

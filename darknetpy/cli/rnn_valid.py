@@ -8,8 +8,9 @@ from darknetpy.data import TextSource, read_text
 from darknetpy.errors import DataError
 from darknetpy.text import measure, require_text
 
-_DESCRIPTION = """Measure how well a network foretells text: the mean of -log2 of the probability that it gave to the character that
-came, in bits per character. Of -file the last tenth is measured, which `rnn train` holds out; with --all, all of it."""
+_DESCRIPTION = """Measure how well a network foretells text: the mean of -log2 of the probability that it
+gave to the character that came, in bits per character. Of -file the last tenth is measured, which `rnn train`
+holds out; with --all, all of it."""
 _EXAMPLE = """examples:
   darknetpy rnn valid text.cfg backup/text_best.weights
   darknetpy rnn valid my.cfg my.weights -file other.txt --all --json"""
@@ -28,8 +29,8 @@ def add_parser(subparsers):
         "--sequences",
         type=positive,
         metavar="N",
-        help="equal shares of the text that are read side by side, each from a state of zeros (default: batch= of CFG "
-        "/ subdivisions; 1: as Darknet, slower)",
+        help="equal shares of the text that are read side by side, each from a state of zeros (default: "
+        "batch= of CFG / subdivisions; 1: as Darknet, slower)",
     )
     common.add_run_options(parser, images=False)
     common.add_network_options(parser)

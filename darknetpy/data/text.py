@@ -57,7 +57,7 @@ class Text:
         return hashlib.sha256(self.characters).hexdigest()[:16]
 
     def batch(self, place: int, steps: int, sequences: int) -> TextBatch:
-        """Return `steps` characters of each of `sequences` sequences, which have read `place` characters each.
+        """Return the next `steps` characters of each of `sequences` sequences, which have read `place` each.
 
         The sequences begin at equal distances; behind the last character comes the first.
         """
@@ -81,8 +81,8 @@ class TextSource:
     name : str
     train : Text
     valid : Text or None
-        What is measured on and not trained on: a text of its own, else the last tenth of the one text, None if that
-        is less than two characters.
+        What is measured on and not trained on: a text of its own, else the last tenth of the one text, None
+        if that is less than two characters.
     backup : str
         Folder for weights and checkpoints.
     notes : list of str
