@@ -7,6 +7,14 @@
 MULTIVERSION void add_bias(real *output, const real *biases, int batch, int n, int size)
 {
     assert(output && biases && batch > 0 && n > 0 && size > 0);
+    if (size == 1) { /* neurons: a row is all filters of an image */
+        PARALLEL_FOR((size_t)batch * n)
+        for (int b = 0; b < batch; ++b) {
+            real *row = output + (size_t)b * n;
+            for (int f = 0; f < n; ++f) row[f] += biases[f];
+        }
+        return;
+    }
     PARALLEL_FOR((size_t)batch * n * size)
     for (int r = 0; r < batch * n; ++r) {
         real *row = output + (size_t)r * size;

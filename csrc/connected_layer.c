@@ -69,13 +69,18 @@ static dn_status connected_forward(layer *l, network *net)
                  normalization_sums(l, &self->norm), l->outputs);
     return normalization_forward(l, net, &self->norm, NULL);
 }
+static void connected_gradients(layer *l, network *net, int rows)
+{
+    SELF(l);
+    net->k->gemm(1, 0, l->outputs, l->inputs, rows, 1, l->delta, l->outputs, net->input, l->inputs, 1,
+                 self->weight_updates, l->inputs);
+}
 static dn_status connected_backward(layer *l, network *net)
 {
     SELF(l);
     const dn_status status = normalization_backward(l, net, &self->norm);
     if (status != DN_OK) return status;
-    net->k->gemm(1, 0, l->outputs, l->inputs, l->batch, 1, l->delta, l->outputs, net->input, l->inputs, 1,
-                 self->weight_updates, l->inputs);
+    if (l->steps == 1) connected_gradients(l, net, l->batch);
     const delta_sink sink = input_sink(net);
     if (!sink.to) return DN_OK;
     net->k->gemm(0, 0, l->batch, l->inputs, l->outputs, 1, l->delta, l->outputs, self->weights, l->inputs,
@@ -91,6 +96,7 @@ const layer_ops connected_ops = {
     .shape = connected_shape,
     .forward = connected_forward,
     .backward = connected_backward,
+    .gradients = connected_gradients,
     .initialize = connected_initialize,
     .workspace = connected_workspace,
     .flops = connected_flops,

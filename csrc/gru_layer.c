@@ -150,6 +150,9 @@ static dn_status gru_backward(layer *l, network *net)
     dn_status status = DN_OK;
     for (int t = self->recurrent.time_steps - 1; t >= 0 && status == DN_OK; --t)
         status = step_backward(l, net, t);
+    part_gradients(self->wz, net, self->states);
+    part_gradients(self->wr, net, self->states);
+    part_gradients(self->wh, net, self->reset);
     if (status == DN_OK) status = part_backward_all(self->uz, net, net->input, sink.to, sink.add);
     if (status == DN_OK) status = part_backward_all(self->ur, net, net->input, sink.to, 1);
     return status == DN_OK ? part_backward_all(self->uh, net, net->input, sink.to, 1) : status;

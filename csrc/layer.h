@@ -79,6 +79,9 @@ typedef struct layer_ops {
     dn_status (*shape)(layer *l, network *net); /* from options and input to out_*; checks all of them */
     dn_status (*forward)(layer *l, network *net);
     dn_status (*backward)(layer *l, network *net);
+    /* The gradient of the weights alone, from inputs and deltas of `rows` rows: parts of several steps leave
+     * it out of their backward passes and make it at once (part_gradients). NULL: backward always does. */
+    void (*gradients)(layer *l, network *net, int rows);
     void (*initialize)(layer *l, uint64_t seed);           /* NULL: parameters keep their zeros and ones */
     size_t (*workspace)(const layer *l);                   /* number of reals; NULL: none */
     double (*flops)(const layer *l);

@@ -347,6 +347,7 @@ static dn_status lstm_backward(layer *l, network *net)
     net->k->fill(self->recurrent.sequences * l->outputs, 0, self->cell_delta, 1);
     for (int t = steps_of(l) - 1; t >= 0 && status == DN_OK; --t) status = step_backward(l, net, t, &sink);
     for (int gate = 0; gate < GATES && status == DN_OK && !self->bottleneck; ++gate) {
+        part_gradients(self->w[gate], net, self->states);
         status = part_backward_all(self->u[gate], net, net->input, sink.to, gate > 0 || sink.add);
     }
     return status;

@@ -68,10 +68,10 @@ static void multiply_packed(const real *a, const real *b, const int *row, int de
     }
 }
 
-static void matrix_task(const matrix_product *p, ptrdiff_t m0, ptrdiff_t n0)
+static void matrix_task(const matrix_product *p, ptrdiff_t m0, ptrdiff_t n0, int width)
 {
     const int rows = p->m - m0 < MATRIX_ROWS ? p->m - m0 : MATRIX_ROWS,
-              columns = p->n - n0 < COLUMNS ? p->n - n0 : COLUMNS;
+              columns = p->n - n0 < width ? p->n - n0 : width;
     real a[MATRIX_ROWS * MATRIX_DEPTH], b[MATRIX_DEPTH * PITCH], *const c = p->c + m0 * p->ldc + n0;
     int row[MATRIX_DEPTH];
     for (int k = 0; k < MATRIX_DEPTH; ++k) row[k] = k * PITCH;
@@ -84,12 +84,16 @@ static void matrix_task(const matrix_product *p, ptrdiff_t m0, ptrdiff_t n0)
     }
 }
 
+/* Below, one thread needs less than 0.1 ms, and on a busy machine waits longer for others to wake. */
+static int worth_threads(const matrix_product *p) { return (double)p->m * p->n * p->k > 1 << 21; }
 static void matrix(const matrix_product *p, int threads)
 {
     const ptrdiff_t down = pieces(p->m, MATRIX_ROWS), across = pieces(p->n, COLUMNS);
-    #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (down * across > 1)
+    const int width = round_up((int)pieces(p->n, across), WIDTH); /* 256: 144 + 112, not 240 + 16 */
+    const int wake = down * across > 1 && worth_threads(p);
+    #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (wake)
     for (ptrdiff_t task = 0; task < down * across; ++task) {
-        matrix_task(p, task / across * MATRIX_ROWS, task % across * COLUMNS);
+        matrix_task(p, task / across * MATRIX_ROWS, task % across * width, width);
     }
 }
 #endif

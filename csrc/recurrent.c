@@ -76,5 +76,14 @@ dn_status part_backward_all(layer *part, network *net, const real *x, real *dx, 
     for (int t = 0; t < part->steps && status == DN_OK; ++t) {
         status = part_backward(part, net, t, x + t * inputs, dx ? dx + t * inputs : NULL, add);
     }
+    if (status == DN_OK) part_gradients(part, net, x);
     return status;
+}
+void part_gradients(layer *part, network *net, const real *x)
+{
+    const real *input = net->input;
+    if (part->steps == 1 || !part->ops->gradients) return;
+    net->input = x;
+    part->ops->gradients(part, net, part->steps * part->batch);
+    net->input = input;
 }

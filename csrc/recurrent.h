@@ -27,6 +27,9 @@ dn_status part_options(layer *part, int outputs, ACTIVATION activation);
 /* One time step of a part: x and dx are that step's; dx NULL: not wanted; add: 0 to write it. */
 dn_status part_forward(layer *part, network *net, int t, const real *x);
 dn_status part_backward(layer *part, network *net, int t, const real *x, real *dx, int add);
+/* After part_backward of every step: what that leaves to one product over all steps, the gradient of a
+ * [connected] part's weights. x: the inputs of all steps. */
+void part_gradients(layer *part, network *net, const real *x);
 /* All time steps, for a part whose input does not depend on its output. */
 dn_status part_forward_all(layer *part, network *net, const real *x);
 dn_status part_backward_all(layer *part, network *net, const real *x, real *dx, int add);

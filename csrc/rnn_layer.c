@@ -148,6 +148,7 @@ static dn_status rnn_backward(layer *l, network *net)
         if (self->shortcut && before) k->axpy(n, 1, delta, 1, before, 1);
         status = part_backward(self->self_layer, net, t, self->states + (size_t)t * n, before, 1);
     }
+    part_gradients(self->self_layer, net, self->states);
     return status == DN_OK ? part_backward_all(self->input_layer, net, net->input, sink.to, sink.add)
                            : status;
 }

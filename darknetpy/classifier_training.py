@@ -59,4 +59,4 @@ class ClassifierTrainer(Trainer):
             if result.accuracy
             else {"top1": None, "topk": None, "k": None, "images": None}
         )
-        return {**measured, "best_top1": result.best_top1, "best_iteration": result.best_iteration}
+        return {**measured, "best_top1": result.best, "best_iteration": result.best_iteration}

@@ -42,7 +42,7 @@ class DetectorTrainer(Trainer):
         self._matches = np.zeros(1 + len(_FIGURES))
         return view, self.source.train, None
 
-    def observe(self):
+    def observe(self, batch):
         for head in self._heads:
             sums = head.matches.sum(axis=0, dtype=float)[: len(self._matches)]
             self._matches[: len(sums)] += sums

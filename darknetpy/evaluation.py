@@ -29,6 +29,15 @@ class Accuracy(NamedTuple):
     images: int
     skipped: dict
 
+    @property
+    def figure(self):
+        """The figure by which the best is known."""
+        return self.top1
+
+    def columns(self):
+        """Return what it adds to a row of the .csv."""
+        return {"top1": self.top1, "topk": self.topk}
+
     def text(self):
         """Return it in words, such as ``top-1 88.10 %, top-5 99.60 % of 1,000 images``."""
         best = f", top-{self.k} {100 * self.topk:.2f} %" if self.k > 1 else ""

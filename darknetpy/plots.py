@@ -5,7 +5,7 @@ import io
 import itertools
 
 from darknetpy.files import write_atomically
-from darknetpy.training_log import DetectorRecord
+from darknetpy.training_log import DetectorRecord, TextRecord
 
 _MOST_POINTS = 2000             # of a curve: more cannot be told apart on the page
 _LOSS, _ACCURACY, _RATE = "#1f77b4", "#2ca02c", "#d62728"
@@ -21,11 +21,12 @@ def can_plot():
 
 
 def plot_training(records, path, title):
-    """Draw loss, validation accuracy (detectors: IoU and recall in training), learning rate against iterations.
+    """Draw loss, validation accuracy (detectors: IoU and recall in training; text: bits per character), learning
+    rate against iterations.
 
     Parameters
     ----------
-    records : list of Record or DetectorRecord
+    records : list of Record, DetectorRecord or TextRecord
         At least one.
     path : str
         The .png file to write, whole or not at all.
@@ -50,6 +51,8 @@ def plot_training(records, path, title):
     _finish(loss, "training loss", legend=True)
     if isinstance(records[0], DetectorRecord):
         _plot_overlap(accuracy, shown)
+    elif isinstance(records[0], TextRecord):
+        _plot_bits(accuracy, shown, [r for r in records if r.valid_bits is not None])
     else:
         _plot_accuracy(accuracy, [r for r in records if r.top1 is not None])
     rate.plot(iterations, [r.rate for r in shown], color=_RATE, linewidth=1.4)
@@ -80,6 +83,17 @@ def _plot_overlap(axes, records):
         smooth = list(itertools.accumulate(values, lambda mean, new: .95 * mean + .05 * new))
         axes.plot([r.iteration for r in records], smooth, color=colour, label=label)
     _finish(axes, "boxes trained on, running average", legend=bool(records))
+
+
+def _plot_bits(axes, records, measured):
+    smooth = itertools.accumulate((r.bits for r in records), lambda mean, new: .95 * mean + .05 * new)
+    axes.plot([r.iteration for r in records], list(smooth), color=_LOSS, label="trained on, running average")
+    if measured:
+        best = min(measured, key=lambda r: r.valid_bits)
+        axes.plot([r.iteration for r in measured], [r.valid_bits for r in measured], color=_ACCURACY, marker=".", label="held out")
+        axes.plot(best.iteration, best.valid_bits, color=_ACCURACY, marker="o", markersize=9, fillstyle="none", linestyle="none",
+                  label=f"best: {best.valid_bits:.3f}")
+    _finish(axes, "bits per character", legend=True)
 
 
 def _finish(axes, label, legend=False):

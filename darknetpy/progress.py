@@ -6,6 +6,7 @@ import sys
 import time
 
 _ROOM_FOR_BAR = 95              # columns; the facts take up to 80
+_SHORT = {"images": "img", "characters": "chars"}
 
 
 def make_progress(stream=None):
@@ -97,7 +98,7 @@ class LiveProgress(PlainProgress):
 
     def step(self, record, images, eta):
         facts = (f"{record.iteration} epoch {record.epoch:.2f} loss {record.loss:.3f} avg {record.average:.3f} rate {record.rate:.3g} "
-                 f"{_with(record.text(), ' ')}{record.images_per_second:.0f} img/s ETA {clock(eta)}")
+                 f"{_with(record.text(), ' ')}{record[5]:.0f} {_SHORT[record.unit]}/s ETA {clock(eta)}")
         self.advance(record.iteration, lambda: facts)
 
     def advance(self, iteration, text):
@@ -111,9 +112,9 @@ class LiveProgress(PlainProgress):
 
 
 def step_line(record, images, eta):
-    """Return a line like Darknet's: iteration, epoch: loss, average, rate, speed, images seen, time to go."""
+    """Return a line like Darknet's: iteration, epoch: loss, average, rate, speed, images (or characters) seen, time to go."""
     return (f"{record.iteration}, {record.epoch:.3f}: {record.loss:.6f}, {record.average:.6f} avg, {record.rate:.6g} rate, "
-            f"{_with(record.text(), ', ')}{record.images_per_second:.0f} images/s, {images} images, ETA {clock(eta)}")
+            f"{_with(record.text(), ', ')}{record[5]:.0f} {record.unit}/s, {images} {record.unit}, ETA {clock(eta)}")
 
 
 def _with(text, end):

@@ -1,7 +1,7 @@
 """Training: the loop over mini-batches, what it writes and saves, and how it goes on later, bit for bit.
 
 What is trained on, and what is measured, a subclass says: ClassifierTrainer in classifier_training.py,
-DetectorTrainer in detector_training.py.
+DetectorTrainer in detector_training.py, TextTrainer in text_training.py.
 """
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import math
 import os
 import time
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from darknetpy.evaluation import Accuracy
 from darknetpy.files import sweep_temporaries
 from darknetpy.moving_statistics import refuse_single_values
 from darknetpy.progress import PlainProgress
+from darknetpy.text import TextMeasure
 from darknetpy.training_log import Record, TrainingLog
 from darknetpy.weights import load_weights, save_weights
 
@@ -75,10 +76,10 @@ class TrainingResult:
         Of the last update; loss and average are None if none was made.
     seconds, images_per_second : float
         Of training alone in this run: validation, saving and drawing are not counted.
-    accuracy : Accuracy or None
-        Of the final weights on the validation images.
-    best_top1, best_iteration
-        The best validation so far; None without one.
+    accuracy : Accuracy, TextMeasure or None
+        Of the final weights on the validation data.
+    best, best_iteration
+        The best validation so far, top-1 or bits per character; None without one.
     files : list of str
         What was written.
     skipped : dict of int to str
@@ -93,8 +94,8 @@ class TrainingResult:
     average: Optional[float]
     seconds: float
     images_per_second: float
-    accuracy: Optional[Accuracy]
-    best_top1: Optional[float]
+    accuracy: Optional[Union[Accuracy, TextMeasure]]
+    best: Optional[float]
     best_iteration: Optional[int]
     files: list = field(default_factory=list)
     skipped: dict = field(default_factory=dict)
@@ -126,6 +127,7 @@ class Trainer:
 
     record = Record                 # type of the rows of the .csv
     command = "classifier train"    # whose checkpoints it goes on from
+    lower_is_better = False         # of what is measured
 
     def __init__(self, net, source, options=None, progress=None):
         self.net, self.source, self.options = net, source, options or TrainingOptions()
@@ -139,7 +141,7 @@ class Trainer:
         rows = net.batch * net.subdivisions
         self.valid_every = self.options.valid_every or math.ceil(len(self.train) / rows)
         self.log_every = self.options.log_every or max(1, math.ceil(self.max_batches / _MOST_ROWS))
-        self.average = self.best_top1 = self.best_iteration = self._loss = None
+        self.average = self.best = self.best_iteration = self._loss = None
         self._resumed, self._accuracy, self._accuracy_at = False, None, None
         self._seconds, self._images, self._speed, self._plotted, self._files = 0.0, 0, None, 0.0, {}
 
@@ -161,7 +163,7 @@ class Trainer:
         """Return what the network should say of a mini-batch (Batch)."""
         return batch.truth
 
-    def observe(self):
+    def observe(self, batch):
         """Take note of a mini-batch that was just trained on."""
 
     def figures(self):
@@ -169,8 +171,13 @@ class Trainer:
         return {}
 
     def measure(self, should_stop):
-        """Return the Accuracy on the validation images; None if `should_stop` said yes."""
+        """Return the Accuracy or the like on the validation data; None if `should_stop` said yes."""
         raise NotImplementedError
+
+    @staticmethod
+    def best_text(best):
+        """Return the best measurement in words."""
+        return f"top-1 {100 * best:.2f} %"
 
     @staticmethod
     def report(result):
@@ -179,7 +186,7 @@ class Trainer:
 
     # ---- where to start
     def load_weights(self, path, clear=False, cutoff=None):
-        """Start from a .weights file, whose count of seen images is kept unless `clear`.
+        """Start from a .weights file, whose count of what was seen is kept unless `clear`.
 
         Raises
         ------
@@ -188,7 +195,7 @@ class Trainer:
         """
         load_weights(self.net, path, cutoff, clear=clear)
         if self.net.iteration >= self.max_batches:
-            raise WeightsError(f"{path}: {self.net.seen} images seen are {self.net.iteration} updates, and max_batches="
+            raise WeightsError(f"{path}: {self.net.seen} {self.record.unit} seen are {self.net.iteration} updates, and max_batches="
                                f"{self.max_batches}: nothing is left to train; -clear counts from 0")
 
     def resume(self, path):
@@ -203,12 +210,12 @@ class Trainer:
         extra = _checked_extra(path, header["extra"], self.command)
         for split, identity in extra["data"].items():
             if identity != self._identities[split]:
-                raise WeightsError(f"{path}: was trained on other data: the {split} images of {self.source.name} are not those of "
-                                   f"{extra['data_name']} then")
+                raise WeightsError(f"{path}: was trained on other data: the {split} {self.record.unit} of {self.source.name} are not "
+                                   f"those of {extra['data_name']} then")
         self._refuse_other_end(path, header)
         checkpoint.restore(self.net, path)
         self.average, self._loss = extra["average"], extra["loss"]
-        self.best_top1, self.best_iteration, self._resumed = extra["best_top1"], extra["best_iteration"], True
+        self.best, self.best_iteration, self._resumed = extra["best"], extra["best_iteration"], True
 
     def _refuse_other_end(self, path, header):
         """max_batches may grow between runs, unless the learning rate depends on it."""
@@ -257,7 +264,7 @@ class Trainer:
             with log, self._loader() as loader:
                 while net.iteration < last and not should_stop():
                     self._advance(loader, log, should_stop)
-                return self._finish(log, should_stop, dict(loader.skipped))
+                return self._finish(log, should_stop, dict(getattr(loader, "skipped", {})))
         finally:
             self.progress.end()
 
@@ -276,7 +283,7 @@ class Trainer:
         measured = None
         if iteration % self.valid_every == 0 or iteration >= self.max_batches:
             measured = self._validate(should_stop)
-            record = record._replace(top1=measured.top1, topk=measured.topk) if measured else record
+            record = record._replace(**measured.columns()) if measured else record
         if iteration % self.log_every == 0 or measured or iteration >= self.max_batches:
             log.add(record)
         if measured or iteration % self.options.save_every == 0:
@@ -289,7 +296,7 @@ class Trainer:
         while not losses or net.seen // net.batch % net.subdivisions:
             batch = next(loader)
             losses.append(net.train_batch(batch.x, self.truth(batch)))
-            self.observe()
+            self.observe(batch)
         seconds, images = time.perf_counter() - start, len(losses) * net.batch
         self._seconds, self._images = self._seconds + seconds, self._images + images
         per_image = max(seconds, 1e-9) / images
@@ -304,7 +311,7 @@ class Trainer:
         return max(self.max_batches - self.net.iteration, 0) * self.net.batch * self.net.subdivisions * self._speed
 
     def _validate(self, should_stop):
-        """Measure the validation images, if there are any; keep the weights if they are the best."""
+        """Measure the validation data, if there are any; keep the weights if they are the best."""
         if self.valid is None:
             return None
         self._refuse_nonfinite()
@@ -312,9 +319,9 @@ class Trainer:
         if accuracy is None:
             return None
         self._accuracy, self._accuracy_at = accuracy, self.net.iteration
-        best = self.best_top1 is None or accuracy.top1 > self.best_top1
+        best = self.best is None or (accuracy.figure < self.best if self.lower_is_better else accuracy.figure > self.best)
         if best:
-            self.best_top1, self.best_iteration = accuracy.top1, self.net.iteration
+            self.best, self.best_iteration = accuracy.figure, self.net.iteration
             self._save_weights("_best.weights")
         self.progress.validated(self.net.iteration, accuracy, best)
         return accuracy
@@ -347,7 +354,7 @@ class Trainer:
 
     def _extra(self):
         return {"data": self._identities, "data_name": self.source.name, "loss": self._loss, "average": self.average,
-                "best_top1": self.best_top1, "best_iteration": self.best_iteration}
+                "best": self.best, "best_iteration": self.best_iteration}
 
     def _note_chart(self):
         if self.options.plot and not plots.can_plot():
@@ -371,12 +378,12 @@ class Trainer:
         current = self._accuracy if self._accuracy_at == net.iteration else None
         return TrainingResult(
             net.iteration, self.max_batches, finished, self._epoch(), self._loss, self.average, self._seconds,
-            self._images / self._seconds if self._seconds else 0.0, current, self.best_top1, self.best_iteration,
+            self._images / self._seconds if self._seconds else 0.0, current, self.best, self.best_iteration,
             sorted(path for path in self._files if os.path.exists(path)), skipped)
 
 
 _EXTRA_KINDS = {"data": dict, "data_name": str, "loss": (float, type(None)), "average": (float, type(None)),
-                "best_top1": (float, type(None)), "best_iteration": (int, type(None))}
+                "best": (float, type(None)), "best_iteration": (int, type(None))}
 
 
 def _checked_extra(path, extra, command):

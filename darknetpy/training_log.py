@@ -35,7 +35,7 @@ class Record(NamedTuple):
     images_per_second: float
     top1: Optional[float] = None
     topk: Optional[float] = None
-
+    unit = "images"
 
     def text(self):
         """Return what a progress line adds to loss and rate."""
@@ -71,10 +71,37 @@ class DetectorRecord(NamedTuple):
     recall50: Optional[float] = None
     recall75: Optional[float] = None
     objects: Optional[float] = None
+    unit = "images"
 
     def text(self):
         """Return what a progress line adds to loss and rate."""
         return "" if self.iou is None else f"IoU {self.iou:.3f}, recall {100 * self.recall50:.0f} %"
+
+
+class TextRecord(NamedTuple):
+    """One log point of a network of text; the first six as in :class:`Record`, a character standing for an image.
+
+    Attributes
+    ----------
+    bits : float
+        Per character of the text trained on, in this update: -log2 of the probability of the character that came.
+    valid_bits : float or None
+        The same of the text that is held out, where it was measured.
+    """
+
+    iteration: int
+    epoch: float
+    loss: float
+    average: float
+    rate: float
+    characters_per_second: float
+    bits: Optional[float] = None
+    valid_bits: Optional[float] = None
+    unit = "characters"
+
+    def text(self):
+        """Return what a progress line adds to loss and rate."""
+        return f"{self.bits:.3f} bits/character"
 
 
 class TrainingLog:
@@ -87,7 +114,7 @@ class TrainingLog:
     until : int
         Iteration that the run goes on from: rows up to it are kept; 0 for a new run.
     kind : type
-        Of the rows: Record, DetectorRecord.
+        Of the rows: Record, DetectorRecord, TextRecord.
 
     Attributes
     ----------
@@ -124,9 +151,9 @@ class TrainingLog:
 
 def _cells(record):
     """The loss with all its digits, so that two runs can be compared bit for bit; the rest for people."""
-    figures = ["" if figure is None else repr(figure) for figure in record[6:]]
-    return [record.iteration, f"{record.epoch:.4f}", repr(record.loss), f"{record.average:.6f}", f"{record.rate:.7g}",
-            f"{record.images_per_second:.1f}", *figures]
+    iteration, epoch, loss, average, rate, speed, *figures = record
+    return [iteration, f"{epoch:.4f}", repr(loss), f"{average:.6f}", f"{rate:.7g}", f"{speed:.1f}",
+            *("" if figure is None else repr(figure) for figure in figures)]
 
 
 def _read(path, until, kind):

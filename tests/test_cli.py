@@ -50,6 +50,7 @@ activation=linear
 [softmax]
 """
 COMMANDS = (["detector"], ["detector", "test"],
+            ["rnn"], ["rnn", "train"], ["rnn", "valid"], ["rnn", "generate"],
             ["classifier"], ["classifier", "train"], ["classifier", "predict"], ["classifier", "valid"], ["summary"], ["explain"],
             ["check"], ["info"], ["bench"], ["recompute-bn"], ["fuse"], ["gradcheck"], ["lab"],
             *([name] for name in ("average", "rgbgr", "rescale", "reset", "denormalize", "normalize", "partial",

@@ -226,7 +226,7 @@ def test_first_signal_asks_second_stops(number, capfd):
 def test_it_learns(data, tmp_path):
     result = make_trainer(data, tmp_path, max_batches=120, valid_every=40, net="flip=0").run()     # left and right tell classes apart
     assert result.finished and result.iteration == 120 and result.epoch == 120 * 12 / 50
-    assert result.accuracy.top1 > .9 and result.best_top1 >= result.accuracy.top1
+    assert result.accuracy.top1 > .9 and result.best >= result.accuracy.top1
     assert result.average < .6 and result.skipped == {}
 
 
@@ -267,7 +267,7 @@ def test_best_is_kept_when_later_ones_are_worse(data, tmp_path, monkeypatch):
     monkeypatch.setattr(classifier_training, "evaluate", lambda *a, **k: Accuracy(next(shares), 1.0, 4, 30, {}))
     trainer = make_trainer(data, tmp_path, valid_every=3)
     result = trainer.run()
-    assert (result.best_top1, result.best_iteration, result.accuracy.top1) == (.75, 6, .25)
+    assert (result.best, result.best_iteration, result.accuracy.top1) == (.75, 6, .25)
     assert (tmp_path / "network_best.weights").read_bytes() != (tmp_path / "network_final.weights").read_bytes()
 
 
@@ -311,7 +311,7 @@ def test_no_validation_images(data, tmp_path):
     with np.load(data) as arrays:
         np.savez(tmp_path / "train.npz", x=arrays["x_train"], y=arrays["y_train"])
     result = make_trainer(str(tmp_path / "train.npz"), tmp_path / "saved").run()
-    assert result.accuracy is None and result.best_top1 is None and result.finished
+    assert result.accuracy is None and result.best is None and result.finished
     assert not (tmp_path / "saved/network_best.weights").exists()
 
 

@@ -40,7 +40,7 @@ def run(args):
     common.use_threads(args)
     source = open_data(args.data)
     top = best_count(source, args.top)
-    net = common.load_for_inference(args, batch=1)
+    net = common.load_for_inference(args, batch=1, time_steps=1)
     require_agreement(net, source)
     view = View.prediction(net.w, net.h, net.c, net.dialect)
     paths = args.images or filter(None, map(str.strip, sys.stdin))

@@ -28,12 +28,17 @@ def add_network_options(parser):
     group.add_argument("--lenient", action="store_true", help="unknown keys in CFG are warnings")
 
 
-def add_run_options(parser):
-    """Add the options of commands that pass images through a network."""
+def add_run_options(parser, images=True):
+    """Add the options of commands that pass images, or something else, through a network."""
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of the kernels (default: every CPU); changes no result")
+    if images:
+        _add_image_options(parser)
+    parser.add_argument("--json", action="store_true", help="print figures as JSON, nothing else on standard output")
+
+
+def _add_image_options(parser):
     parser.add_argument("--workers", type=positive, metavar="N", help="threads that load images; changes no result")
     parser.add_argument("--on-bad-image", choices=["error", "skip"], default="error", help="stop (default), or leave it out and count it")
-    parser.add_argument("--json", action="store_true", help="print figures as JSON, nothing else on standard output")
 
 
 def use_threads(args):
@@ -62,25 +67,43 @@ def read_plan(args, weights=None, **net_options):
     return resolve(sections, dialect=args.dialect, batchnorm=args.batchnorm, lenient=args.lenient, weights_revision=revision)
 
 
-def load_for_inference(args, batch=None):
+def load_for_inference(args, batch=None, sequences=None, time_steps=None):
     """Build the network of args.cfg and load args.weights, a .weights file or a checkpoint; None loads nothing.
 
     Parameters
     ----------
     args : Namespace
     batch : int, optional
-        Rows of one pass; None: a mini-batch of the .cfg.
+        Rows of one pass; None: `sequences` times the time steps.
+    sequences : int, optional
+        Sequences side by side; None: a mini-batch of the .cfg.
+    time_steps : int, optional
+        Of one pass, for recurrent networks; None: as the .cfg says.
     """
+    trained = None
     if args.weights is not None and is_checkpoint(args.weights):
-        net = build_network(read_plan(args, seed=checkpoint_seed(args.weights)), train=True)    # the state of a training network
-        restore(net, args.weights)
+        trained = build_network(read_plan(args, seed=checkpoint_seed(args.weights)), train=True)
+        restore(trained, args.weights)
+    if trained and batch is sequences is time_steps is None:
+        net = trained
     else:
-        plan = read_plan(args, args.weights)
-        net = build_network(plan, batch=batch or max(plan.net["batch"] // plan.net["subdivisions"], 1) * plan.net["time_steps"])
-        if args.weights is not None:
+        plan = read_plan(args, None if trained else args.weights, time_steps=time_steps)
+        sequences = sequences or max(plan.net["batch"] // plan.net["subdivisions"], 1)
+        net = build_network(plan, batch=batch or sequences * plan.net["time_steps"])
+        if trained:
+            _copy_parameters(trained, net)
+        elif args.weights is not None:
             load_weights(net, args.weights)
     show_notes(net.notes)
     return net
+
+
+def _copy_parameters(trained, net):
+    for before, after in zip(trained.layers, net.layers):
+        arrays = after.arrays("parameter", "statistic", "counter")
+        for name, values in before.arrays("parameter", "statistic", "counter").items():
+            arrays[name][...] = values
+    net.seen = trained.seen
 
 
 def checkpoint_seed(path):

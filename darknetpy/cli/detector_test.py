@@ -64,7 +64,7 @@ def run(args):
     if args.json and args.csv:
         raise ArgumentError("--json and --csv: wanted one of them")
     names = _names(args.data)
-    net = common.load_for_inference(args, batch=1)
+    net = common.load_for_inference(args, batch=1, time_steps=1)
     classes = int(heads(net)[-1].option("classes"))
     if len(names) != classes:
         raise DataError(f"{args.data}: names has {len(names)} lines, one for each of classes={classes} was wanted")

@@ -6,8 +6,8 @@ import importlib
 
 import darknetpy
 
-COMMANDS = ("classifier", "detector", "recompute-bn", "fuse", "summary", "explain", "check", "info", "gradcheck", "bench", "lab",
-            "inspection", "surgery")        # the last two: several commands each
+COMMANDS = ("classifier", "detector", "rnn", "recompute-bn", "fuse", "summary", "explain", "check", "info", "gradcheck", "bench",
+            "lab", "inspection", "surgery")     # the last two: several commands each
 _DESCRIPTION = "Darknet's networks, trained, run and measured."
 _EPILOG = """examples:
   darknetpy classifier train fashion-mnist: fashion-mnist.cfg     train a network on the images that come with the package

@@ -19,7 +19,7 @@ def add_parser(subparsers):
         epilog=_EXAMPLE)
     parser.add_argument("cfg", metavar="CFG", help=CFG_HELP)
     parser.add_argument("weights", metavar="WEIGHTS", nargs="?", help=WEIGHTS_HELP + " to check against the network")
-    parser.add_argument("--batch", type=positive, metavar="N", default=1, help="rows of one forward pass (default 1)")
+    parser.add_argument("--batch", type=positive, metavar="N", help="rows of one forward pass (default 1, or time_steps)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_network_options(parser)
     parser.set_defaults(run=run)
@@ -28,7 +28,7 @@ def add_parser(subparsers):
 
 def run(args):
     """Run the command; returns the exit status."""
-    net = load_for_inference(args, batch=args.batch)
+    net = load_for_inference(args, batch=args.batch, sequences=1)
     if not args.json:
         print(net.summary())
         if args.weights:

@@ -20,8 +20,10 @@ Ctrl-C and SIGTERM finish the step, save, and leave with status 130 or 143; a se
 
 
 def add_options(parser, data_help, save_every):
-    """Add DATA, CFG, WEIGHTS and the options that every training has."""
-    parser.add_argument("data", metavar="DATA", help=data_help)
+    """Add DATA (without a `data_help` there is none), CFG, WEIGHTS and the options that every training has."""
+    images = data_help is not None
+    if images:
+        parser.add_argument("data", metavar="DATA", help=data_help)
     parser.add_argument("cfg", metavar="CFG", help=common.CFG_HELP)
     parser.add_argument(
         "weights",
@@ -40,7 +42,7 @@ def add_options(parser, data_help, save_every):
         "--seed",
         type=not_negative,
         metavar="N",
-        help="seed of weights, order, augmentation (default: [net] seed=)",
+        help="seed of all that is random (default: [net] seed=)",
     )
     parser.add_argument(
         "--max-batches", type=positive, metavar="N", help="updates to make (default: [net] max_batches=)"
@@ -65,11 +67,16 @@ def add_options(parser, data_help, save_every):
         help="updates per row of the .csv (default: each, 10,000 rows at most)",
     )
     parser.add_argument(
-        "--backup", metavar="FOLDER", help="folder for all files (default: backup= of DATA, else ./backup)"
+        "--backup",
+        metavar="FOLDER",
+        help=f"folder for all files (default: {'backup= of DATA, else ' * images}./backup)",
     )
     parser.add_argument("--no-plot", action="store_true", help="draw no chart")
-    parser.add_argument("--no-check", action="store_true", help="do not look at every image of a list first")
-    common.add_run_options(parser)
+    if images:
+        parser.add_argument(
+            "--no-check", action="store_true", help="do not look at every image of a list first"
+        )
+    common.add_run_options(parser, images)
     common.add_network_options(parser)
 
 
@@ -86,7 +93,7 @@ def build(args):
     return build_network(plan, train=True)
 
 
-def train(args, kind, net, source, check, **options):
+def train(args, kind, net, source, check=None, grammar="{data} {cfg} {weights}", **options):
     """Make a trainer of `kind`, run it, report; returns the exit status.
 
     Parameters
@@ -95,8 +102,10 @@ def train(args, kind, net, source, check, **options):
     kind : type of Trainer
     net : Network
     source : DataSource
-    check : callable
+    check : callable, optional
         Looks at every image, and refuses what is wrong; called once all else is known to be right.
+    grammar : str
+        The command's words, to say how to go on.
     **options
         More of TrainingOptions.
     """
@@ -108,8 +117,8 @@ def train(args, kind, net, source, check, **options):
         TrainingOptions(
             folder=args.backup,
             name=name,
-            workers=args.workers,
-            on_bad_image=args.on_bad_image,
+            workers=getattr(args, "workers", None),
+            on_bad_image=getattr(args, "on_bad_image", "error"),
             log_every=args.log_every,
             save_every=args.save_every,
             plot=not args.no_plot,
@@ -121,11 +130,11 @@ def train(args, kind, net, source, check, **options):
         trainer.resume(args.weights)
     elif args.weights:
         trainer.load_weights(args.weights, args.clear, args.cutoff)
-    if args.on_bad_image == "error" and not args.no_check:
+    if check and args.on_bad_image == "error" and not args.no_check:
         check()
     with StopSignals() as stop, _running():
         result = trainer.run(args.stop_at, stop)
-    _report(args, kind, result)
+    _report(args, kind, result, grammar)
     return 128 + stop.number if stop.number is not None and not result.finished else 0
 
 
@@ -139,7 +148,7 @@ def _running():
         raise
 
 
-def _report(args, kind, result):
+def _report(args, kind, result, grammar):
     if args.json:
         common.print_json(
             {
@@ -150,18 +159,18 @@ def _report(args, kind, result):
                 "loss": result.loss,
                 "average": result.average,
                 "seconds": result.seconds,
-                "images_per_second": result.images_per_second,
+                f"{kind.record.unit}_per_second": result.images_per_second,
                 **kind.report(result),
                 "files": result.files,
                 "skipped": list(result.skipped.values()),
             }
         )
         return
-    for line in _lines(args, kind, result):
+    for line in _lines(args, kind, result, grammar):
         print(line)
 
 
-def _lines(args, kind, result):
+def _lines(args, kind, result, grammar):
     for reason in list(result.skipped.values())[:10]:
         yield f"skipped: {reason}"
     if len(result.skipped) > 10:
@@ -169,13 +178,13 @@ def _lines(args, kind, result):
     done = "finished" if result.finished else "stopped"
     yield (
         f"{done}: {result.iteration} of {result.max_batches} updates, {result.epoch:.2f} epochs; in this run "
-        f"{result.seconds:.1f} s of training, {result.images_per_second:.0f} images/s"
+        f"{result.seconds:.1f} s of training, {result.images_per_second:.0f} {kind.record.unit}/s"
     )
     if result.accuracy:
         yield f"validation: {result.accuracy.text()}"
-    if result.best_top1 is not None:
-        yield f"best: top-1 {100 * result.best_top1:.2f} % at iteration {result.best_iteration}"
+    if result.best is not None:
+        yield f"best: {kind.best_text(result.best)} at iteration {result.best_iteration}"
     yield f"files: {' '.join(result.files)}"
     checkpoint = next((path for path in result.files if path.endswith(".checkpoint")), None)
     if not result.finished and checkpoint:
-        yield f"to go on: darknetpy {kind.command} {args.data} {args.cfg} {checkpoint}"
+        yield f"to go on: darknetpy {kind.command} {grammar.format(**{**vars(args), 'weights': checkpoint})}"

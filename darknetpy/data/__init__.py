@@ -1,5 +1,5 @@
 """Data for classifiers and detectors: Darknet's .data, list and label files, packed arrays, the embedded
-Fashion-MNIST and scenes composed of it, loader threads.
+Fashion-MNIST and scenes composed of it, loader threads; text for recurrent networks.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .loader import Batch, Loader
 from .packed import PackedArrays, read_cifar, read_idx, read_npz, read_npz_boxes
 from .scenes import SceneMaker, SceneSettings
 from .source import DataSource, open_data
+from .text import Text, TextSource, read_text
 from .tree import SECRET_NUM, Tree, read_tree
 from .view import View, sample_order
 
@@ -48,6 +49,8 @@ __all__ = [
     "SceneMaker",
     "SceneSettings",
     "SceneSource",
+    "Text",
+    "TextSource",
     "Tree",
     "View",
     "check_data",
@@ -68,6 +71,7 @@ __all__ = [
     "read_names",
     "read_npz",
     "read_npz_boxes",
+    "read_text",
     "read_tree",
     "require_classes",
     "sample_order",
