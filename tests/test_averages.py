@@ -9,6 +9,7 @@ from gradcheck import cfg_text
 import darknetpy as dn
 from darknetpy.classifier_training import ClassifierTrainer as Trainer
 from darknetpy.data import open_data
+from darknetpy.data.loader import Batch
 from darknetpy.errors import ArgumentError, CfgError
 from darknetpy.training import TrainingOptions
 
@@ -140,7 +141,7 @@ def test_the_trainer_saves_averages(tmp_path):
 def test_label_smoothing(tmp_path):
     (tmp_path / "out").mkdir()
     made = trainer(tmp_path, "max_batches=4\nlabel_smooth_eps=.1")
-    truth = made._smoothed(np.eye(10, dtype=np.float32)[[3, 7]])
+    truth = made.truth(Batch(None, np.eye(10, dtype=np.float32)[[3, 7]], None, None))
     np.testing.assert_allclose(truth.sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose([truth[0, 3], truth[0, 0]], [.9, .1 / 9], rtol=1e-6)
     plain = trainer(tmp_path, "max_batches=4")

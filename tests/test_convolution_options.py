@@ -196,11 +196,12 @@ def test_xnor_as_debians_darknet(tmp_path):
         np.testing.assert_allclose(layer.output.ravel(), other.ravel(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("line", ["crnn output=2 hidden=3 pad=1 activation=tanh", "conv_lstm output=2 pad=1 peephole=1 batch_normalize=1"])
+@pytest.mark.parametrize("line", [
+    "crnn output=2 hidden=3 pad=1 activation=tanh xnor=1", "conv_lstm output=2 pad=1 peephole=1 batch_normalize=1 xnor=1"])
 def test_xnor_of_recurrent_layers(line):
     """The first step, from a state of zeros, by the signs of the weights; the gradients of every part arrive."""
     rng = np.random.default_rng(7)
-    net, plain = (build([f"{line}{more}"], SHAPE, batch=4, net="time_steps=2", core=twin()) for more in (" xnor=1", ""))
+    net, plain = (build([each], SHAPE, batch=4, net="time_steps=2", core=twin()) for each in (line, line.replace(" xnor=1", "")))
     randomize(net, rng)
     for part_name, part in net.layers[0].parts.items():
         for name, array in part.arrays("parameter", "statistic").items():
@@ -219,9 +220,9 @@ def test_xnor_of_recurrent_layers(line):
 
 
 # ---- what happens at an update
-def step(tmp_path, options, net=""):
+def step(tmp_path, line, net=""):
     """The change of the weights in one update, and the gradient before it."""
-    network = load(tmp_path, [f"{CONV}{options}"], f"learning_rate=1\nmomentum=0\ndecay=0\n{net}", train=True)
+    network = load(tmp_path, [line], f"learning_rate=1\nmomentum=0\ndecay=0\n{net}", train=True)
     network.layers[0].weight_updates[:] = np.random.default_rng(5).standard_normal(network.layers[0].weights.shape)
     gradient, before = network.layers[0].weight_updates.copy(), network.layers[0].weights.copy()
     network.update()
@@ -229,15 +230,15 @@ def step(tmp_path, options, net=""):
 
 
 def test_gradient_centralization(tmp_path):
-    change, gradient, _ = step(tmp_path, " batch_normalize=1 grad_centr=1")
+    change, gradient, _ = step(tmp_path, CONV + " batch_normalize=1 grad_centr=1")
     np.testing.assert_allclose(change, gradient - gradient.mean(axis=(1, 2, 3), keepdims=True), rtol=1e-4, atol=1e-6)
-    change, gradient, _ = step(tmp_path, " batch_normalize=1")
+    change, gradient, _ = step(tmp_path, CONV + " batch_normalize=1")
     np.testing.assert_allclose(change, gradient, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("options, net", [(" clip=.25", ""), ("", "clip=.25"), (" clip=.25", "clip=7")])
 def test_clipped_weights(tmp_path, options, net):
-    change, gradient, weights = step(tmp_path, options, net)
+    change, gradient, weights = step(tmp_path, CONV + options, net)
     np.testing.assert_allclose(weights, np.clip(weights - change + gradient, -.25, .25), rtol=1e-4, atol=1e-6)
     assert np.abs(weights).max() == core.dtype.type(.25)
 

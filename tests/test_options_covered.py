@@ -17,7 +17,7 @@ TESTS = os.path.dirname(os.path.abspath(__file__))
 READERS = ("test_cfg.py", "test_dialects.py", "test_explain.py", "test_sections.py")  # they read options and run none
 # Done in one place for all layers that have them: a test with one layer is enough.
 SHARED = {
-    *("learning_rate", "stopbackward", "onlyforward", "dont_update", "burnin_update", "train_only_bn", "truth"),
+    *("learning_rate", "stopbackward", "onlyforward", "dont_update", "burnin_update", "train_only_bn", "truth", "clip"),
     *("dontload", "dontloadscales", "dontsave", "numload"),
     *("batch_normalize", "normalize", "norm_groups", "normalize_after_activation", "statistics", "rolling_momentum"),
 }
