@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import types
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.skipif(MISSING, reason="needs /usr/lib/darknet/libdarkn
 SIDE = 64  # of networks whose layers allow another size than the file's
 LARGEST = 120 * 2**20  # bytes of weights: beyond, Darknet takes seconds to draw its own start values
 ALWAYS = ("darknet53.cfg", "yolov2.cfg", "yolov3.cfg", "yolo9000.cfg")
+WITHOUT_LAST = ("yolo9000.cfg",)  # on a CPU Debian's class tree divides by a temperature of 0: its last layer holds NaN
 EVERYTHING = bool(os.environ.get("DARKNETPY_ALL_CFGS"))
 
 TINY = """[net]
@@ -45,10 +47,15 @@ def test_every_output_of_published_networks(peer, cfg, monkeypatch):
             pytest.skip("large; DARKNETPY_ALL_CFGS=1 runs it too")
         original(net, rng)
 
+    def judge(cfg, net, theirs, tolerance, original=side_by_side.judge):
+        if os.path.basename(cfg) in WITHOUT_LAST:
+            assert np.isnan(theirs.pop()).any()
+            net = types.SimpleNamespace(layers=net.layers[:-1], _output_layer=net._output_layer)
+        return original(cfg, net, theirs, tolerance)
+
     monkeypatch.setattr(side_by_side, "fill", fill)
+    monkeypatch.setattr(side_by_side, "judge", judge)
     result = side_by_side.compare(cfg, peer(), side=SIDE, rows=2)
-    if result.status == "refused" and "not built by this version yet" in result.detail:
-        pytest.skip(result.detail)
     assert result.status == "agrees", result
 
 
