@@ -36,4 +36,4 @@ def test_what_is_here():
     commands = next(action.choices for action in make_parser()._actions if action.choices)
     for name, cell in rows()[0].items():
         for word in re.findall(r"`([a-z]+)", cell):
-            assert word in commands or word in ("train", "valid", "predict"), (name, word)
+            assert word in commands or word in ("train", "valid", "predict", "test", "generate"), (name, word)
