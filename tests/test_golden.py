@@ -351,6 +351,8 @@ def test_fused_inference(name, monkeypatch):
         pytest.skip("no fused output was recorded, or what was is wrong")
     monkeypatch.chdir(recording.folder)
     net = dn.load_network("net.cfg", "net.weights", batch=recording.meta["batch"], dialect="alexeyab")
+    if not key.startswith(f"fused/L{net._output_layer().index:02}/"):
+        pytest.skip("recorded is the output of a [contrastive] at the end, all zeros; predict reads the layer before it")
     plain = net.predict(_x(recording))
     assert not differences(recording, {key: plain})
     assert not differences(recording, {key: net.fuse().predict(_x(recording))})
