@@ -50,7 +50,7 @@ class Result:
     Attributes
     ----------
     cfg, status : str
-        ``agrees``, ``differs``, ``refused`` (not built here, or the file is wrong), ``crashed`` (Darknet ended).
+        ``agrees``, ``differs``, ``refused`` (the file is wrong), ``crashed`` (Darknet ended).
     detail : str
         Why, where that needs saying.
     layers : int

@@ -34,8 +34,11 @@ def test_explain_lists_sections_and_keys():
         text = explain(name)
         assert max(map(len, text.splitlines())) <= 110
         assert all(re.search(rf"^{key}\b", text, re.M) for key in kind.options)
-        assert ("Not built by this version yet" in text) != kind.built
     assert explain("[conv]") == explain("convolutional")
+
+
+def test_explain_tells_where_a_forks_key_acts():
+    assert "acts in the dialects of the forks that know it" in explain("yolo", "nms_kind")
 
 
 def test_explain_tells_everything_about_a_key():

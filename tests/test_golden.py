@@ -4,8 +4,8 @@ tests/golden/micro has small networks with all arrays of an inference, a trainin
 tests/golden/traj learning rates and a training of 50 iterations.  Arrays in which Darknet is wrong are skipped one by one, by name
 and with the reason; that ours are right is proven by the gradient checks.
 
-Recorded and not here: networks of binary weights (conv_binary of both forks, conv_xnor_bits), which are not built; the image functions
-are in images.npz (test_image_kernels.py); whole .cfgs of Debian's package run beside its program (test_darknet_peer.py).
+Recorded and not here: the image functions, which are in images.npz (test_image_kernels.py); whole .cfgs of Debian's package run beside
+its program (test_side_by_side.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """The option table, the values that come out of it, dialects, and `explain`."""
 import glob
-import os
 import re
 import sys
 
@@ -15,11 +14,11 @@ from darknetpy.sections.values import format_value, in_range, intervals
 DEBIAN_CFGS = "/usr/share/darknet/cfg"
 NET = "[net]\nwidth=8\nheight=8\nchannels=3\n"
 CONV = "[convolutional]\nfilters=4\n"
-BUILT = ("net convolutional connected batchnorm groupnorm layernorm maxpool avgpool local_avgpool dropout activation softmax "
+KNOWN = ("net convolutional connected batchnorm groupnorm layernorm maxpool avgpool local_avgpool dropout activation softmax "
          "logistic cost crop route shortcut upsample rnn gru lstm crnn conv_lstm history deconvolutional local reorg "
          "reorg3d normalization l2norm scale_channels sam implicit empty "
          "detection region yolo Gaussian_yolo iseg contrastive").split()
-KEYS = [(name, key) for name in BUILT for key in SECTIONS[name].options]
+KEYS = [(name, key) for name in KNOWN for key in SECTIONS[name].options]
 REQUIRED = {"route": "layers=0\n", **dict.fromkeys(("shortcut", "scale_channels", "sam"), "from=0\n")}
 
 
@@ -52,7 +51,7 @@ def with_option(name, line):
 def test_the_table_knows_every_section_of_the_family():
     assert len(SECTIONS) == 40      # 37 layer types of the forks, 2 of our own, and [net]
     assert len(section_names()) == 40 + 10
-    assert [name for name, kind in SECTIONS.items() if kind.built] == sorted(BUILT, key=list(SECTIONS).index)
+    assert sorted(SECTIONS) == sorted(KNOWN)
     assert find_section("conv") is find_section("convolutional") is SECTIONS["convolutional"]
     assert find_section("network") is SECTIONS["net"] and find_section("Net") is None
 
@@ -72,7 +71,7 @@ def test_every_row_is_sound():
         place = f"[{kind.name}] {row.key}"
         assert row.meaning and "\n" not in row.meaning and len(row.meaning) < 90, place
         assert set(row.forks + row.zoo) <= set(FORK_NAMES), place
-        assert row.effect in ("effect", "fork", "note", "later"), place
+        assert row.effect in ("effect", "fork", "note"), place
         assert bool(row.choices) == (row.kind == "choice"), place
         for default in defaults(row):
             text = format_value(default)
@@ -381,7 +380,7 @@ def test_a_long_stopbackward_is_alexeyabs():
     assert found.notes == [] and found.layers[0].values["stopbackward"] == 500
 
 
-# What AlexeyAB added: acts, has no effect here, or is not built yet.
+# What AlexeyAB added: acts, or has no effect here.
 
 @pytest.mark.parametrize("text, key, value", [
     ("[conv]\nstride_x=2\nstride_y=3\n", "stride_y", 3),
@@ -455,21 +454,11 @@ DEBIAN = sorted(glob.glob(f"{DEBIAN_CFGS}/*.cfg"))
 
 @pytest.mark.skipif(not DEBIAN, reason=f"no cfgs in {DEBIAN_CFGS} (Debian package darknet)")
 def test_debians_cfgs_resolve():
-    built, missing = 0, {}
     for file in DEBIAN:
         sections = parse_cfg(file)
         assert parse_cfg_text(format_cfg(sections)) == sections
-        try:
-            found = resolve(sections)
-        except CfgError as error:
-            place = re.fullmatch(r".+?:\d+: \[(\w+)\] is known to Darknet but not built by this version yet",
-                                 str(error))
-            assert place, error
-            missing[os.path.basename(file)] = place[1]
-        else:
-            built += 1
-            assert found.dialect == "pjreddie" and len(found.layers) == len(sections) - 1
-    assert (built, missing) == (len(DEBIAN), {}), missing
+        found = resolve(sections)
+        assert found.dialect == "pjreddie" and len(found.layers) == len(sections) - 1
 
 
 def test_work_grows_with_the_number_of_sections():

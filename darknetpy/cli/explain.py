@@ -24,11 +24,10 @@ from ..sections.registry import sections_with
 _DIALECTS = "dialects"
 _WIDTH = 110
 _LONGEST_KEY = 22       # longer ones stand on a line of their own
-_EFFECTS = {"effect": "acts", "fork": "fork", "note": "note", "later": "later"}
+_EFFECTS = {"effect": "acts", "fork": "fork", "note": "note"}
 _SHORT_KINDS = {"int list": "ints", "float list": "floats"}
 _LEGEND = "forks: " + ", ".join(f"{letter} {name}" for letter, name in FORK_NAMES.items())
-_EFFECT_LEGEND = ("effect: acts; fork: acts in its forks' dialects; note: accepted, does nothing here;\n"
-                  "        later: not built yet, anything but the default is an error")
+_EFFECT_LEGEND = "effect: acts; fork: acts in its forks' dialects; note: accepted, does nothing here"
 
 
 def explain(section=None, key=None):
@@ -115,9 +114,8 @@ def _row(kind, key):
 
 
 def _all_sections():
-    rows = [(_title(kind), kind.forks, "yes" if kind.built else "not yet", kind.meaning)
-            for kind in SECTIONS.values()]
-    return f"{_table(('section', 'forks', 'built', 'meaning'), rows)}\n\n{_LEGEND}"
+    rows = [(_title(kind), kind.forks, kind.meaning) for kind in SECTIONS.values()]
+    return f"{_table(('section', 'forks', 'meaning'), rows)}\n\n{_LEGEND}"
 
 
 def _all_differences():
@@ -142,9 +140,8 @@ def _one_section(kind):
         meaning = row.meaning + (f" ({row.unit})" if row.unit else "")
         rows.append((row.key, _SHORT_KINDS.get(row.kind, row.kind), _default(row), row.range or "",
                      row.forks or "none", _EFFECTS[row.effect], meaning))
-    head = [f"{_title(kind)}: {kind.meaning}"] + ([] if kind.built else ["Not built by this version yet."])
     table = _table(("key", "type", "default", "range", "forks", "effect", "meaning"), rows)
-    return "\n".join([*head, "", table, "", _LEGEND, _EFFECT_LEGEND])
+    return "\n".join([f"{_title(kind)}: {kind.meaning}", "", table, "", _LEGEND, _EFFECT_LEGEND])
 
 
 def _one_key(kind, row):
@@ -172,7 +169,7 @@ def _effect(row):
     """Return what happens to the key here, in words."""
     if row.effect == "note":
         return f"accepted; no effect here: {row.reason}"
-    return "acts" if row.effect == "effect" else "not built yet: anything but the default is an error"
+    return "acts" if row.effect == "effect" else "acts in the dialects of the forks that know it"
 
 
 def _default(row):
@@ -212,7 +209,7 @@ def _table(head, rows):
 
 def _section_record(kind):
     return {"section": kind.name, "aliases": list(kind.aliases), "meaning": kind.meaning,
-            "forks": _names(kind.forks), "built": kind.built}
+            "forks": _names(kind.forks)}
 
 
 def _row_record(row):

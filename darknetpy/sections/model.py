@@ -80,8 +80,7 @@ class Row:
     choices : tuple of Choice
     effect : str
         ``effect``: acts.  ``fork``: acts in the dialects of the forks that know it.  ``note``: accepted, does
-        nothing here, and a note says so.  ``later``: acts in Darknet but is not built yet: any value but the
-        default is an error.
+        nothing here, and a note says so.
     reason : str
         Why the key does nothing here; a row with a reason has the effect ``note``.
     required : bool
@@ -134,8 +133,6 @@ class SectionType:
     aliases : tuple of str
         Other names that Darknet takes.
     meaning, forks : str
-    built : bool
-        Whether this version builds it.
     options : dict of str to Row
         In the order of the documentation, own keys first, then those of every layer.
     """
@@ -145,7 +142,6 @@ class SectionType:
     forks: str
     options: dict[str, Row]
     aliases: tuple[str, ...] = ()
-    built: bool = False
 
 
 # Why a key that Darknet knows has no effect here.

@@ -12,7 +12,7 @@ from .layer_checks import check_layer, note_idle_excitation
 from .net_checks import check_net
 from .registry import find_section, section_names, sections_with
 from .suggest import did_you_mean
-from .values import find_choice, format_value, parse_value
+from .values import find_choice, parse_value
 
 
 @dataclass
@@ -124,7 +124,7 @@ def resolve(sections: list[Section], dialect: Optional[str] = None, batchnorm: O
 
 
 def _section_types(sections):
-    """Return the type of every section, or raise for the first that is unknown, not built or out of place."""
+    """Return the type of every section, or raise for the first that is unknown or out of place."""
     if not sections or sections[0].name not in NET_NAMES:
         raise ArgumentError("the first section must be [net] or [network]")
     kinds = []
@@ -137,8 +137,6 @@ def _section_types(sections):
             raise CfgError(message, section.file, section.line)
         if kinds and kind.name == "net":
             raise section.error("only the first section may be [net]")
-        if not kind.built:
-            raise section.error("is known to Darknet but not built by this version yet")
         kinds.append(kind)
     if len(kinds) == 1:
         raise sections[0].error("the network has no layer")
@@ -219,13 +217,9 @@ def _unknown_key(plan, section, kind, key, lenient):
 
 
 def _check_effect(plan, section, row, values):
-    """Refuse what is not built; note what has no effect, and what the chosen fork would not have read."""
+    """Note what has no effect, and what the chosen fork would not have read."""
     text = f"{row.key}={show(section.options[row.key].text)}"
     differs = values[row.key] != row.default_for(plan.dialect, values)
-    if row.effect == "later" and differs:
-        allowed = format_value(row.default)
-        only = f"; leave it out or write {row.key}={allowed}" if allowed else "; leave it out"
-        raise section.error(f"{text} is not supported by this version yet{only}", row.key)
     if row.effect == "note" and differs:
         plan.note(section, row.key, f"{text} has no effect here: {row.reason}")
         return

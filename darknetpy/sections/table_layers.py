@@ -37,12 +37,10 @@ NOT_ZERO = "(-inf, -1] or [1, inf)"
 UP_TO_TWO = "[0, 2]"
 
 
-def layer(name: str, meaning: str, forks: str, *rows: Row, aliases: tuple[str, ...] = (),
-          built: bool = False) -> SectionType:
+def layer(name: str, meaning: str, forks: str, *rows: Row, aliases: tuple[str, ...] = ()) -> SectionType:
     """A section type with its own rows and those of every layer."""
     own = table(*rows)
-    return SectionType(name, meaning, forks, {**own, **{r.key: r for r in COMMON if r.key not in own}},
-                       aliases, built)
+    return SectionType(name, meaning, forks, {**own, **{r.key: r for r in COMMON if r.key not in own}}, aliases)
 
 
 def activation(default: str = "logistic", forks: str = "pah") -> Row:
@@ -129,12 +127,12 @@ _CONVOLUTIONAL = layer(
     number("reverse", 0.0, "ah", "scale updates inversely", reason=GPU),
     flag("coordconv", 0, "ah", "the first three output channels become x, y and the distance from (0, 0)"),
     number("dot", 0.0, "pah", "read by every fork, used by none", reason=UNUSED),
-    *streams(), aliases=("conv",), built=True)
+    *streams(), aliases=("conv",))
 
 _CONNECTED = layer(
     "connected", "fully connected layer, with optional normalization, and activation", "pah",
     integer("output", 1, "pah", "outputs", POSITIVE), activation(), *normalize(), *moving_statistics(),
-    aliases=("conn",), built=True)
+    aliases=("conn",))
 
 _MAXPOOL = layer(
     "maxpool", "largest value of each window", "pah", *_window("pah"),
@@ -143,7 +141,7 @@ _MAXPOOL = layer(
     integer("antialiasing", 0, "ah", "a 3x3 (1) or 2x2 (2) blur behind the pooling takes over the stride",
             UP_TO_TWO),
     flag("maxpool_zero_nonmax", 0, "ah", "set all but the largest input to zero (GPU)", reason=GPU),
-    aliases=("max",), built=True)
+    aliases=("max",))
 
 _SOFTMAX = layer(
     "softmax", "softmax, and cross-entropy loss where there is truth", "pah",
@@ -152,7 +150,7 @@ _SOFTMAX = layer(
     path("tree", "pah", "class hierarchy: one softmax per set of siblings"),
     number("spatial", 0.0, "pah", "softmax per pixel (GPU)", reason=GPU),
     flag("noloss", 0, "pah", "no loss, forward only"),
-    aliases=("soft",), built=True)
+    aliases=("soft",))
 
 _COST = layer(
     "cost", "loss between the layer before and the truth", "pah",
@@ -161,8 +159,7 @@ _COST = layer(
     number("ratio", 0.0, "pah", "share of the largest deltas to keep; without effect in every fork",
            reason=UNUSED),
     number("noobj", 1.0, "p", "seg: weight where the truth is 0 (GPU)", reason=GPU),
-    number("thresh", 0.0, "p", "drop deltas smaller than thresh / inputs (GPU)", reason=GPU),
-    built=True)
+    number("thresh", 0.0, "p", "drop deltas smaller than thresh / inputs (GPU)", reason=GPU))
 
 _CROP = layer(
     "crop", "random view of the input in training, centre view otherwise", "pa",
@@ -173,15 +170,14 @@ _CROP = layer(
     number("angle", 0.0, "pa", "random rotation (GPU)", reason=GPU, unit="degrees"),
     number("saturation", 1.0, "pa", "random saturation (GPU)", reason=GPU),
     number("exposure", 1.0, "pa", "random brightness (GPU)", reason=GPU),
-    number("shift", 0.0, "pa", "random shift of each channel (GPU)", reason=GPU),
-    built=True)
+    number("shift", 0.0, "pa", "random shift of each channel (GPU)", reason=GPU))
 
 _ROUTE = layer(
     "route", "concatenates the outputs of earlier layers along the channels", "pah",
     integers("layers", "pah", "layers to concatenate; negative counts back from here", required=True),
     integer("groups", 1, "ah", "cut the channels of each layer into this many groups", POSITIVE),
     integer("group_id", 0, "ah", "the group to take, from 0", NOT_NEGATIVE),
-    *streams(), built=True)
+    *streams())
 
 _SHORTCUT = layer(
     "shortcut", "adds the outputs of earlier layers to that of the layer before", "pah",
@@ -193,13 +189,12 @@ _SHORTCUT = layer(
     choice("weights_type", "none", "ah", "learned weights of the sum", SHORTCUT_WEIGHTS),
     choice("weights_normalization", "none", "ah",
            "how these weights are normalized; acts with weights_type only",
-           SHORTCUT_NORMALIZATION),
-    built=True)
+           SHORTCUT_NORMALIZATION))
 
 _UPSAMPLE = layer(
     "upsample", "repeats every pixel", "pah",
     integer("stride", 2, "pah", "copies along each axis; negative: sum that many pixels into one", NOT_ZERO),
-    number("scale", 1.0, "pah", "factor on the output"), built=True)
+    number("scale", 1.0, "pah", "factor on the output"))
 
 _DROPOUT = layer(
     "dropout", "sets random outputs of the layer before to zero in training", "pah",
@@ -208,8 +203,7 @@ _DROPOUT = layer(
     flag("dropblock", 0, "ah", "drop square blocks of a map"),
     number("dropblock_size_rel", 0.0, "ah", "side of a block in map widths; acts with dropblock only", SHARE),
     number("dropblock_size_abs", 0.0, "ah", "side of a block, 7 if none is given; acts with dropblock only",
-           NOT_NEGATIVE, unit="pixels"),
-    built=True)
+           NOT_NEGATIVE, unit="pixels"))
 
 _SPATIAL = (
     layer("deconvolutional", "transposed convolution", "p",
@@ -218,58 +212,56 @@ _SPATIAL = (
           integer("stride", 1, "p", "step in the output", POSITIVE, unit="pixels"),
           flag("pad", 0, "p", "pad by size / 2, rounded down, whatever padding says"),
           integer("padding", 0, "p", "pixels cut off the output, each side", NOT_NEGATIVE, unit="pixels"),
-          activation(forks="p"), *normalize("p"), *moving_statistics(), aliases=("deconv",), built=True),
+          activation(forks="p"), *normalize("p"), *moving_statistics(), aliases=("deconv",)),
     layer("local", "convolution whose weights differ from place to place", "pa",
           integer("filters", 1, "pa", "output channels", POSITIVE),
           integer("size", 1, "pa", "side of the kernel", POSITIVE, unit="pixels"),
           integer("stride", 1, "pa", "step of the kernel", POSITIVE, unit="pixels"),
           integer("pad", 0, "pa", "padding itself, in pixels, unlike in convolutional", NOT_NEGATIVE,
                   unit="pixels"),
-          activation(forks="pa"), built=True),
+          activation(forks="pa")),
     layer("reorg", "moves pixels of a square into channels, in pjreddie's order", "pa",
           integer("stride", 1, "pa", "side of the square", POSITIVE, unit="pixels"),
           flag("reverse", 0, "pa", "channels into pixels instead"),
           flag("flatten", 0, "p", "channels last"),
-          integer("extra", 0, "p", "zeros appended to each row", NOT_NEGATIVE), built=True),
+          integer("extra", 0, "p", "zeros appended to each row", NOT_NEGATIVE)),
     layer("reorg3d", "moves pixels of a square into channels: space to depth", "ah",
           integer("stride", 1, "ah", "side of the square", POSITIVE, unit="pixels"),
-          flag("reverse", 0, "ah", "channels into pixels instead"), built=True),
+          flag("reverse", 0, "ah", "channels into pixels instead")),
     layer("normalization", "local response normalization across channels", "pa",
           number("alpha", .0001, "pa", "factor on the sum of squares"),
           number("beta", .75, "pa", "exponent"),
           number("kappa", 1.0, "pa", "added to the sum"),
-          integer("size", 5, "pa", "channels in the sum", POSITIVE), aliases=("lrn",), built=True),
-    layer("l2norm", "scales the channels of each pixel to length one", "p", built=True),
+          integer("size", 5, "pa", "channels in the sum", POSITIVE), aliases=("lrn",)),
+    layer("l2norm", "scales the channels of each pixel to length one", "p"),
     layer("scale_channels", "multiplies an earlier layer by the one before, channel by channel", "ah",
           integers("from", "ah", "layer to scale; negative counts back from here", required=True),
           flag("scale_wh", 0, "ah", "scale pixel by pixel instead"),
-          activation("linear", "ah"), built=True),
+          activation("linear", "ah")),
     layer("sam", "multiplies an earlier layer by the one before, element by element", "ah",
           integers("from", "ah", "layer to multiply; negative counts back from here", required=True),
-          activation("linear", "ah"), built=True),
+          activation("linear", "ah")),
     layer("implicit", "a learned vector that does not look at its input", "a",
           number("mean", 0.0, "a", "centre of the start values"),
           number("std", .2, "a", "half width of the start values' uniform distribution", NOT_NEGATIVE),
           integer("filters", 128, "a", "channels", POSITIVE),
-          integer("atoms", 1, "a", "height", POSITIVE), built=True),
-    layer("empty", "passes its input on", "a", aliases=("silence",), built=True),
+          integer("atoms", 1, "a", "height", POSITIVE)),
+    layer("empty", "passes its input on", "a", aliases=("silence",)),
 )
 
 LAYERS = (
     _CONVOLUTIONAL, _CONNECTED,
-    layer("batchnorm", "batch normalization with scale and bias", "pa", *moving_statistics(), built=True),
+    layer("batchnorm", "batch normalization with scale and bias", "pa", *moving_statistics()),
     layer("groupnorm", "normalizes groups of channels of each sample, with scale and bias", "d",
           integer("groups", None, "d",
                   "divides the channels; default the most, up to 32, of more than one value",
-                  POSITIVE),
-          built=True),
-    layer("layernorm", "normalizes all values of each sample, with scale and bias per channel", "d",
-          built=True),
+                  POSITIVE)),
+    layer("layernorm", "normalizes all values of each sample, with scale and bias per channel", "d"),
     _MAXPOOL,
-    layer("local_avgpool", "mean of each window", "ah", *_window("ah"), aliases=("local_avg",), built=True),
-    layer("avgpool", "mean of each channel over the image", "pah", aliases=("avg",), built=True),
+    layer("local_avgpool", "mean of each window", "ah", *_window("ah"), aliases=("local_avg",)),
+    layer("avgpool", "mean of each channel over the image", "pah", aliases=("avg",)),
     _DROPOUT,
-    layer("activation", "an activation by itself", "pa", activation("linear", "pa"), built=True),
+    layer("activation", "an activation by itself", "pa", activation("linear", "pa")),
     _SOFTMAX,
-    layer("logistic", "logistic function, and binary cross-entropy where there is truth", "p", built=True),
+    layer("logistic", "logistic function, and binary cross-entropy where there is truth", "p"),
     _COST, _CROP, _ROUTE, _SHORTCUT, _UPSAMPLE, *_SPATIAL)

@@ -171,7 +171,7 @@ _MACHINE = (
 NET = SectionType(
     "net", "the network: input shape, batch, optimizer, learning rate, augmentation", "pah",
     table(*_OWN, *_SHAPE, *_BATCH, *_OPTIMIZER, *_RATE, *_AUGMENTATION,
-          *_MACHINE), aliases=("network",), built=True)
+          *_MACHINE), aliases=("network",))
 
 COMMON = (
     number("learning_rate", 1.0, "pah", "factor on the network's learning rate", NOT_NEGATIVE),
