@@ -25,12 +25,12 @@ typedef struct {
     ARRAY(type, norm.rolling_mean, "rolling_mean", channels, STATISTIC, 0), \
         ARRAY(type, norm.rolling_variance, "rolling_variance", channels, STATISTIC, 0), \
         ARRAY(type, norm.statistics_count, "statistics_count", one, COUNTER, IS_INT)
-#define BATCHNORM_WORK(type, norm, statistics, deltas, x_norm_shape) \
+#define BATCHNORM_WORK(type, norm, statistics, channels, x_norm_shape) \
     ARRAY(type, norm.mean, "mean", statistics, ACTIVATION, 0), \
-        ARRAY(type, norm.mean_rest, "mean_rest", statistics, ACTIVATION, 0), \
+        ARRAY(type, norm.mean_rest, "mean_rest", channels, ACTIVATION, 0), \
         ARRAY(type, norm.variance, "variance", statistics, ACTIVATION, 0), \
-        ARRAY(type, norm.mean_delta, "mean_delta", deltas, ACTIVATION, TRAIN_ONLY), \
-        ARRAY(type, norm.variance_delta, "variance_delta", deltas, ACTIVATION, TRAIN_ONLY), \
+        ARRAY(type, norm.mean_delta, "mean_delta", channels, ACTIVATION, TRAIN_ONLY), \
+        ARRAY(type, norm.variance_delta, "variance_delta", channels, ACTIVATION, TRAIN_ONLY), \
         ARRAY(type, norm.x_norm, "x_norm", x_norm_shape, ACTIVATION, TRAIN_ONLY)
 
 /* Does the layer run composed of the named kernels, x_norm stored? Otherwise fused. */

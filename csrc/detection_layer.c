@@ -187,7 +187,6 @@ static dn_status detection_backward(layer *l, network *net)
     k->pass_delta(all, 1, work, 1, sink.to);
     return DN_OK;
 }
-static size_t detection_workspace(const layer *l) { return l->train ? 2 * (size_t)l->batch * l->outputs : 0; }
 
 static dn_status detection_shape(layer *l, network *net)
 {
@@ -242,7 +241,7 @@ const layer_ops detection_ops = {
     .shape = detection_shape,
     .forward = detection_forward,
     .backward = detection_backward,
-    .workspace = detection_workspace,
+    .workspace = dn_head_workspace,
     .detections = detection_detections,
     .is_loss = 1,
 };

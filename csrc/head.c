@@ -99,3 +99,4 @@ dn_status dn_head_work(layer *l, network *net, real **delta, real **loss)
     *loss = *delta + all;
     return DN_OK;
 }
+size_t dn_head_workspace(const layer *l) { return l->train ? 2 * (size_t)l->batch * l->outputs : 0; }

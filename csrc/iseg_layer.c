@@ -172,7 +172,6 @@ static dn_status iseg_backward(layer *l, network *net)
     k->pass_delta(all, 1, work, 1, sink.to);
     return DN_OK;
 }
-static size_t iseg_workspace(const layer *l) { return l->train ? 2 * (size_t)l->batch * l->outputs : 0; }
 
 static dn_status iseg_shape(layer *l, network *net)
 {
@@ -202,6 +201,6 @@ const layer_ops iseg_ops = {
     .shape = iseg_shape,
     .forward = iseg_forward,
     .backward = iseg_backward,
-    .workspace = iseg_workspace,
+    .workspace = dn_head_workspace,
     .is_loss = 1,
 };

@@ -42,7 +42,6 @@ dn_shape shape_norm_statistics(const layer *l)
 {
     return is_grouped(part(l)) ? dn_dims(2, l->batch, groups_of(l, part(l)), 0, 0) : shape_norm_rolling(l);
 }
-dn_shape shape_norm_deltas(const layer *l) { return shape_norm_rolling(l); }
 dn_shape shape_norm_x_norm(const layer *l)
 {
     const normalization *n = part(l);

@@ -33,7 +33,7 @@ typedef struct {
 #define NORMALIZATION_INNER_BIASES(type, norm) \
     PARAMETER(type, norm., inner_biases, inner_bias_updates, shape_norm_inner_biases, 0)
 #define NORMALIZATION_WORK(type, norm) \
-    BATCHNORM_WORK(type, norm.batch, shape_norm_statistics, shape_norm_deltas, shape_norm_x_norm), \
+    BATCHNORM_WORK(type, norm.batch, shape_norm_statistics, shape_norm_rolling, shape_norm_x_norm), \
         ARRAY(type, norm.x, "x", shape_norm_x, ACTIVATION, TRAIN_ONLY), \
         ARRAY(type, norm.activation_input, "activation_input", shape_norm_activation_input, ACTIVATION, \
               TRAIN_ONLY), \
@@ -44,7 +44,6 @@ dn_shape shape_norm_rolling(const layer *l);
 dn_shape shape_norm_count(const layer *l);
 dn_shape shape_norm_inner_biases(const layer *l);
 dn_shape shape_norm_statistics(const layer *l);
-dn_shape shape_norm_deltas(const layer *l);
 dn_shape shape_norm_x_norm(const layer *l);
 dn_shape shape_norm_x(const layer *l);
 dn_shape shape_norm_activation_input(const layer *l);

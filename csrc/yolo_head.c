@@ -347,7 +347,6 @@ dn_status yolo_head_backward(layer *l, network *net, void (*gradient)(const laye
     pass_loss(l, net->k, delta, others || sink.add, sink.to);
     return DN_OK;
 }
-size_t yolo_head_workspace(const layer *l) { return l->train ? 2 * (size_t)l->batch * l->outputs : 0; }
 
 /* ---- options */
 static dn_status check_lists(const yolo_head *self)

@@ -61,7 +61,6 @@ void yolo_pull_overlap(const yolo_image *im, const size_t where[4], box pred, bo
 dn_status yolo_head_shape(layer *l, network *net, const yolo_boxes *boxes);
 dn_status yolo_head_loss(layer *l, network *net);
 dn_status yolo_head_backward(layer *l, network *net, void (*gradient)(const layer *l, network *net));
-size_t yolo_head_workspace(const layer *l);
 int yolo_head_detections(const layer *l, int row, real thresh, real *rows,
                          real (*certainty)(const real *p, size_t at, int area));
 #endif

@@ -1,6 +1,8 @@
 """The float64 twin: the package's own C sources compiled with double, so that a gradient check means 1e-7 and not 1e-2.
 
-The library is made once per state of the sources and kept under build/twin, by a digest of everything that goes into it.
+The package carries such a core too (darknetpy._darknet_double, for `darknetpy gradcheck`); this one is of the checkout's sources, and
+has the kernels' asserts on.  The library is made once per state of the sources and kept under build/twin, by a digest of everything
+that goes into it.
 """
 
 from __future__ import annotations
