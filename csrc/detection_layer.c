@@ -1,14 +1,22 @@
-/* [detection]: the head of YOLOv1 (arXiv:1506.02640). A row of the input holds, cell by cell of a grid of
- * side x side, first the classes of every cell, then the objectness of its num boxes, then their numbers x,
- * y, w, h: x and y in cells from the cell's corner, w and h in shares of the image (sqrt=1: their roots). The
- * output is the input, but softmax=1 makes the classes of each cell a softmax. A truth has, cell by cell, 1
- * where the cell has an object, its classes, and x, y, w, h of that object. Losses, m / 2 (t - p)^2 each,
- * with delta m (t - p): objectness    towards 0, m = noobject_scale; of the box responsible towards 1
- * (rescore=1: its IoU with the truth, as a constant), m = object_scale and in cells with an object classes m
- * = class_scale (softmax=1: the cross-entropy instead, which has the same delta) box           of the box
- * responsible, m = coord_scale Responsible is the box of the highest IoU, or where none meets the truth of
- * the least distance; forced=1: the first for objects of at least a tenth of the image, the second for
- * others; random=1: any, while seen < 64000. The cost is the sum of squares of delta. */
+/* [detection]: the head of YOLOv1 (arXiv:1506.02640), a grid of side x side cells with num boxes each.
+ *
+ * A row of the input holds, each cell by cell,
+ *   the classes                 `classes` values; softmax=1: the output has their softmax
+ *   the objectness              `num` values
+ *   the boxes                   `num` times x, y, w, h: x, y in cells from the cell's corner, w, h in shares
+ *                               of the image (sqrt=1: their square roots)
+ * and is the output too. A truth has for each cell 1 where an object's centre lies in it, its classes, and
+ * its x, y, w, h.
+ *
+ * Losses m / 2 (t - p)^2, with delta m (t - p):
+ *   objectness of every box     towards 0, m = noobject_scale
+ * and in a cell with an object
+ *   classes                     m = class_scale (softmax=1: the cross-entropy, which has the same delta)
+ *   objectness of its box       towards 1, or with rescore=1 its IoU with the truth; m = object_scale
+ *   its box                     m = coord_scale
+ * where "its box" is that of the highest IoU, or if none meets the truth, of the least distance; forced=1:
+ * the second for objects below a tenth of the image, else the first; random=1: any, while seen < 64000.
+ * The cost is the sum of squares of delta. */
 #include "head.h"
 #include "random.h"
 #include <float.h>

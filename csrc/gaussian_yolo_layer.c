@@ -1,13 +1,15 @@
-/* [Gaussian_yolo]: [yolo] with an uncertainty for each number of a box (arXiv:1904.04620). Each anchor has
- * the values x, sx, y, sy, w, sw, h, sh, objectness and one per class; w and h are linear, all others go
- * through the logistic, x and y are stretched by scale_x_y as in [yolo]. yolo_point=left_top, right_bottom:
- * x, y are that corner. A box is as sure as objectness * class * (1 - mean of its four s). Losses: objectness
- * and classes as in [yolo]. A number p with uncertainty s, towards t, with weight m = 2 - w h of the truth,
- * is the likelihood of a Gaussian with the s of its denominator raised by 0.3: L = -m / 2 log(N + 1e-9),   N
- * = exp(-((t - p) / s)^2 / 2) / (sqrt(2 pi) (s + 0.3)) counted iou_normalizer times for p and uc_normalizer
- * times for s (each with the other as a constant). With iou_loss other than mse, p learns iou_normalizer
- * sqrt(net area / anchor area) (1 - overlap) instead. delta holds -dL/dp and -dL/ds, at most max_delta; the
- * backward pass takes them through the logistic. */
+/* [Gaussian_yolo]: [yolo] with an uncertainty for each number of a box (arXiv:1904.04620).
+ *
+ * An anchor has x, sx, y, sy, w, sw, h, sh, objectness, and a value per class; all but w and h go through the
+ * logistic, x and y are stretched by scale_x_y as in [yolo]. yolo_point=left_top, right_bottom: x, y are that
+ * corner. A detection's confidence is objectness * class * (1 - mean of its four s).
+ *
+ * Losses: objectness and classes as in [yolo]. A number p with uncertainty s, towards t, with the weight
+ * m = 2 - w h of the truth, is the likelihood of a Gaussian (the s of its denominator raised by 0.3):
+ *   L = -m / 2 log(N + 1e-9),     N = exp(-((t - p) / s)^2 / 2) / (sqrt(2 pi) (s + 0.3))
+ * counted iou_normalizer times for p and uc_normalizer times for s, each with the other as a constant. With
+ * iou_loss other than mse, p learns iou_normalizer sqrt(net area / anchor area) (1 - overlap) instead.
+ * delta holds -dL/dp and -dL/ds, at most max_delta; the backward pass takes them through the logistic. */
 #include "yolo_head.h"
 #include "scalar.h"
 

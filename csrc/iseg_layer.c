@@ -1,11 +1,16 @@
-/* [iseg]: instance segmentation of a map of h x w pixels (pjreddie). The input has `classes` channels, which
- * go through the logistic, and `ids` more, the embedding e of each pixel, which stay as they are. A truth has
- * 90 rows of a class and a mask of h x w values, not 0 where the instance is; a class below 0 ends them.
- * Losses: classes       the cross-entropy, delta t - p: towards the mask's value where an instance of the
- * class is, else 0 embedding     0.01 (0.05 e^2 + 0.1 |mean - e| - 0.1 sum over other instances of |mean of
- * the other - e|), the last two in pixels of an instance: towards its mean, away from the others'. The means
- * over the instances are constants; delta 0.01 (-0.1 e + 0.1 sign(mean - e) - ...) The cost is the sum of
- * squares of delta. */
+/* [iseg]: instance segmentation of a map of h x w pixels (pjreddie).
+ *
+ * The input has `classes` channels, which go through the logistic, and `ids` more, each pixel's embedding e,
+ * which stay as they are. A truth has 90 rows: a class (below 0: no more rows) and a mask of h x w values,
+ * not 0 where the instance is.
+ *
+ * Losses:
+ *   classes             the cross-entropy towards the mask where an instance of the class is, else 0;
+ *                       delta t - p
+ *   embedding           0.01 (0.05 e^2 + 0.1 |mean - e| - 0.1 sum over other instances of |their mean - e|),
+ *                       the last two in pixels of an instance: towards its mean, away from the others';
+ *                       the means are constants; delta 0.01 (-0.1 e + 0.1 sign(mean - e) - ...)
+ * The cost is the sum of squares of delta. */
 #include "head.h"
 #include "scalar.h"
 

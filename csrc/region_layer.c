@@ -1,19 +1,26 @@
-/* [region]: boxes from a grid of h x w cells with anchors, YOLOv2 and YOLO9000 (arXiv:1612.08242). Each
- * anchor has the values x, y, w, h, further coords ("mask"), objectness and one per class. With z the input,
- * the output p is sigma(z) for x, y and objectness, z for w, h and the mask, and for the classes a softmax
- * (softmax=1), one softmax per set of siblings (tree=), else sigma(z) (AlexeyAB: z). With background=1 the
- * value in objectness's place is that of a class "no object", in the same softmax. The box in shares of the
- * image, in cell (i, j), the anchor in cells:    ((i + x) / w,  (j + y) / h,  e^w anchor_w / w,  e^h anchor_h
- * / h) Losses, with weight m and target t: m / 2 (t - p)^2 for all but the classes, cross-entropies for
- * these. every anchor       objectness towards 0, m = noobject_scale; not where its best IoU with a truth
- * exceeds thresh (classfix=-1: towards that IoU; 1, 2: the class learns there too, AlexeyAB) seen < 12800 its
- * box towards the anchor in the middle of the cell, m = .01 every truth        in its cell, the anchor that
- * fits best (bias_match=1: whose size fits best): its box, m = coord_scale (2 - w h) (AlexeyAB: coord_scale),
- * objectness towards 1 or with rescore the IoU, m = object_scale, and class, m = class_scale; with a tree all
- * nodes of its path x, y > 100000      no box is known, only a class: learned by the most probable anchor
- * (tree) delta: (pjreddie) m (t - p), which the backward pass multiplies by the logistic's derivative for x,
- * y and objectness; AlexeyAB's delta has it already. The cost is its sum of squares. The order of the output
- * is (anchor, value, cell); AlexeyAB's (cell, anchor, value), x and y without the logistic. */
+/* [region]: boxes from a grid of h x w cells with `num` anchors, YOLOv2 and YOLO9000 (arXiv:1612.08242).
+ *
+ * An anchor has x, y, w, h, further coords (a mask), objectness, and a value per class. From the input z:
+ *   x, y, objectness    p = sigma(z)
+ *   w, h, mask          p = z
+ *   classes             softmax=1: their softmax; tree=: a softmax of each set of siblings; else sigma(z)
+ *                       (AlexeyAB: z)
+ * With background=1 "no object" is one more class of the softmax, in objectness's place. The box of cell
+ * (i, j) in shares of the image, the anchor in cells:
+ *   ((i + x) / w,  (j + y) / h,  e^w anchor_w / w,  e^h anchor_h / h)
+ *
+ * Losses with weight m, towards a target t: m / 2 (t - p)^2, but cross-entropies for the classes.
+ *   every anchor        objectness towards 0, m = noobject_scale, unless its IoU with a truth exceeds thresh
+ *                       (AlexeyAB: classfix=-1: always, towards that IoU; 1, 2: then the class learns)
+ *     seen < 12800      its box towards the anchor in the middle of the cell, m = .01
+ *   every truth         the anchor in its cell that overlaps it best (bias_match=1: by its own size):
+ *                       box, m = coord_scale (2 - w h) (AlexeyAB: coord_scale); mask, m = mask_scale;
+ *                       objectness towards 1 (rescore=1: the IoU), m = object_scale;
+ *                       class, m = class_scale; with a tree all nodes on its path
+ *     x, y > 100000     no box is known: the anchor that finds the class most probable learns it (tree=)
+ * pjreddie's delta is m (t - p), which the backward pass multiplies by the logistic's derivative for x, y and
+ * objectness; AlexeyAB's has it already. The cost is the sum of squares of delta. The output's order is
+ * (anchor, value, cell); AlexeyAB's is (cell, anchor, value), its x and y without the logistic. */
 #include "class_tree.h"
 #include "head.h"
 #include "parallel.h"

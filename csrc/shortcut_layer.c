@@ -1,12 +1,12 @@
-/* [shortcut]: adds earlier outputs to the layer's input, then the activation. Where shapes differ the forks
- * do: overlap (pjreddie)   one source; out = alpha input + beta source where both have an element, sources of
+/* [shortcut]: adds earlier outputs to the layer's input, then the activation. Where shapes differ:
+ *   overlap (pjreddie)   one source; out = alpha input + beta source where both have an element, sources of
  *                        other map sizes being sampled or spread by the whole-number ratio of the sides;
  *                        elsewhere the input as it is
  *   prefix (AlexeyAB)    one or several sources; the first values of each row, as many as both have, are
  *                        added: alpha input + beta (sum of the sources)
- * With weights_type (AlexeyAB) the sum has learned weights, one per summed layer (per_feature) or one per
- * summed layer and channel, in place of alpha and beta; weights (1 + sources, 1 or channels), the input's
- * first, as weights_normalization makes them add up (mix_weights_cpu). */
+ * With weights_type (AlexeyAB) the sum has learned weights in place of alpha and beta, one per summed layer
+ * (per_feature) or one per summed layer and channel: weights (1 + sources, 1 or channels), the input's first,
+ * as weights_normalization makes them add up (mix_weights_cpu). */
 #include "layer.h"
 
 typedef struct {

@@ -1,10 +1,12 @@
-/* Winograd's transforms. A. L. Toom (1963) and S. Winograd (1980): the product of two polynomials follows
- * from its values at as many points as it has coefficients. For F(m, 3), m outputs of a filter with three
- * taps, these are n = m + 2 points, the last of them infinity; A. Lavin and S. Gray, arXiv:1509.09308: y = A'
- * [(G g) * (B' d)],     d: n inputs, g: 3 weights, y: m outputs, * element by element and in two dimensions,
- * Y = A' [(G g G') * (B' d B)] A: n n products in place of 9 m m. m = 4: points 0, +-sqrt(1/2), +-sqrt(2);
- * their errors are smaller than those of 0, +-1, +-2 m = 6: points 0, +-1, +-2, +-1/2 A vector holds one
- * value of LANES channels, or filters. m is a constant in each instance. Body of an engine. */
+/* Winograd's transforms. A. L. Toom (1963), S. Winograd (1980): the product of two polynomials follows from
+ * its values at as many points as it has coefficients. For F(m, 3), m outputs of a filter with three taps,
+ * these are n = m + 2 points, the last of them infinity. A. Lavin and S. Gray, arXiv:1509.09308:
+ *   y = A' [(G g) * (B' d)]           d: n inputs, g: 3 weights, y: m outputs, * element by element
+ *   Y = A' [(G g G') * (B' d B)] A    in two dimensions: n n products in place of 9 m m
+ *   m = 4: points 0, +-sqrt(1/2), +-sqrt(2), whose errors are smaller than those of 0, +-1, +-2
+ *   m = 6: points 0, +-1, +-2, +-1/2
+ * A vector holds one value of LANES channels, or filters. m is a constant in each instance. Body of an
+ * engine. */
 #ifndef DN_WINOGRAD_TRANSFORMS_BODY_H
 #define DN_WINOGRAD_TRANSFORMS_BODY_H
 #include "tile_body.h"

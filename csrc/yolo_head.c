@@ -1,11 +1,13 @@
-/* Who learns what in [yolo] and [Gaussian_yolo]. With o an anchor's objectness and IoU between its box and
- * the truths': every anchor of every cell    o towards 0; not where the best IoU exceeds ignore_thresh
- * (AlexeyAB: and some class has p > 0.25); with objectness_smooth o learns that IoU there instead best IoU >
- * truth_thresh       o towards 1 (smooth: IoU^2), class and box towards that truth's every truth in its cell,
- * the anchor of all `num` most alike in width and height, if it is in the mask, and others of the mask alike
- * by more than iou_thresh (AlexeyAB): o towards 1, class and box towards it Weights: obj_normalizer for o;
- * counters_per_class: largest count / count of the class, at most max_delta. The printed cost is the sum of
- * squares of delta, as Darknet's. */
+/* Who learns what in [yolo] and [Gaussian_yolo]. With o an anchor's objectness:
+ *   every anchor of every cell
+ *     always                   o towards 0, unless its box's best IoU with a truth exceeds ignore_thresh
+ *                              (AlexeyAB: and some class has p > 0.25); objectness_smooth=1: to that IoU
+ *     best IoU > truth_thresh  o towards 1 (objectness_smooth=1: IoU^2), class and box towards that truth
+ *   every truth, in its cell   the anchor of all `num` most like it in width and height, if the mask has it,
+ *                              and (AlexeyAB) each in the mask alike by more than iou_thresh: o towards 1,
+ *                              class and box towards the truth
+ * Weights: obj_normalizer for o; counters_per_class: largest count / count of the class, at most max_delta.
+ * The printed cost is the sum of squares of delta, as Darknet's. */
 #include "yolo_head.h"
 #include "parallel.h"
 #include <float.h>

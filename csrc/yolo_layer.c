@@ -1,15 +1,24 @@
 /* [yolo]: boxes from a grid of h x w cells with anchors, YOLOv3 and later (arXiv:1804.02767,
- * arXiv:2004.10934). Each anchor has the values x, y, w, h, objectness and one per class. With z the input, s
- * = scale_x_y and sigma the logistic, the output p is x, y                  s sigma(z) - (s - 1) / 2 w, h z
- * all others    sigma(z) with new_coords       s z - (s - 1) / 2 and z: the layer before has the logistic
- * (Scaled-YOLOv4) and the box in shares of the image, cell (i, j), anchor and network in pixels:
- *   ((i + x) / w,  (j + y) / h,  e^w anchor_w / net_w,  e^h anchor_h / net_h)     new_coords: (2w)^2 for e^w
- * Losses towards a target t with weight m:
- *   objectness, classes   m times the cross-entropy -t log p - (1 - t) log(1 - p); delta m (t - p)
- *   box, iou_loss=mse     m = (2 - w h of the truth) iou_normalizer; x, y: m s times the cross-entropy of
- * sigma at t, unscaled likewise; w, h: m / 2 (t - p)^2; delta m (t - p) box, iou and others   m (1 -
- * overlap), m = iou_normalizer sqrt(net area / anchor area); clipped to max_delta with new_coords       m / 2
- * (t - p)^2 for all (x, y: divided by s) Who learns towards what: yolo_head.c. */
+ * arXiv:2004.10934).
+ *
+ * An anchor has x, y, w, h, objectness, and a value per class. From the input z, with s = scale_x_y and the
+ * logistic sigma:
+ *                        p                            new_coords=1 (the layer before has sigma)
+ *   x, y                 s sigma(z) - (s - 1) / 2     s z - (s - 1) / 2
+ *   w, h                 z                            z
+ *   objectness, classes  sigma(z)                     z
+ * The box of cell (i, j) in shares of the image, anchor and network in pixels:
+ *   ((i + x) / w,  (j + y) / h,  e^w anchor_w / net_w,  e^h anchor_h / net_h)    new_coords=1: (2w)^2 for e^w
+ *
+ * Losses with weight m, towards a target t (new_coords=1 has m / 2 (t - p)^2 in place of cross-entropies):
+ *   objectness, classes  m times the cross-entropy -t log p - (1 - t) log(1 - p); delta m (t - p)
+ *   box, iou_loss=mse    m = (2 - w h of the truth) iou_normalizer; delta m (t - p)
+ *     x, y               m s times the cross-entropy of sigma towards t with the stretch undone
+ *     w, h               m / 2 (t - p)^2
+ *   box, other iou_loss  m (1 - overlap), m = iou_normalizer sqrt(net area / anchor area); delta clipped to
+ *                        max_delta
+ * Deltas are gradients by z, so that of a cross-entropy has no derivative of the logistic. Who learns towards
+ * what: yolo_head.c. */
 #include "yolo_head.h"
 #include "scalar.h"
 
