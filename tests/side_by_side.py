@@ -11,25 +11,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
-import glob
-import json
 import os
 import re
 import sys
 import tempfile
-import time
 
 import numpy as np
 
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from cfg_runs import Result, find_files, tell, timed
 from darknet_peer import CFGS, MISSING, DarknetPeer
 
 from darknetpy.builder import build_network
 from darknetpy.cfg import parse_cfg_text
-from darknetpy.errors import DarknetError
 from darknetpy.sections import resolve
 
 TOLERANCE = 1e-4
@@ -41,37 +37,6 @@ RANGES = {
     "rolling_mean": (-0.3, 0.3),
     "rolling_variance": (0.5, 1.5),
 }
-
-
-@dataclasses.dataclass
-class Result:
-    """What came of one .cfg.
-
-    Attributes
-    ----------
-    cfg, status : str
-        ``agrees``, ``differs``, ``refused`` (the file is wrong), ``crashed`` (Darknet ended).
-    detail : str
-        Why, where that needs saying.
-    layers : int
-    difference : float
-        The largest over all layers, in units of the layer's largest value.
-    layer : str
-        Where that is.
-    seconds : float
-    """
-
-    cfg: str
-    status: str
-    detail: str = ""
-    layers: int = 0
-    difference: float = 0.0
-    layer: str = ""
-    seconds: float = 0.0
-
-    def __str__(self):
-        what = self.detail or f"{self.layers} layers, largest difference {self.difference:.1e} at {self.layer}"
-        return f"{self.status:8} {os.path.basename(self.cfg):28} {what} ({self.seconds:.1f} s)"
 
 
 def compare(cfg, peer, side=0, rows=1, seed=5, tolerance=TOLERANCE):
@@ -94,16 +59,8 @@ def compare(cfg, peer, side=0, rows=1, seed=5, tolerance=TOLERANCE):
     -------
     Result
     """
-    start = time.perf_counter()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            result = _compare(cfg, peer, folder, side, rows, seed, tolerance)
-    except (DarknetError, OSError) as error:
-        result = Result(cfg, "refused", " ".join(str(error).split()))
-    except RuntimeError as error:  # what the peer says
-        result = Result(cfg, "crashed", str(error))
-    result.seconds = time.perf_counter() - start
-    return result
+    with tempfile.TemporaryDirectory() as folder:
+        return timed(_compare, cfg, peer, folder, side, rows, seed, tolerance)
 
 
 def _compare(cfg, peer, folder, side, rows, seed, tolerance):
@@ -177,14 +134,6 @@ def fill(net, rng):
                 array[:] = rng.standard_normal(array.shape) * np.sqrt(2 / max(array[0].size, 1))
 
 
-def find_cfgs(paths):
-    """Return the .cfg files among the paths and in the folders among them."""
-    found = []
-    for path in paths:
-        found += sorted(glob.glob(os.path.join(path, "*.cfg"))) if os.path.isdir(path) else [path]
-    return found
-
-
 @contextlib.contextmanager
 def renewed_peers():
     """Yield a function that returns a peer: the same until it has ended, then a new one."""
@@ -215,18 +164,9 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if MISSING:
         parser.error("Debian's package darknet is not installed")
-    results = []
     with renewed_peers() as peer:
-        for cfg in find_cfgs(args.paths):
-            results.append(compare(cfg, peer(), args.side, args.rows, args.seed))
-            if not args.json:
-                print(results[-1], flush=True)
-    counts = {status: sum(r.status == status for r in results) for status in ("agrees", "differs", "refused", "crashed")}
-    if args.json:
-        print(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
-    else:
-        print(f"{len(results)} files: " + ", ".join(f"{number} {status}" for status, number in counts.items()))
-    return int(counts["differs"] + counts["crashed"] > 0)
+        cfgs = find_files(args.paths, ".cfg")
+        return tell((compare(cfg, peer(), args.side, args.rows, args.seed) for cfg in cfgs), args.json)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ tests/golden/micro has small networks with all arrays of an inference, a trainin
 tests/golden/traj learning rates and a training of 50 iterations.  Arrays in which Darknet is wrong are skipped one by one, by name
 and with the reason; that ours are right is proven by the gradient checks.
 
-Recorded and not here: the image functions, which are in images.npz (test_image_kernels.py); whole .cfgs of Debian's package run beside
-its program (test_side_by_side.py).
+Recorded and not here: the image functions, which are in images.npz (test_image_kernels.py), and whole networks (test_zoo.py), those of
+Debian's package; these run beside its program, too (test_side_by_side.py).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import types
 import numpy as np
 import pytest
 import side_by_side
+from cfg_runs import find_files
 from darknet_peer import CFGS, MISSING
 
 from darknetpy.weights import expected_bytes
@@ -40,7 +41,7 @@ def peer():
         yield peer
 
 
-@pytest.mark.parametrize("cfg", [] if MISSING else side_by_side.find_cfgs([CFGS]), ids=os.path.basename)
+@pytest.mark.parametrize("cfg", [] if MISSING else find_files([CFGS], ".cfg"), ids=os.path.basename)
 def test_every_output_of_published_networks(peer, cfg, monkeypatch):
     def fill(net, rng, original=side_by_side.fill):
         if expected_bytes(net) > LARGEST and os.path.basename(cfg) not in ALWAYS and not EVERYTHING:
