@@ -1,4 +1,4 @@
-"""What the runners over folders of .cfg files share (side_by_side.py, zoo.py): what came of a file, and how it is told."""
+"""What side_by_side.py and zoo.py share, which run many .cfg files: what came of one, and how it is told."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Result:
     seconds: float = 0.0
 
     def __str__(self):
-        figure = f"{self.layers} layers, largest difference {self.difference:.1e} at {self.layer}" if self.layers else ""
-        what = "; ".join(part for part in (figure, self.detail) if part)
+        figure = f"{self.layers} layers, largest difference {self.difference:.1e} at {self.layer}"
+        what = "; ".join(part for part in (figure * bool(self.layers), self.detail) if part)
         return f"{self.status:8} {os.path.basename(self.cfg):28} {what} ({self.seconds:.1f} s)"
 
 
@@ -66,7 +66,13 @@ def find_files(paths, ending):
 
 
 def tell(results, as_json, failures=("differs", "crashed")):
-    """Print each result as it comes, and how many there are of each status; return the exit status: 1 after a failure."""
+    """Print each result as it comes, and how many there are of each status.
+
+    Returns
+    -------
+    int
+        The exit status, 1 after a failure.
+    """
     done = []
     for result in results:
         done.append(result)

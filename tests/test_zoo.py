@@ -1,4 +1,4 @@
-"""Recordings of whole networks: those of Debian's .cfgs agree; a recording of our own is found to differ where it does."""
+"""Recordings of whole networks: those of Debian's .cfgs agree; in one of our own every difference is found."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ RECORDED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden", "z
 LARGEST = 120e6  # bytes of weights: beyond, drawing and reading them takes seconds
 EVERYTHING = bool(os.environ.get("DARKNETPY_ALL_CFGS"))
 # Arrays in which Darknet is wrong, named by the runner as those that it leaves out.
-LEFT_OUT = {"yolo9000": "layer 24 [region]"}  # on a CPU pjreddie's class tree divides by a temperature of 0: NaN
+LEFT_OUT = {
+    "yolo9000": "layer 24 [region]"
+}  # on a CPU pjreddie's class tree divides by a temperature of 0: NaN
 
 
 @pytest.mark.parametrize("path", zoo.find_tables(RECORDED), ids=lambda path: os.path.basename(path)[:-5])
@@ -75,22 +77,34 @@ num=3
 
 
 def record(folder, dialect, option=""):
-    """Write net.cfg, and net.json with net.npz in the form of a recording, of what the network computes at 32 x 32."""
+    """Write net.cfg, and net.json with net.npz: a recording of what the network computes at 32 x 32."""
     (folder / "net.cfg").write_text(DETECTOR.format(option=option))
     fork = {value: key for key, value in zoo.DIALECTS.items()}[dialect]
     table = {
-        "cfg": "net.cfg", "fork": fork, "changes": ["batch 8->1", "subdivisions 2->1", "width 64->32"],
-        "net": {"batch": 1, "inputs": 32 * 32 * 3, "time_steps": 1}, "layers": [], "weights_order": [],
-        "seed": 7, "input_seed": 8, "weights_version": [0, 2, 5],
+        "cfg": "net.cfg",
+        "fork": fork,
+        "changes": ["batch 8->1", "subdivisions 2->1", "width 64->32"],
+        "net": {"batch": 1, "inputs": 32 * 32 * 3, "time_steps": 1},
+        "layers": [],
+        "weights_order": [],
+        "seed": 7,
+        "input_seed": 8,
+        "weights_version": [0, 2, 5],
     }
     net = zoo.build(table, folder / "net.cfg", dialect)
     for layer in net.layers:
         bits = 32 if option == "xnor=1" and layer.index == 1 else 1
-        table["layers"].append({
-            "type": layer.type, "outputs": layer.outputs, "out_c": layer.out_c, "out_h": layer.out_h, "out_w": layer.out_w,
-            "parameters": (expected_bytes(net, layer.index + 1, start=layer.index) - HEADER_BYTES) // 4,
-            "bflops": round(layer.flops / 1e9 / bits, 6),
-        })
+        table["layers"].append(
+            {
+                "type": layer.type,
+                "outputs": layer.outputs,
+                "out_c": layer.out_c,
+                "out_h": layer.out_h,
+                "out_w": layer.out_w,
+                "parameters": (expected_bytes(net, layer.index + 1, start=layer.index) - HEADER_BYTES) // 4,
+                "bflops": round(layer.flops / 1e9 / bits, 6),
+            }
+        )
         for name, array in layer.arrays("parameter", "statistic").items():
             table["weights_order"].append([name, array.size, array[0].size, 1.0 + 5 * (layer.index == 2)])
     weights = np.random.default_rng(7)
@@ -103,7 +117,18 @@ def record(folder, dialect, option=""):
     for layer in net.layers:
         flat = layer.output.ravel()
         arrays[f"L{layer.index:03}"] = flat[::3].copy()
-        stats.append([layer.index, flat.mean(), flat.std(), np.sqrt((flat**2).sum()), flat.min(), flat.max(), flat.size, 3])
+        stats.append(
+            [
+                layer.index,
+                flat.mean(),
+                flat.std(),
+                np.sqrt((flat**2).sum()),
+                flat.min(),
+                flat.max(),
+                flat.size,
+                3,
+            ]
+        )
     rows = decode(net, 0, zoo.THRESH)
     table["boxes_above_0.6"] = len(rows)
     save(folder, table, dict(arrays, stats=np.array(stats, float), boxes=rows[:5]))
@@ -125,6 +150,25 @@ def test_a_recording_agrees_with_itself(tmp_path, capsys, dialect, option):
     assert total == "1 files: 1 agrees, 0 differs, 0 refused, 0 crashed"
 
 
+def test_files_of_one_name(tmp_path):
+    for folder in ("", "old/", "odd/"):
+        os.makedirs(tmp_path / folder, exist_ok=True)
+        (tmp_path / folder / "a.cfg").touch()
+    (tmp_path / "odd" / "b.cfg").touch()
+    for table, path in (
+        ({"cfg": "a.cfg"}, "a.cfg"),
+        ({"cfg": "a.cfg", "source": "fork/cfg/old/a.cfg"}, "old/a.cfg"),
+        ({"cfg": "b.cfg", "source": "fork/cfg/b.cfg"}, "odd/b.cfg"),
+    ):
+        assert zoo.find_cfg(table, str(tmp_path)) == str(tmp_path / path)
+
+
+def test_a_recording_without_numbers_agrees_with_nothing(tmp_path):
+    table, arrays = record(tmp_path, "pjreddie")
+    save(tmp_path, table, {key: value * (1 if key == "stats" else np.nan) for key, value in arrays.items()})
+    assert zoo.compare(str(tmp_path / "net.json"), str(tmp_path)).status == "differs"
+
+
 def test_the_dialect_matters(tmp_path):
     record(tmp_path, "alexeyab", "xnor=1")  # outside the image AlexeyAB's bits are -1, pjreddie's values 0
     assert zoo.compare(str(tmp_path / "net.json"), str(tmp_path)).status == "agrees"
@@ -144,27 +188,46 @@ def changed(where, value):
     return change
 
 
-@pytest.mark.parametrize("change, status, message", [
-    (changed(["table", "layers", 1, "type"], "maxpool"), "differs", "type convolutional here, maxpool there"),
-    (changed(["table", "layers", 1, "outputs"], 1), "differs", "layer 1 [convolutional]: outputs"),
-    (changed(["table", "layers", 2, "out_w"], 1), "differs", "layer 2 [convolutional]: shape (21, 16, 16) here, (21, 16, 17) there"),
-    (changed(["table", "layers", 0, "parameters"], -1), "differs", "layer 0 [convolutional]: parameters 248 here, 247 there"),
-    (changed(["table", "layers", 0, "bflops"], 3e-6), "differs", "layer 0 [convolutional]: BFLOPs"),
-    (changed(["arrays", "stats", (1, 1)], 1e-3), "differs", "layer 1 [convolutional]: mean"),
-    (changed(["arrays", "stats", (1, 2)], 1e-3), "differs", "standard deviation"),
-    (changed(["arrays", "stats", (1, 3)], 1e-1), "differs", "norm"),
-    (changed(["arrays", "stats", (1, 4)], 1e-2), "differs", "minimum"),
-    (changed(["arrays", "stats", (1, 5)], 1e-2), "differs", "maximum"),
-    (changed(["arrays", "stats", (1, 6)], 1), "differs", "size"),
-    (changed(["arrays", "L001", 5], 1e-2), "differs", "at layer 1 [convolutional]"),
-    (changed(["arrays", "L003", 0], np.nan), "agrees", "left out, since Darknet's is not a number: layer 3 [yolo]"),
-    (changed(["table", "boxes_above_0.6"], 9), "differs", "boxes here"),
-    (changed(["arrays", "boxes", (3, 2)], 1e-2), "differs", "box 3: value 2 is"),
-    (changed(["arrays", "boxes", (3, 4)], -1e-2), "differs", "box 3: value 4 is"),
-    (changed(["arrays", "boxes", (0, 5)], 0.9), "differs", "box 0: value 5 is"),
-    (changed(["table", "weights_order", 4, 3], 1e-3), "refused", "not those of the recording (SHA-256)"),
-    (changed(["table", "cfg"], "other.cfg"), "refused", "other.cfg is not in"),
-])
+@pytest.mark.parametrize(
+    "change, status, message",
+    [
+        (
+            changed(["table", "layers", 1, "type"], "maxpool"),
+            "differs",
+            "type convolutional here, maxpool there",
+        ),
+        (changed(["table", "layers", 1, "outputs"], 1), "differs", "layer 1 [convolutional]: outputs"),
+        (
+            changed(["table", "layers", 2, "out_w"], 1),
+            "differs",
+            "layer 2 [convolutional]: shape (21, 16, 16) here, (21, 16, 17) there",
+        ),
+        (
+            changed(["table", "layers", 0, "parameters"], -1),
+            "differs",
+            "layer 0 [convolutional]: parameters 248 here, 247 there",
+        ),
+        (changed(["table", "layers", 0, "bflops"], 3e-6), "differs", "layer 0 [convolutional]: BFLOPs"),
+        (changed(["arrays", "stats", (1, 1)], 1e-3), "differs", "layer 1 [convolutional]: mean"),
+        (changed(["arrays", "stats", (1, 2)], 1e-3), "differs", "standard deviation"),
+        (changed(["arrays", "stats", (1, 3)], 1e-1), "differs", "norm"),
+        (changed(["arrays", "stats", (1, 4)], 1e-2), "differs", "minimum"),
+        (changed(["arrays", "stats", (1, 5)], 1e-2), "differs", "maximum"),
+        (changed(["arrays", "stats", (1, 6)], 1), "differs", "size"),
+        (changed(["arrays", "L001", 5], 1e-2), "differs", "at layer 1 [convolutional]"),
+        (
+            changed(["arrays", "L003", 0], np.nan),
+            "agrees",
+            "left out, since Darknet's is not a number: layer 3 [yolo]",
+        ),
+        (changed(["table", "boxes_above_0.6"], 9), "differs", "boxes here"),
+        (changed(["arrays", "boxes", (3, 2)], 1e-2), "differs", "box 3: value 2 is"),
+        (changed(["arrays", "boxes", (3, 4)], -1e-2), "differs", "box 3: value 4 is"),
+        (changed(["arrays", "boxes", (0, 5)], 0.9), "differs", "box 0: value 5 is"),
+        (changed(["table", "weights_order", 4, 3], 1e-3), "refused", "not those of the recording (SHA-256)"),
+        (changed(["table", "cfg"], "other.cfg"), "refused", "other.cfg is not in"),
+    ],
+)
 def test_a_difference_is_found(tmp_path, capsys, change, status, message):
     table, arrays = record(tmp_path, "alexeyab")
     change(table, arrays)

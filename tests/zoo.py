@@ -3,9 +3,10 @@
     python tests/zoo.py tests/golden/zoo --cfgs /usr/share/darknet/cfg
     python tests/zoo.py recordings/ab --cfgs AlexeyAB/cfg --json
 
-A recording is NAME.json, the table that Darknet made of NAME.cfg, and NAME.npz, what an inference gave with seeded weights and
-input.  The weights are drawn again here, and their SHA-256 compared.  A table without a seed is compared alone.  One line per
-network, with the largest difference of a sampled output in standard deviations of its layer; exit status 1 unless all agree.
+A recording is NAME.json, the table that Darknet made of NAME.cfg, and NAME.npz, what an inference gave with
+seeded weights and input.  The weights are drawn again here, and their SHA-256 compared.  A table without a seed
+is compared alone.  One line per network, with the largest difference of a sampled output in standard deviations
+of its layer; exit status 1 unless all agree.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ from darknetpy.sections import resolve
 from darknetpy.weights import HEADER_BYTES, expected_bytes
 
 DIALECTS = {"pj": "pjreddie", "ab": "alexeyab"}
-SAMPLE, STATISTIC = 1e-3, 1e-4  # of the layer's standard deviation: rounding grows in deep networks with random weights
+SAMPLE, STATISTIC = (
+    1e-3,
+    1e-4,
+)  # of the layer's standard deviation: rounding grows in deep networks with random weights
 BOX_LIMIT, THRESH = 1e-3, 0.6  # of a coordinate or probability; the objectness from which boxes were recorded
 
 
@@ -59,7 +63,9 @@ def write_weights(table, path):
             digest.update(chunk)
             file.write(chunk)
     if digest.hexdigest() != table["weights_sha256"]:
-        raise DataError(f"{table['cfg']}: the weights that were drawn are not those of the recording (SHA-256)")
+        raise DataError(
+            f"{table['cfg']}: the weights that were drawn are not those of the recording (SHA-256)"
+        )
 
 
 def draw_input(table):
@@ -94,7 +100,9 @@ def _compare(path, cfgs, dialect):
     net = build(table, find_cfg(table, cfgs), dialect or DIALECTS[table["fork"]])
     wrong = table_difference(net, table)
     if wrong or "seed" not in table:
-        return Result(path, "differs" if wrong else "agrees", wrong or f"{len(net.layers)} layers, the table alone")
+        return Result(
+            path, "differs" if wrong else "agrees", wrong or f"{len(net.layers)} layers, the table alone"
+        )
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, "seeded.weights")
         write_weights(table, weights)
@@ -109,8 +117,10 @@ def _compare(path, cfgs, dialect):
 def find_cfg(table, cfgs):
     """Return the path of the table's .cfg in the folder or below it."""
     name = os.path.basename(table["cfg"])
-    found = [os.path.join(cfgs, table["cfg"]), *sorted(glob.glob(os.path.join(cfgs, "**", name), recursive=True))]
-    cfg = next(filter(os.path.exists, found), None)
+    likely = [table.get("source", "").rpartition("/cfg/")[2], table["cfg"]]  # two folders may have one name
+    found = [os.path.join(cfgs, path) for path in likely]
+    found += sorted(glob.glob(os.path.join(cfgs, "**", name), recursive=True))
+    cfg = next(filter(os.path.isfile, found), None)
     if cfg is None:
         raise DataError(f"{name} is not in {cfgs}")
     return cfg
@@ -119,7 +129,9 @@ def find_cfg(table, cfgs):
 def build(table, cfg, dialect):
     """Return the network of a .cfg with the changes that it was recorded with."""
     sections = parse_cfg(cfg)
-    values = {key: after for key, _, after in (change.replace("->", " ").split() for change in table["changes"])}
+    values = {
+        key: after for key, _, after in (change.replace("->", " ").split() for change in table["changes"])
+    }
     values.update(batch=1, subdivisions=1, time_steps=table["net"]["time_steps"])
     for key, value in values.items():
         sections[0].options[key] = Option(key, str(value), sections[0].line)
@@ -139,7 +151,7 @@ def table_difference(net, table):
 
 
 def _facts(net, layer, row):
-    """Yield (what, ours, theirs) of a layer: the values of a file that are its own, and what it makes of an input."""
+    """Yield (what, ours, theirs) of a layer: type, shape, parameters and statistics in a file, operations."""
     yield "type", layer.type.lower(), row["type"].lower()
     yield "outputs", layer.outputs, row["outputs"]
     if row["out_h"] and layer.out_h:  # Darknet gives plain values 1 x 1 maps, and some layers no shape
@@ -169,20 +181,20 @@ def judge(path, net, table, recorded):
             worst.difference, worst.layer = difference, name
         worst.detail = worst.detail or statistic_difference(name, ours, row)
     worst.detail = worst.detail or boxes_difference(net, table, recorded)
-    if worst.detail or not worst.difference <= SAMPLE:
+    if worst.detail or not worst.difference <= SAMPLE or len(left_out) == len(rows):
         worst.status = "differs"
-    elif left_out:
+    if left_out and not worst.detail:
         worst.detail = f"left out, since Darknet's is not a number: {', '.join(left_out)}"
     return worst
 
 
 def scale_of(row):
-    """What a layer's differences are measured by: its standard deviation, or what there is where that is 0."""
+    """What a layer's differences are measured by: its standard deviation, or its mean where that is 0."""
     return row[2] or abs(row[1]) or 1.0
 
 
 def statistic_difference(name, values, row):
-    """Return the first statistic of a layer's whole output that is another one than the table's, "" without one."""
+    """Return the first statistic of a layer's whole output that is not the recorded one, "" without one."""
     values = values.astype(float)
     scale = scale_of(row)
     for what, ours, theirs, allowed in (
@@ -199,7 +211,7 @@ def statistic_difference(name, values, row):
 
 
 def boxes_difference(net, table, recorded):
-    """Compare the number of boxes, and the first ones; a value within rounding of the threshold may be on either side."""
+    """Compare the number of boxes, and the first ones; what is close to the threshold may be on either side."""
     if "boxes" not in recorded:
         return ""
     rows = decode(net, 0, THRESH - BOX_LIMIT)
@@ -230,13 +242,19 @@ def main(argv=None):
     )
     parser.add_argument("folder", metavar="FOLDER", help="recordings: .json files, each with its .npz file")
     parser.add_argument("--cfgs", required=True, metavar="DIR", help="where the .cfg files are")
-    parser.add_argument("--dialect", choices=sorted({*DIALECTS.values(), "hankai"}), help="default: the fork's of each table")
+    parser.add_argument(
+        "--dialect", choices=sorted({*DIALECTS.values(), "hankai"}), help="default: the fork's of each table"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     args = parser.parse_args(argv)
     tables = find_tables(args.folder)
     if not tables:
         parser.error(f"no .json file in {args.folder}")
-    return tell((compare(table, args.cfgs, args.dialect) for table in tables), args.json, ("differs", "refused", "crashed"))
+    return tell(
+        (compare(table, args.cfgs, args.dialect) for table in tables),
+        args.json,
+        ("differs", "refused", "crashed"),
+    )
 
 
 if __name__ == "__main__":
