@@ -4,7 +4,7 @@ VENV   ?= .venv
 SOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.def) setup.py pyproject.toml darknetpy/_build_ffi.py
 BIN    := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help build train test gradcheck lint sanitize coverage bench cuda clean python-ready
+.PHONY: help build train test gradcheck golden lint sanitize coverage bench cuda clean python-ready
 
 help:       ## this list
 	@sed -n 's/^\([a-z]*\): .*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -14,8 +14,10 @@ train: $(VENV)/built            ## build, then train the default network on the 
 	$(BIN)/darknetpy classifier train fashion-mnist: cfg/fashion-mnist.cfg
 test: $(VENV)/tested            ## build, then run the tests
 	$(BIN)/python -m pytest
-gradcheck: $(VENV)/tested       ## every gradient of every layer on a float64 build; the last lines say the largest relative error
-	$(BIN)/python -m pytest -q -k test_gradient
+gradcheck: $(VENV)/tested       ## every gradient of every layer on a float64 build; the last lines say each type's largest relative error
+	DARKNETPY_FIGURES=1 $(BIN)/python -m pytest -q -k test_gradient
+golden: $(VENV)/tested          ## outputs, deltas and updates beside recordings of Darknet; the last lines say how they agree
+	DARKNETPY_FIGURES=1 $(BIN)/python -m pytest -q tests/test_golden.py
 
 # What Debian's python3 lacks for building is installed with apt-get by root, and named to everybody else.
 python-ready:

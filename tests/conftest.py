@@ -1,4 +1,4 @@
-"""What all tests share: a seeded generator, and the summary line of the gradient checks."""
+"""What all tests share: a seeded generator, and the summary of the gradient checks and the recordings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 import zlib
 
+import figures
 import numpy as np
 import pytest
 from PIL import Image
@@ -55,12 +56,14 @@ def pictures(tmp_path, rng, monkeypatch):
 
 
 def pytest_terminal_summary(terminalreporter):
-    gradcheck = sys.modules.get("gradcheck")
-    if gradcheck is None or not gradcheck.results:
-        return
-    case, scale, worst = max(gradcheck.results, key=lambda result: result[2])
-    above = sum(error > gradcheck.TARGET for _, _, error in gradcheck.results)
-    terminalreporter.write_line(
-        f"gradient check: {len(gradcheck.results)} cases, largest relative error {worst:.1e} ({case}, scale {scale:g}), "
-        f"{above} above {gradcheck.TARGET:.0e}"
-    )
+    """Say what the gradient checks and the recordings found; DARKNETPY_FIGURES=1: in tables."""
+    gradcheck, golden = sys.modules.get("gradcheck"), sys.modules.get("test_golden")
+    found = []
+    if gradcheck and gradcheck.results:
+        found.append(figures.gradcheck_lines(gradcheck.results, gradcheck.TARGET))
+    if golden and golden.compared:
+        found.append(figures.golden_lines(golden.compared, golden.not_compared()))
+    for lines, total in found:
+        for line in lines if os.environ.get("DARKNETPY_FIGURES") else []:
+            terminalreporter.write_line(line)
+        terminalreporter.write_line(total)

@@ -54,7 +54,7 @@ HALF = ("sse", "masked", "seg", "smooth")  # [cost] types whose delta is the gra
 WEIGHTED = ("convolutional", "deconvolutional", "local", "connected")
 ENDING = (*WEIGHTED, "activation", "shortcut", "scale_channels", "sam")  # types that end with an activation
 
-results = []  # (case's name, scale, largest relative error), for the summary at the end of the run
+results = []  # (case's name, scale, {layer type: largest relative error}), for the summary at the end of the run
 
 
 @dataclasses.dataclass
@@ -388,10 +388,20 @@ def check(case, scale):
     ours = analytic_gradients(net, weights)
     errors = {name: relative_error(ours[name], wanted[name]) for name in wanted}
     worst = max(errors.values())
-    results.append((case.name, scale, worst))
+    results.append((case.name, scale, _by_type(net, errors)))
     assert worst <= case.limit, f"{case} at scale {scale}: relative errors {errors}"
     _check_added(net, weights, ours, rng)
     return worst
+
+
+def _by_type(net, errors):
+    """The largest error of each layer type: in its parameters, and in the input's delta, which has passed all layers."""
+    found = {layer.type: errors["input"] for layer in net.layers}
+    for name, error in errors.items():
+        if name != "input":
+            kind = net.layers[int(name.partition(".")[0])].type
+            found[kind] = max(found[kind], error)
+    return found
 
 
 def _check_added(net, weights, once, rng):
