@@ -5,6 +5,7 @@ Darknet's commands of the same names; where those change a network's output by m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,11 @@ import numpy as np
 from darknetpy._types import Array, Path
 from darknetpy.builder import build_network
 from darknetpy.cfg import Option, parse_cfg_text
-from darknetpy.errors import ArgumentError
+from darknetpy.errors import ArgumentError, WeightsError
 from darknetpy.fusion import multiply, scale_and_shift, weighted_parts
 from darknetpy.layer import Layer
 from darknetpy.network import Network
-from darknetpy.sections import resolve
+from darknetpy.sections import Resolved, resolve
 from darknetpy.weights import load_weights
 
 _UNIT_SCALE = float(np.sqrt(1 + 1e-5))      # with it, a mean of 0 and a variance of 1, normalization changes nothing
@@ -124,6 +125,73 @@ def normalize(net: Network) -> Network:
                 _make_neutral(part)
     result.seen = net.seen
     return result
+
+
+def oneoff(plan: Resolved, weights: Path) -> Network:
+    """Make a detector of a classifier, whose last filters become the class filters of every anchor.
+
+    Parameters
+    ----------
+    plan : Resolved
+        The detector's .cfg.  Its last convolution, before [region] or [yolo], has for each anchor the filters
+        of the box (coords and objectness), then one per class.
+    weights : str or path
+        The classifier's .weights file: the same layers up to the last convolution, with one filter per class.
+
+    Returns
+    -------
+    Network
+        Every anchor's class filters are the classifier's, its box filters the first anchor's start values
+        divided by 10, with biases of 0.  No images count as seen.
+
+    Raises
+    ------
+    CfgError
+        The .cfg does not end in such layers.
+    WeightsError
+        The file is not such a classifier's.
+    """
+    spec, classes = _head_convolution(plan)
+    net = build_network(plan)
+    classifier_spec = replace(spec, values={**spec.values, "filters": classes})
+    classifier = build_network(replace(plan, layers=[*plan.layers[:-2], classifier_spec]))
+    try:
+        load_weights(classifier, weights)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error} (of a classifier of {classes} classes: layers 0 to {spec.index}, the last with "
+            f"{classes} filters)"
+        ) from None
+    for layer, source in zip(net.layers[:-2], classifier.layers):
+        for name, array in source.arrays("parameter", "statistic").items():
+            layer.arrays("parameter", "statistic")[name][...] = array
+    box = int(plan.layers[-1].values.get("coords", 4)) + 1
+    last, source = net.layers[-2], classifier.layers[-1]
+    for array, values in ((last.weights, source.weights), (last.biases, source.biases)):
+        anchors = array.reshape(-1, box + classes, *array.shape[1:])
+        anchors[:, :box] = anchors[0, :box] / 10  # of the biases 0
+        anchors[:, box:] = values
+    return net
+
+
+def _head_convolution(plan):
+    """Return the layer that a [region] or [yolo] at the end reads, and the number of classes."""
+    head, spec = plan.layers[-1], plan.layers[-2] if len(plan.layers) > 1 else None
+    if head.type not in ("region", "yolo"):
+        raise head.error(
+            f"the last layer is [{head.type}]: wanted a detector, which ends in [region] or [yolo]"
+        )
+    if spec is None or spec.type != "convolutional":
+        raise head.error(f"wanted a [convolutional] before the [{head.type}] at the end")
+    if spec.values["normalize"] != "none":
+        raise spec.error(
+            "the convolution before the head has a normalization: wanted one without", "batch_normalize"
+        )
+    if spec.values["groups"] != 1:
+        raise spec.error(
+            f"groups={spec.values['groups']}: wanted 1 in the convolution before the head", "groups"
+        )
+    return spec, head.values["classes"]
 
 
 class ArrayStatistics(NamedTuple):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
+from darknet_peer import MISSING
 from PIL import Image
 from side_by_side import fill
 
@@ -179,6 +181,148 @@ def test_partial(folder, capsys):
     assert "the network has 4 layers" in capsys.readouterr().err
 
 
+# ---- oneoff
+DETECTOR = """[net]
+width=8
+height=6
+channels=3
+
+[convolutional]
+filters=4
+size=3
+pad=1
+batch_normalize=1
+activation=leaky
+
+[convolutional]
+filters={filters}
+size={size}
+{option}
+activation=linear
+
+{head}
+"""
+REGION = "[region]\nanchors=1,1, 2,2, 3,3\nnum=3\nclasses={classes}\ncoords={coords}"
+YOLO = "[yolo]\nmask=1,2\nanchors=4,4, 8,8, 9,9\nnum=3\nclasses={classes}"
+
+
+def detector(folder, filters, head, size=1, option="", classes=7, seed=5):
+    """Write det.cfg, and class.weights of a classifier of as many classes; return the classifier."""
+    (folder / "det.cfg").write_text(DETECTOR.format(filters=filters, size=size, option=option, head=head))
+    (folder / "class.cfg").write_text(
+        DETECTOR.format(filters=classes, size=size, option=option, head="[avgpool]\n[softmax]")
+    )
+    net = dn.load_network("class.cfg")
+    fill(net, np.random.default_rng(seed))
+    net.seen = 640
+    net.save_weights("class.weights")
+    return net
+
+
+@pytest.mark.parametrize(
+    "head, anchors, box, size",
+    [
+        (REGION.format(classes=7, coords=4), 3, 5, 1),
+        (REGION.format(classes=7, coords=6), 3, 7, 3),
+        (YOLO.format(classes=7), 2, 5, 1),
+    ],
+)
+def test_oneoff(folder, capsys, head, anchors, box, size):
+    classifier = detector(folder, anchors * (box + 7), head, size)
+    start = dn.load_network("det.cfg").layers[1].weights
+    assert run("oneoff", "det.cfg", "class.weights", "det.weights") == 0
+    assert capsys.readouterr().out == "det.weights: 7 class filters for each anchor\n"
+    net = dn.load_network("det.cfg", "det.weights")
+    assert net.seen == 0
+    for name, array in classifier.layers[0].arrays("parameter", "statistic").items():
+        np.testing.assert_array_equal(net.layers[0].arrays("parameter", "statistic")[name], array)
+    weights = net.layers[1].weights.reshape(anchors, box + 7, -1)
+    biases = net.layers[1].biases.reshape(anchors, box + 7)
+    wanted = classifier.layers[1]
+    for anchor in range(anchors):
+        np.testing.assert_array_equal(weights[anchor, box:], wanted.weights.reshape(7, -1))
+        np.testing.assert_array_equal(biases[anchor, box:], wanted.biases)
+        np.testing.assert_allclose(weights[anchor, :box], start[:box].reshape(box, -1) / 10, rtol=1e-6)
+    assert not biases[:, :box].any() and weights[:, :box].any()
+    rows = images(net)
+    both = [other.forward(rows[:1], train=False) or other.layers[1].output[0] for other in (net, classifier)]
+    np.testing.assert_allclose(
+        both[0].reshape(anchors, box + 7, -1)[1, box:], both[1].reshape(7, -1), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.skipif(MISSING, reason="needs the program darknet (Debian package darknet)")
+def test_oneoff_as_darknet(folder):
+    """Its command has 11921 classes in its source; all that it does not draw at random is the same."""
+    detector(folder, 3 * (5 + 11921), REGION.format(classes=11921, coords=4), classes=11921)
+    subprocess.run(
+        ["darknet", "oneoff", "det.cfg", "class.weights", "theirs.weights"], capture_output=True, check=True
+    )
+    assert run("oneoff", "det.cfg", "class.weights", "ours.weights") == 0
+    ours, theirs = (np.fromfile(f"{name}.weights", np.uint8) for name in ("ours", "theirs"))
+    assert len(ours) == len(theirs)
+    ours, theirs = (dn.load_network("det.cfg", f"{name}.weights") for name in ("ours", "theirs"))
+    assert ours.seen == theirs.seen == 0
+    for layer, other in zip(ours.layers, theirs.layers):
+        for name, array in layer.arrays("parameter", "statistic").items():
+            wanted = other.arrays("parameter", "statistic")[name]
+            if name == "weights" and layer.index == 1:
+                array, wanted = (values.reshape(3, 5 + 11921, 4) for values in (array, wanted))
+                for boxes in (array[:, :5], wanted[:, :5]):
+                    assert (boxes[1:] == boxes[0]).all() and 0 < boxes.std() < 0.2
+                array, wanted = array[:, 5:], wanted[:, 5:]
+            np.testing.assert_array_equal(array, wanted)
+
+
+@pytest.mark.parametrize(
+    "filters, head, option, message",
+    [
+        (
+            7,
+            "[softmax]",
+            "",
+            "det.cfg:19: [softmax] the last layer is [softmax]: wanted a detector",
+        ),
+        (36, f"[maxpool]\nsize=1\n\n{REGION}", "", "wanted a [convolutional] before the [region] at the end"),
+        (
+            36,
+            REGION,
+            "batch_normalize=1",
+            "det.cfg:16: [convolutional] the convolution before the head has a normalization",
+        ),
+        (36, REGION, "groups=2", "det.cfg:16: [convolutional] groups=2: wanted 1"),
+        (35, REGION, "", "wanted 36 = 3 anchors * (4 coords + 1 + 7 classes)"),
+    ],
+)
+def test_oneoff_wants_a_detector(folder, capsys, filters, head, option, message):
+    detector(folder, 36, REGION.format(classes=7, coords=4))
+    head = head.format(classes=7, coords=4)
+    (folder / "det.cfg").write_text(DETECTOR.format(filters=filters, size=1, option=option, head=head))
+    assert run("oneoff", "det.cfg", "class.weights", "det.weights") == 2
+    assert message in capsys.readouterr().err and not (folder / "det.weights").exists()
+
+
+@pytest.mark.parametrize(
+    "classes, figures",
+    [
+        (
+            8,
+            "expected 656 bytes for det.cfg, found 676: layer 1 [convolutional], the last",
+        ),
+        (
+            6,
+            "expected 656 bytes for det.cfg, found 636: the file ends inside layer 1 [convol",
+        ),
+    ],
+)
+def test_oneoff_wants_a_classifier_of_as_many_classes(folder, capsys, classes, figures):
+    detector(folder, 36, REGION.format(classes=7, coords=4), classes=classes)
+    assert run("oneoff", "det.cfg", "class.weights", "det.weights") == 2
+    error = capsys.readouterr().err
+    assert figures in error and "a classifier of 7 classes: layers 0 to 1, the last with 7 filters" in error
+    assert not (folder / "det.weights").exists()
+
+
 def test_statistics(folder, capsys):
     net = network(folder)
     net.layers[1].weights[0, :2] = 0
@@ -236,6 +380,7 @@ def test_visualize_other_layers(folder):
 @pytest.mark.parametrize("words, message", [
     (("rgbgr", "in.cfg", "in.weights", "in.weights"), "OUT=in.weights is a file that is read"),
     (("average", "in.cfg", "in.weights", "in.weights"), "OUT=in.weights is a file that is read"),
+    (("oneoff", "in.cfg", "in.weights", "in.cfg"), "OUT=in.cfg is a file that is read"),
     (("denormalize", "in.cfg", "in.weights", "in.w"), "OUT=in.cfg is a file that is read"),
     (("visualize", "in.cfg", "--layer", "2"), "layer 2 is [connected]: wanted a convolutional layer"),
     (("visualize", "in.cfg", "--layer", "7"), "the network has layers 0 to 3"),

@@ -1,4 +1,4 @@
-"""Commands that read a network's weights and write changed ones: ``darknetpy average``, ``rgbgr``, ``normalize``, ..."""
+"""Commands that read a network's weights and write changed ones: ``darknetpy average``, ``oneoff``, ..."""
 from __future__ import annotations
 
 import os
@@ -57,6 +57,7 @@ def add_parser(subparsers):
         parser.set_defaults(run=_run_change, change=change)
     _add_average(subparsers)
     _add_partial(subparsers)
+    _add_oneoff(subparsers)
 
 
 def _parser(subparsers, name, help, description, example):
@@ -85,6 +86,21 @@ def _add_partial(subparsers):
     parser.add_argument("out", metavar="OUT", help=".weights file that is written")
     parser.add_argument("layers", metavar="LAYER", type=positive, help="number of layers to keep")
     parser.set_defaults(run=_run_partial)
+
+
+def _add_oneoff(subparsers):
+    parser = _parser(
+        subparsers,
+        "oneoff",
+        "make a detector of a classifier: its class filters go to every anchor",
+        "CFG is a detector's, IN the weights of a classifier with the same layers up to its last convolution "
+        "of one filter per class. In OUT these are the class filters of every anchor of the [region] or "
+        "[yolo] at the end; the filters of the boxes keep a tenth of their start values.",
+        "example: darknetpy oneoff yolo9000.cfg darknet9000.weights yolo9000.weights",
+    )
+    parser.add_argument("weights", metavar="IN", help="the classifier's .weights file that is read")
+    parser.add_argument("out", metavar="OUT", help=".weights file that is written, with no images seen")
+    parser.set_defaults(run=_run_oneoff)
 
 
 def _run_change(args):
@@ -121,6 +137,15 @@ def _run_partial(args):
     load_weights(net, args.weights, cutoff=args.layers, clear=True)
     save_weights(net, args.out, cutoff=args.layers)
     print(f"{args.out}: layers 0 to {args.layers - 1}")
+    return 0
+
+
+def _run_oneoff(args):
+    _refuse_same(args.out, [args.weights, find_cfg(args.cfg)])
+    net = surgery.oneoff(common.read_plan(args, args.weights), args.weights)
+    common.show_notes(net.notes)
+    save_weights(net, args.out)
+    print(f"{args.out}: {int(net.layers[-1].option('classes'))} class filters for each anchor")
     return 0
 
 
