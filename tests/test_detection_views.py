@@ -15,6 +15,7 @@ from darknetpy.sections import resolve
 
 HEADS = {
     "yolo": "[yolo]\nclasses=3\nnum=2\nanchors=4,4,9,9\n",
+    "Gaussian_yolo": "[Gaussian_yolo]\nclasses=3\nnum=2\nanchors=4,4,9,9\n",
     "region": "[region]\nclasses=3\nnum=2\nanchors=1,1,2,2\n",
     "detection": "[detection]\nclasses=3\ncoords=4\nside=5\nnum=2\n",
 }
@@ -263,8 +264,12 @@ def test_no_head():
 
 
 def test_what_is_not_done_is_noted():
-    assert [note[:16] for note in view_of("yolo", "random=1").notes] == ["<string>:13: [yo"]
-    assert view_of("yolo").notes == []
+    for head in ("yolo", "region", "Gaussian_yolo"):
+        dialect = "alexeyab" if head == "Gaussian_yolo" else "pjreddie"
+        (note,) = view_of(head, "random=1", dialect=dialect).notes
+        assert f"[{head}] random= asks for training at several sizes, which is not done" in note
+        assert view_of(head, dialect=dialect).notes == []
+    assert view_of("detection", "random=1").notes == []  # means another thing there, and acts
 
 
 def test_arguments(rng):

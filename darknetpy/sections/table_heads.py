@@ -86,16 +86,20 @@ def _classes(default, forks="pah"):
     return integer("classes", default, forks, "number of classes", POSITIVE)
 
 
-def _max_boxes(pjreddie, forks="pah"):
-    return integer("max", PerDialect(pjreddie, 200, 200), forks, "most truth boxes per image", POSITIVE)
+def _max_boxes(pjreddie, forks="pah", **more):
+    most = PerDialect(pjreddie, 200, 200)
+    return integer("max", most, forks, "most truth boxes per image", POSITIVE, **more)
 
 
-def _augmentation(forks="pah", others="ah"):
+_SIZES = "training at several sizes, which is not built (training notes it); 1: factor 1.4"
+
+
+def _augmentation(forks="pah", others="ah", random=_SIZES):
     """How images of a detector are changed in training."""
     return (
         number("jitter", .2, forks, "crop by up to this share of the image", NOT_NEGATIVE),
         number("resize", 1.0, others, "resize by up to this factor", NOT_NEGATIVE),
-        number("random", 0.0, forks, "multi-scale training; 1: factor 1.4", NOT_NEGATIVE),
+        number("random", 0.0, forks, random, NOT_NEGATIVE),
     )
 
 
@@ -151,9 +155,9 @@ DETECTION = (
           integer("side", 7, "pa", "cells along each axis", POSITIVE),
           flag("softmax", 0, "pa", "softmax over the classes"),
           flag("sqrt", 0, "pa", "predict the roots of width and height"),
-          _max_boxes(90, "pa"),
+          _max_boxes(90, "pa", reason="the truth of [detection] is a grid, one box per cell"),
           flag("forced", 0, "pa", "choose the responsible box by area"),
-          *_scales("pa"), *_augmentation("pa", "a"),
+          *_scales("pa"), *_augmentation("pa", "a", "not 0: any box of a cell until 64000 images were seen"),
           flag("reorg", 0, "pa", "read by every fork, used by none", reason=UNUSED)),
     layer("region", "YOLOv2 head: anchors on a grid", "pah",
           integer("coords", 4, "pah", "numbers per box", POSITIVE), _classes(20), _max_boxes(30), *_anchors(),
