@@ -221,13 +221,12 @@ def test_max_batches_of_the_command_line(tmp_path, command):
     assert json.loads(process.stdout)["max_batches"] == json.loads(process.stdout)["iteration"] == 2
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_save_and_stop(number, status, tmp_path):
-    write_cfg(tmp_path, max_batches=1000000)
+def check_signal(number, status, name, *words, cwd):
+    """A training of NAME.cfg, made for long, saves and stops on a signal; going on has the bits of one without it."""
     source = os.path.dirname(os.path.dirname(darknetpy.__file__))
     env = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-m", "darknetpy", "classifier", "train", "fashion-mnist:", "tiny.cfg", "--no-plot",
-                                "--log-every", "1"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-m", "darknetpy", *words, "--no-plot", "--log-every", "1"], cwd=cwd, env=env,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         process.stdout.readline()                   # the first update is made
         time.sleep(.3)
@@ -235,12 +234,21 @@ def test_signals_save_and_stop(number, status, tmp_path):
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == status and "stopped:" in out and "to go on:" in out and "Traceback" not in err
-    assert {"tiny.checkpoint", "tiny_last.weights", "tiny.backup"} <= set(os.listdir(tmp_path / "backup"))
-    done = int((tmp_path / "backup/tiny.csv").read_text().splitlines()[-1].split(",")[0])
-    again = run("classifier", "train", "fashion-mnist:", "tiny.cfg", "backup/tiny.checkpoint", "--no-plot", "--stop-at", done + 110,
-                "--json", cwd=tmp_path)
-    assert json.loads(again.stdout)["iteration"] >= done and again.returncode == 0
+    assert process.returncode == status and "stopped:" in out and "Traceback" not in err
+    assert {f"{name}.checkpoint", f"{name}_last.weights", f"{name}.backup"} <= set(os.listdir(cwd / "backup"))
+    stopped = (cwd / f"backup/{name}_last.weights").read_bytes()
+    done = int((cwd / f"backup/{name}.csv").read_text().splitlines()[-1].split(",")[0])
+    later = ["--no-plot", "--stop-at", done + 3]
+    assert run(*out.split("to go on: darknetpy ")[1].split(), *later, cwd=cwd).returncode == 0
+    assert run(*words, "--backup", "whole", *later, cwd=cwd).returncode == 0
+    weights = (cwd / f"backup/{name}_last.weights").read_bytes()
+    assert weights == (cwd / f"whole/{name}_last.weights").read_bytes() != stopped
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_and_stop(number, status, tmp_path):
+    write_cfg(tmp_path, max_batches=1000000)
+    check_signal(number, status, "tiny", "classifier", "train", "fashion-mnist:", "tiny.cfg", cwd=tmp_path)
 
 
 def test_loss_that_explodes_fails_and_keeps_good_files(trained, tmp_path, command):

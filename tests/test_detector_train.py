@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import numpy as np
 import pytest
 from detector_score import count_right, score
 from PIL import Image
-from test_cli import one_line, run
+from test_cli import check_signal, one_line, run
 
 import darknetpy as dn
 from darknetpy import data
@@ -257,6 +258,11 @@ def test_command_trains_stops_and_goes_on(tmp_path):
     assert process.returncode == 0 and "finished: 1 of 1 updates" in process.stdout, process.stderr
     net = dn.load_network(tmp_path / "my.cfg", tmp_path / "backup/my_final.weights")
     assert net.seen == 8
+
+
+def test_a_signal_saves_and_stops(tmp_path):
+    (tmp_path / "my.cfg").write_text(text("yolo", 1000000))
+    check_signal(signal.SIGINT, 130, "my", "detector", "train", "fashion-scenes:", "my.cfg", cwd=tmp_path)
 
 
 def photos(folder, labels):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import one_line, run
+from test_cli import check_signal, one_line, run
 
 from darknetpy.builder import build_network
 from darknetpy.cfg import parse_cfg_text
@@ -321,6 +322,12 @@ def test_train_stops_and_goes_on(trained, tmp_path):
     assert figures["best_bits_per_character"] <= 8.5 and figures["characters_per_second"] > 0
     name = "backup/t_final.weights"
     assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_signal_saves_and_stops(tmp_path):
+    (tmp_path / "t.cfg").write_text(cfg(max_batches=1000000))
+    (tmp_path / "t.txt").write_bytes(SENTENCE)
+    check_signal(signal.SIGINT, 130, "t", "rnn", "train", "t.cfg", "-file", "t.txt", cwd=tmp_path)
 
 
 def test_valid_measures_as_training_does(trained):
