@@ -35,10 +35,7 @@ from darknetpy.sections import resolve
 from darknetpy.weights import HEADER_BYTES, expected_bytes
 
 DIALECTS = {"pj": "pjreddie", "ab": "alexeyab"}
-SAMPLE, STATISTIC = (
-    1e-3,
-    1e-4,
-)  # of the layer's standard deviation: rounding grows in deep networks with random weights
+SAMPLE, STATISTIC = 1e-3, 1e-4  # of a layer's standard deviation: random weights make rounding grow with depth
 BOX_LIMIT, THRESH = 1e-3, 0.6  # of a coordinate or probability; the objectness from which boxes were recorded
 
 
