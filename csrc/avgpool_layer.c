@@ -24,4 +24,5 @@ const layer_ops avgpool_ops = {
     .shape = avgpool_shape,
     .forward = avgpool_forward,
     .backward = avgpool_backward,
+    .backward_reads = dn_reads_nothing,
 };

@@ -182,18 +182,28 @@ typedef struct {
     real *dx;
 } backward_pass;
 
-/* dx = delta * f'(z) on `count` channels of n values; z = scale (x - mean) + bias is worked out anew where
- * only it tells the slope. */
+/* delta *= f'(z) on n values: from z, or from y = f(z), found from z where that costs less than a read. */
+static int slope_from_z(ACTIVATION a) { return activation_needs_input(a) || activation_is_cheap(a); }
+static void slope_row(real *z, int n, ACTIVATION a, real *delta)
+{
+    if (activation_needs_input(a)) {
+        gradient_input_row(z, n, a, delta);
+        return;
+    }
+    activate_row(z, n, a);
+    gradient_row(z, n, a, delta);
+}
+/* dx = delta * f'(z) on `count` channels of n values, z = scale (x - mean) + bias. */
 static void activation_delta(const backward_pass *w, size_t at, int f0, int count, int n)
 {
     real z[STRETCH], scale[MOST_CHANNELS], bias[MOST_CHANNELS];
-    if (!activation_needs_input(w->a)) {
+    if (!slope_from_z(w->a)) {
         gradient_row(w->y + at, count * n, w->a, w->dx + at);
         return;
     }
     affine_of(w->p, f0, count, scale, bias);
     normalize_rows(w->x + at, count, n, w->p->mean + f0, scale, bias, 0, z);
-    gradient_input_row(z, count * n, w->a, w->dx + at);
+    slope_row(z, count * n, w->a, w->dx + at);
 }
 /* The gradients of one channel's parameters and statistics from sum = sum of delta and dot = sum of delta (x
  * - p->mean), and what becomes of delta: dx = scale / std * (delta - mean of delta - x_hat * mean of (delta
@@ -335,9 +345,9 @@ static void flat_activation_delta(const backward_pass *w)
         affine_of(w->p, (int)f0, count, scale, bias);
         for (int64_t b = b0; b < batch && b < b0 + TILE_ROWS; ++b) {
             const size_t at = (size_t)b * filters + f0;
-            if (activation_needs_input(w->a)) {
+            if (slope_from_z(w->a)) {
                 normalize_columns(w->x + at, count, w->p->mean + f0, scale, bias, z);
-                gradient_input_row(z, count, w->a, w->dx + at);
+                slope_row(z, count, w->a, w->dx + at);
             } else {
                 gradient_row(w->y + at, count, w->a, w->dx + at);
             }
@@ -439,7 +449,8 @@ void batchnorm_forward_train_cpu(const real *x, int batch, int filters, int spat
 }
 
 /* The whole backward pass: delta at y -> dx (written, or added to; NULL: not wanted), and the updates of
- * scales and biases. x is the layer's input, y its output. dx may be delta, and is so with an activation. */
+ * scales and biases. x is the layer's input, y its output, which is not read where activation_is_cheap or
+ * activation_needs_input. dx may be delta, and is so with an activation. */
 void batchnorm_backward_cpu(const real *x, const real *y, const real *delta, int batch, int filters,
                             int spatial, const batchnorm_arrays *p, ACTIVATION a, int frozen, int add,
                             real *dx)

@@ -62,6 +62,11 @@ static dn_status batchnorm_backward_pass(layer *base, network *net)
     return batchnorm_backward(base, net, &l->norm, base->x, base->output, base->delta, base->out_c,
                               base->out_h * base->out_w, LINEAR, sink.add, sink.to);
 }
+static int batchnorm_reads(const layer *base)
+{
+    (void)base;
+    return READS_INPUT;
+}
 
 const layer_ops batchnorm_ops = {
     .name = "batchnorm",
@@ -71,4 +76,5 @@ const layer_ops batchnorm_ops = {
     .shape = batchnorm_shape,
     .forward = batchnorm_forward_pass,
     .backward = batchnorm_backward_pass,
+    .backward_reads = batchnorm_reads,
 };

@@ -87,6 +87,10 @@ static dn_status connected_backward(layer *l, network *net)
                  (real)sink.add, sink.to, l->inputs);
     return DN_OK;
 }
+static int connected_reads(const layer *l)
+{
+    return READS_INPUT | normalization_reads(l, &((const connected_layer *)l)->norm);
+}
 
 const layer_ops connected_ops = {
     .name = "connected",
@@ -96,6 +100,7 @@ const layer_ops connected_ops = {
     .shape = connected_shape,
     .forward = connected_forward,
     .backward = connected_backward,
+    .backward_reads = connected_reads,
     .gradients = connected_gradients,
     .initialize = connected_initialize,
     .workspace = connected_workspace,

@@ -270,6 +270,10 @@ static dn_status convolutional_backward(layer *l, network *net)
         net->k->convolution_backward_data(&s, delta, self->weights, sink.add, sink.to, workspace);
     return DN_OK;
 }
+static int convolutional_reads(const layer *l)
+{
+    return READS_INPUT | normalization_reads(l, &((const convolutional_layer *)l)->norm);
+}
 
 const layer_ops convolutional_ops = {
     .name = "convolutional",
@@ -279,6 +283,7 @@ const layer_ops convolutional_ops = {
     .shape = convolutional_shape,
     .forward = convolutional_forward,
     .backward = convolutional_backward,
+    .backward_reads = convolutional_reads,
     .initialize = convolutional_initialize,
     .workspace = convolutional_workspace,
     .flops = convolutional_flops,

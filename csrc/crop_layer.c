@@ -72,4 +72,5 @@ const layer_ops crop_ops = {
     .shape = crop_shape,
     .forward = crop_forward,
     .backward = crop_backward,
+    .backward_reads = dn_reads_nothing,
 };

@@ -201,7 +201,7 @@ typedef struct {
     int index, batch, h, w, c, inputs, out_h, out_w, out_c, outputs, truths, has_cost, is_loss;
     double cost,
         flops; /* loss of the last forward, summed over the batch; multiply-adds times two, per image */
-    size_t bytes;                      /* of its arrays */
+    size_t bytes, own_bytes;           /* of its arrays; without those in the network's arena */
 } layer_info;
 layer_info get_layer_info(const layer *l);
 /* Boxes that a detector's head found in one image of its last forward pass, in rows of 5 + classes values: x, y
@@ -225,9 +225,11 @@ typedef enum {
 typedef struct {
     const char *name;
     array_role role;
-    int is_int, is_lent, dims, dim[DN_MAX_DIMS];   /* is_lent: another layer's, which counts and saves it */
-    size_t count;
-    void *data;                        /* NULL where the layer has no use for it now */
+    int is_int, is_lent;               /* is_lent: another layer's, which counts and saves it */
+    int is_shared;                     /* lies where other arrays do, too: see memory_plan.c */
+    int dims, dim[DN_MAX_DIMS];
+    size_t count, bytes;               /* bytes: that it takes; 0 where it is not kept */
+    void *data;                        /* NULL where the layer has no use for it now, or it is shared */
 } layer_array;
 int count_layer_arrays(const layer *l);
 layer_array get_layer_array(const layer *l, int i); /* parameters and statistics come in .weights order */
@@ -246,7 +248,13 @@ double get_network_option(const network *net, const char *name);
 dn_status set_network_steps(network *net, const double *steps, const double *scales, int n);
 dn_status add_layer(network *net, layer *l); /* shapes it; nothing is allocated, and what is keeps its size */
 dn_status remove_layer(network *net, int index); /* links to layers by number are the caller's to change */
+/* Which activations share memory, see memory_plan.c; after the last layer, before the two that follow. */
+dn_status plan_network(network *net);
 size_t network_bytes(const network *net);                                   /* SIZE_MAX: beyond counting */
+typedef struct {
+    size_t arena, workspace;           /* bytes; SIZE_MAX: beyond counting */
+} network_memory;
+network_memory get_network_memory(const network *net);
 dn_status allocate_network(network *net);
 dn_status resize_network(network *net, int h, int w);
 

@@ -105,4 +105,5 @@ const layer_ops dropout_ops = {
     .shape = dropout_shape,
     .forward = dropout_forward,
     .backward = dropout_backward,
+    .backward_reads = dn_reads_nothing,
 };

@@ -23,4 +23,5 @@ const layer_ops empty_ops = {
     .shape = empty_shape,
     .forward = empty_forward,
     .backward = empty_backward,
+    .backward_reads = dn_reads_nothing,
 };

@@ -37,20 +37,17 @@ dn_shape shape_input(const layer *l)
 array_spec dn_array_row(const layer *l, int i)
 {
     static const array_spec none = END_OF_ARRAYS;
-    if (i < COMMON) return common_arrays[i];
-    array_spec row = l->ops->arrays ? l->ops->arrays[i - COMMON] : none;
+    array_spec row = i < COMMON ? common_arrays[i] : l->ops->arrays ? l->ops->arrays[i - COMMON] : none;
     if (l->lender && row.role < ARRAY_ACTIVATION) row.flags |= BORROWED;
+    if (l->shared && row.role == ARRAY_ACTIVATION) row.flags |= SHARED;
     return row;
 }
-static void **array_field(const layer *l, const array_spec *row)
-{
-    return (void **)((char *)l + row->offset);
-}
+void **dn_array_field(const layer *l, const array_spec *row) { return (void **)((char *)l + row->offset); }
 static int passes_kept(const layer *l, const array_spec *row)
 {
     return row->role == ARRAY_ACTIVATION ? l->steps : 1;
 }
-real *dn_array_data(const layer *l, const array_spec *row) { return *array_field(l, row); }
+real *dn_array_data(const layer *l, const array_spec *row) { return *dn_array_field(l, row); }
 
 /* Values in the array; SIZE_MAX where the product does not fit. */
 size_t dn_array_count(const layer *l, const array_spec *row)
@@ -72,7 +69,7 @@ void dn_move_activations(layer *l, int passes)
 {
     array_spec row;
     for (int i = 0; l->steps > 1 && passes && (row = dn_array_row(l, i)).name; ++i) {
-        char **field = (char **)array_field(l, &row);
+        char **field = (char **)dn_array_field(l, &row);
         if (row.role != ARRAY_ACTIVATION || row.flags & BORROWED || !*field) continue;
         *field += (ptrdiff_t)(array_bytes(l, &row) / (size_t)l->steps) * passes;
     }
@@ -87,6 +84,10 @@ static int array_wanted(const layer *l, const array_spec *row, int train)
     case 'v': return l->adam;
     default: return l->averaged;
     }
+}
+size_t dn_array_bytes(const layer *l, const array_spec *row)
+{
+    return array_wanted(l, row, l->train) ? array_bytes(l, row) : 0;
 }
 
 /* ---- parts */
@@ -319,8 +320,8 @@ static dn_status make_arrays(layer *l, int train)
 {
     array_spec row;
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
-        void **field = array_field(l, &row);
-        if (!array_wanted(l, &row, train)) continue;
+        void **field = dn_array_field(l, &row);
+        if (row.flags & SHARED || !array_wanted(l, &row, train)) continue;
         const size_t bytes = array_bytes(l, &row);
         if (*field || bytes == 0) continue;
         *field = bytes == SIZE_MAX ? NULL : dn_allocate(bytes);
@@ -337,9 +338,9 @@ static void drop_arrays(layer *l, array_role from_role)
 {
     array_spec row;
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
-        void **field = array_field(l, &row);
+        void **field = dn_array_field(l, &row);
         if (row.role < from_role) continue;
-        if (!(row.flags & BORROWED)) dn_release(*field);
+        if (!(row.flags & (BORROWED | SHARED))) dn_release(*field);
         *field = NULL;
     }
 }
@@ -347,18 +348,24 @@ static void borrow_arrays(layer *l)
 {
     array_spec row;
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
-        if (row.role < ARRAY_ACTIVATION) *array_field(l, &row) = *array_field(l->lender, &row);
+        if (row.role < ARRAY_ACTIVATION) *dn_array_field(l, &row) = *dn_array_field(l->lender, &row);
     }
 }
-dn_status allocate_layer(layer *l, int train)
+void dn_tell_parts(layer *l, int train)
 {
-    dn_status status = DN_OK;
     FOR_PARTS(p, l) {
         p->train = train;
         p->fused = l->fused;
         p->adam = l->adam;
         p->velocity = l->velocity;
         p->averaged = l->averaged;
+    }
+}
+dn_status allocate_layer(layer *l, int train)
+{
+    dn_status status = DN_OK;
+    dn_tell_parts(l, train);
+    FOR_PARTS(p, l) {
         if (status == DN_OK) status = make_arrays(p, train);
         p->complete = status == DN_OK;
     }
@@ -401,7 +408,7 @@ static dn_status refuse_changes(const layer *l, const old_layer *old, array_role
 {
     array_spec row;
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
-        const int held = *array_field(l, &row) && !(row.flags & BORROWED);
+        const int held = *dn_array_field(l, &row) && !(row.flags & BORROWED);
         if (held && row.role <= kept && dn_array_count(l, &row) != old->counts[i]) {
             return dn_fail(DN_ERR_OPTION,
                            "[%s] cannot get another input: its %s would change from %zu to %zu values",
@@ -435,13 +442,13 @@ dn_status dn_resize_layer(layer *l, network *net, int h, int w, int c)
 dn_status resize_layer(layer *l, network *net, int h, int w) { return dn_resize_layer(l, net, h, w, l->c); }
 
 /* ---- what others may know */
-static size_t layer_bytes(const layer *l)
+static size_t layer_bytes(const layer *l, int flags_left_out)
 {
     size_t total = 0;
     array_spec row;
     FOR_PARTS(p, l) {
         for (int i = 0; (row = dn_array_row(p, i)).name; ++i) {
-            const size_t bytes = array_wanted(p, &row, l->train) ? array_bytes(p, &row) : 0;
+            const size_t bytes = row.flags & flags_left_out ? 0 : dn_array_bytes(p, &row);
             if (bytes == SIZE_MAX || __builtin_add_overflow(total, bytes, &total)) return SIZE_MAX;
         }
     }
@@ -472,7 +479,8 @@ layer_info get_layer_info(const layer *l)
         .is_loss = l->ops->is_loss,
         .cost = l->cost,
         .flops = layer_flops(l),
-        .bytes = l->outputs ? layer_bytes(l) : 0,
+        .bytes = l->outputs ? layer_bytes(l, 0) : 0,
+        .own_bytes = l->outputs ? layer_bytes(l, SHARED) : 0,
     };
 }
 int count_layer_arrays(const layer *l)
@@ -489,8 +497,10 @@ layer_array get_layer_array(const layer *l, int i)
     if (passes > 1 && s.dims == 1) s = dn_dims(2, passes, s.dim[0], 0, 0);
     else if (s.dims) s.dim[0] *= passes;
     layer_array a = {.name = row.name, .role = row.role, .is_int = (row.flags & IS_INT) != 0,
-                     .is_lent = (row.flags & BORROWED) && row.role < ARRAY_ACTIVATION, .dims = s.dims,
-                     .count = dn_array_count(l, &row), .data = *array_field(l, &row)};
+                     .is_lent = (row.flags & BORROWED) && row.role < ARRAY_ACTIVATION,
+                     .is_shared = row.flags & SHARED || (row.flags & BORROWED && l->input_shared),
+                     .dims = s.dims, .count = dn_array_count(l, &row), .bytes = dn_array_bytes(l, &row)};
+    a.data = a.is_shared ? NULL : *dn_array_field(l, &row);
     memcpy(a.dim, s.dim, sizeof a.dim);
     return a;
 }

@@ -37,8 +37,9 @@ typedef enum {
     TRAIN_ONLY = 1,
     DECAYS = 2,
     IS_INT = 4,
-    BORROWED = 8
-} array_flags; /* BORROWED: points to what another layer owns */
+    BORROWED = 8,
+    SHARED = 16
+} array_flags; /* BORROWED: points to what another layer owns; SHARED: lies in the network's arena */
 typedef struct {
     const char *name;
     size_t offset;
@@ -69,6 +70,10 @@ enum { DN_MOST_PARTS = 11 };
 #define PART(type, name, TYPE) {#name, offsetof(type, name), TYPE}
 #define END_OF_PARTS {0, 0, 0}
 
+/* ---- what a backward pass reads of what the forward pass left, besides the layer's own arrays; without a
+ * statement of the type, both */
+enum { READS_INPUT = 1, READS_OUTPUT = 2 }; /* INPUT: those of linked layers, too */
+
 /* ---- a layer type */
 typedef struct layer_ops {
     const char *name;
@@ -83,6 +88,8 @@ typedef struct layer_ops {
      * it out of their backward passes and make it at once (part_gradients). NULL: backward always does. */
     void (*gradients)(layer *l, network *net, int rows);
     void (*initialize)(layer *l, uint64_t seed);           /* NULL: parameters keep their zeros and ones */
+    int (*backward_reads)(const layer *l);                 /* NULL: READS_INPUT | READS_OUTPUT */
+    size_t links;                                          /* of the int_list of layers it reads; 0: none */
     size_t (*workspace)(const layer *l);                   /* number of reals; NULL: none */
     double (*flops)(const layer *l);
     void (*release)(layer *l);
@@ -110,6 +117,7 @@ struct layer {
     int fused, train;
     int convolution;                 /* the algorithm asked for; see dn_convolution() */
     int complete;                    /* all arrays that it needs are allocated */
+    int shared, input_shared;        /* its activations, or its input, lie in the network's arena */
     int has_cost;                    /* the last forward pass had a truth: delta holds the loss's own */
     int delta_live;                  /* delta holds what the output's consumers sent in this backward pass */
     double cost;
@@ -131,6 +139,10 @@ struct network {
     int net_delta_live, no_delta_live;
     real *workspace;
     size_t workspace_size;
+    int keep_activations; /* each array has memory of its own; 0: see memory_plan.c */
+    void *arena;
+    size_t arena_bytes;
+    int watch, first_not_finite; /* watch: forward passes look for the first such output; -1: none */
     uint64_t seen, seed, updates;    /* updates: steps of the optimizer so far */
     /* the optimizer; names as in [net] */
     learning_rate_policy policy;
@@ -174,16 +186,22 @@ void dn_hold_threads(int hold);   /* on this thread, while on, dn_num_threads() 
 int dn_overflows(size_t a, size_t b, size_t *product);
 array_spec dn_array_row(const layer *l, int i);       /* rows common to all types first; name NULL: no more */
 real *dn_array_data(const layer *l, const array_spec *row);
+void **dn_array_field(const layer *l, const array_spec *row);
+size_t dn_array_bytes(const layer *l, const array_spec *row); /* 0: not kept; SIZE_MAX: beyond counting */
 size_t dn_array_count(const layer *l, const array_spec *row);
 /* Points the activations of a layer that keeps several passes at those of `passes` passes later. */
 void dn_move_activations(layer *l, int passes);
 /* l, then each of its parts that its options ask for; NULL after the last. */
 layer *dn_next_part(const layer *l, const layer *p);
+void dn_tell_parts(layer *l, int train); /* what they take over from the whole */
 #define FOR_PARTS(p, l) for (layer *p = (layer *)(l); p; p = dn_next_part(l, p))
 convolution_algorithm dn_convolution(const layer *l); /* of its convolutions: F(6x6, 3x3) is for inference */
 void dn_loss(layer *l, network *net,
              const real *loss); /* the cost is the sum of loss, the delta is the loss's own */
 #define DN_SECRET_NUM (-1234)   /* a truth that counts for nothing (Darknet's SECRET_NUM) */
+
+dn_status dn_place_activations(network *net);         /* of an arena as plan_network() has it */
+void dn_forget_activations(layer *l);                 /* of a layer that leaves the arena */
 
 dn_status dn_update_network_layers(network *net, real rate);
 double dn_updates_before(const network *net);         /* the one that the current mini-batch belongs to */
@@ -196,6 +214,8 @@ void dn_fill_random(real *x, int n, real scale, int uniform, uint64_t seed,
 dn_shape dn_shape_before_activation(const layer *l, ACTIVATION a);
 void dn_activate_output(const layer *l, const kernels *k, ACTIVATION a, real *before);
 void dn_activate_delta(const layer *l, const kernels *k, ACTIVATION a, const real *before);
+int dn_activation_reads(ACTIVATION a); /* what of READS_* that needs */
+int dn_reads_nothing(const layer *l);
 
 /* shapes that several types share */
 dn_shape shape_output(const layer *l); /* (batch, c, h, w), or (batch, outputs) without geometry */

@@ -15,6 +15,12 @@ static dn_status local_avgpool_backward(layer *l, network *net)
     return DN_OK;
 }
 const layer_ops local_avgpool_ops = {
-    .name = "local_avgpool", .size = sizeof(pool_layer), .options = pool_options, .shape = pool_shape_layer,
-    .forward = local_avgpool_forward, .backward = local_avgpool_backward, .flops = pool_flops,
+    .name = "local_avgpool",
+    .size = sizeof(pool_layer),
+    .options = pool_options,
+    .shape = pool_shape_layer,
+    .forward = local_avgpool_forward,
+    .backward = local_avgpool_backward,
+    .backward_reads = dn_reads_nothing,
+    .flops = pool_flops,
 };

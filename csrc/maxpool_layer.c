@@ -73,5 +73,6 @@ const layer_ops maxpool_ops = {
     .shape = maxpool_shape,
     .forward = maxpool_forward,
     .backward = maxpool_backward,
+    .backward_reads = dn_reads_nothing,
     .flops = pool_flops,
 };

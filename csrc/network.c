@@ -11,7 +11,10 @@ static const option_spec network_options[] = {
     OPTION(network, "inputs", inputs, INT),
     OPTION(network, "subdivisions", subdivisions, INT),
     OPTION(network, "fused", fused, INT),
+    OPTION(network, "keep_activations", keep_activations, INT),
     OPTION(network, "recompute", recompute, INT),
+    OPTION(network, "watch", watch, INT),
+    OPTION(network, "first_not_finite", first_not_finite, INT),
     OPTION(network, "policy", policy, INT),
     OPTION(network, "learning_rate", learning_rate, REAL),
     OPTION(network, "learning_rate_min", learning_rate_min, REAL),
@@ -44,7 +47,7 @@ network *make_network(void)
         return NULL;
     }
     net->k = cpu_kernels();
-    net->batch = net->subdivisions = net->fused = 1;
+    net->batch = net->subdivisions = net->fused = net->keep_activations = 1;
     net->learning_rate = (real).001;
     net->momentum = (real).9;
     net->decay = (real).0001;
@@ -64,6 +67,7 @@ void free_network(network *net)
     if (!net) return;
     dn_release(net->layers);
     dn_release(net->workspace);
+    dn_release(net->arena);
     dn_release(net->steps);
     dn_release(net->step_scales);
     dn_release(net);
@@ -110,6 +114,8 @@ static input_size input_of(const network *net, int index)
 }
 dn_status add_layer(network *net, layer *l)
 {
+    if (net->arena)
+        return dn_fail(DN_ERR_ARGUMENT, "a network whose layers share memory takes no more layers");
     if (net->n == net->capacity) {
         const int capacity = net->capacity ? 2 * net->capacity : 64;
         layer **more = dn_allocate((size_t)capacity * sizeof *more);
@@ -142,13 +148,14 @@ dn_status remove_layer(network *net, int index)
         return dn_fail(DN_ERR_ARGUMENT, "layer %d [%s] cannot be taken out: it changes the shape", index,
                        l->ops->name);
     }
+    dn_forget_activations(l);
     l->index = -1;
     --net->n;
     for (int i = index; i < net->n; ++i) {
         net->layers[i] = net->layers[i + 1];
         net->layers[i]->index = i;
     }
-    return DN_OK;
+    return net->arena ? dn_place_activations(net) : DN_OK;
 }
 
 static size_t largest_workspace(const network *net)
@@ -162,22 +169,28 @@ static size_t largest_workspace(const network *net)
     }
     return most;
 }
+network_memory get_network_memory(const network *net)
+{
+    network_memory m = {.arena = net->arena_bytes};
+    if (dn_overflows(largest_workspace(net), sizeof(real), &m.workspace)) m.workspace = SIZE_MAX;
+    return m;
+}
+static size_t add_bytes(size_t a, size_t b)
+{
+    size_t sum;
+    return a == SIZE_MAX || b == SIZE_MAX || __builtin_add_overflow(a, b, &sum) ? SIZE_MAX : sum;
+}
 size_t network_bytes(const network *net)
 {
-    size_t total;
-    if (dn_overflows(largest_workspace(net), sizeof(real), &total)) return SIZE_MAX;
-    for (int i = 0; i < net->n; ++i) {
-        const size_t bytes = get_layer_info(net->layers[i]).bytes;
-        if (bytes == SIZE_MAX || __builtin_add_overflow(total, bytes, &total)) return SIZE_MAX;
-    }
+    const network_memory m = get_network_memory(net);
+    size_t total = add_bytes(m.arena, m.workspace);
+    for (int i = 0; i < net->n; ++i) total = add_bytes(total, get_layer_info(net->layers[i]).own_bytes);
     return total;
 }
 dn_status allocate_network(network *net)
 {
-    for (int i = 0; i < net->n; ++i) {
-        const dn_status status = allocate_layer(net->layers[i], net->train);
-        if (status != DN_OK) return status;
-    }
+    const dn_status status = dn_place_activations(net);
+    if (status != DN_OK) return status;
     return dn_workspace(net, largest_workspace(net)) ? DN_OK : DN_ERR_MEMORY;
 }
 /* Layers 0 .. *n get the input that follows from the layers before; *n becomes the first that failed. */
@@ -198,24 +211,21 @@ dn_status resize_network(network *net, int h, int w)
     const int old_h = net->h, old_w = net->w;
     int n = net->n;
     const dn_status status = resize_layers(net, h, w, &n);
-    if (status == DN_OK) return dn_workspace(net, largest_workspace(net)) ? DN_OK : DN_ERR_MEMORY;
+    if (status == DN_OK) return allocate_network(net);
     ++n;   /* the layer that failed may have changed too */
     resize_layers(net, old_h, old_w, &n);
+    dn_place_activations(net);
     return status;
 }
 real *dn_workspace(network *net, size_t reals)
 {
     if (net->workspace && reals <= net->workspace_size) return net->workspace;
     size_t bytes;
-    real *more = dn_overflows(reals, sizeof(real), &bytes) ? NULL : dn_allocate(bytes);
-    if (!more) {
-        dn_fail(DN_ERR_MEMORY, "no memory for a workspace of %zu values", reals);
-        return NULL;
-    }
-    dn_release(net->workspace);
-    net->workspace = more;
-    net->workspace_size = reals;
-    return more;
+    dn_release(net->workspace); /* first: nothing in it is wanted, and both may not fit */
+    net->workspace = dn_overflows(reals, sizeof(real), &bytes) ? NULL : dn_allocate(bytes);
+    net->workspace_size = net->workspace ? reals : 0;
+    if (!net->workspace) dn_fail(DN_ERR_MEMORY, "no memory for a workspace of %zu values", reals);
+    return net->workspace;
 }
 
 /* ---- the passes */
@@ -250,8 +260,16 @@ delta_sink link_sink(network *net, int index)
     return sink;
 }
 
+static int all_finite(const layer *l)
+{
+    for (int i = 0; i < l->batch * l->outputs; ++i) {
+        if (!isfinite(l->output[i])) return 0;
+    }
+    return 1;
+}
 dn_status forward_network(network *net)
 {
+    net->first_not_finite = -1;
     net->input = net->net_input;
     net->truth = net->net_truth;
     int truths = 0;   /* values per row of the truth in force; 0: not known yet */
@@ -265,6 +283,7 @@ dn_status forward_network(network *net)
         if (l->truths) truths = l->truths;
         const dn_status status = forward_layer(l, net);
         if (status != DN_OK) return dn_fail_in_layer(status, i);
+        if (net->watch && net->first_not_finite < 0 && !all_finite(l)) net->first_not_finite = i;
         net->input = l->output;
         if (!l->truth_source) continue;
         net->truth = l->output;

@@ -180,6 +180,16 @@ dn_status normalization_forward(const layer *l, network *net, const normalizatio
 }
 
 /* ---- backward */
+/* A tail's map is its own; behind a normalization of f(sums) the slope is found from x. */
+int normalization_reads(const layer *l, const normalization *n)
+{
+    const ACTIVATION a = n->activation;
+    if (has_tail(&n->tail)) return 0;
+    if (!n->kind) return dn_activation_reads(a);
+    if (is_grouped(n)) return READS_OUTPUT;
+    if (n->after) return 0;
+    return activation_is_cheap(a) && !batchnorm_composed(l, &n->batch) ? 0 : dn_activation_reads(a);
+}
 static dn_status normalize_backward(const layer *l, network *net, const normalization *n, ACTIVATION a)
 {
     const batch_normalization *b = &n->batch;

@@ -64,6 +64,8 @@ conv_epilogue normalization_epilogue(const layer *l, const network *net, const n
 /* Sums -> l->output; done: the epilogue, where the layer has applied it, else NULL. */
 dn_status normalization_forward(const layer *l, network *net, const normalization *n,
                                 const conv_epilogue *done);
+/* What the backward pass reads of the layer's input and output: of the output alone, see READS_*. */
+int normalization_reads(const layer *l, const normalization *n);
 /* In place: l->delta at the output -> delta at the sums; and the updates. */
 dn_status normalization_backward(const layer *l, network *net, const normalization *n);
 #endif

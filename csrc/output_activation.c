@@ -16,6 +16,16 @@ void dn_activate_output(const layer *l, const kernels *k, ACTIVATION a, real *be
         k->activate_array(l->output, all, a);
     }
 }
+int dn_activation_reads(ACTIVATION a)
+{
+    const int from_output = a != LINEAR && (activation_mixes_channels(a) || !activation_needs_input(a));
+    return from_output ? READS_OUTPUT : 0;
+}
+int dn_reads_nothing(const layer *l)
+{
+    (void)l;
+    return 0;
+}
 void dn_activate_delta(const layer *l, const kernels *k, ACTIVATION a, const real *before)
 {
     const int all = l->batch * l->outputs;

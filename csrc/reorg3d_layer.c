@@ -60,4 +60,5 @@ const layer_ops reorg3d_ops = {
     .shape = reorg3d_shape,
     .forward = reorg3d_forward,
     .backward = reorg3d_backward,
+    .backward_reads = dn_reads_nothing,
 };

@@ -84,4 +84,5 @@ const layer_ops reorg_ops = {
     .shape = reorg_shape,
     .forward = reorg_forward,
     .backward = reorg_backward,
+    .backward_reads = dn_reads_nothing,
 };

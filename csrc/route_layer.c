@@ -91,4 +91,6 @@ const layer_ops route_ops = {
     .shape = route_shape,
     .forward = route_forward,
     .backward = route_backward,
+    .links = offsetof(route_layer, layers),
+    .backward_reads = dn_reads_nothing,
 };

@@ -68,4 +68,5 @@ const layer_ops sam_ops = {
     .shape = sam_shape,
     .forward = sam_forward,
     .backward = sam_backward,
+    .links = offsetof(sam_layer, from),
 };

@@ -97,5 +97,10 @@ SCALAR real revleaky_gradient(real y) { return leaky_gradient(y); }
 /* gelu, swish and the mishes rise and fall, so their output does not tell the slope; normalize_channels* mix
  * channels. */
 SCALAR int activation_needs_input(ACTIVATION a) { return a >= GELU; }
+/* Does working out y = f(x) again cost less than keeping it? Those without an exponential. */
+SCALAR int activation_is_cheap(ACTIVATION a)
+{
+    return a != LOGISTIC && a != LOGGY && a != ELU && a != SELU && a != TANH && !activation_needs_input(a);
+}
 SCALAR int activation_mixes_channels(ACTIVATION a) { return a >= NORM_CHAN; }
 #endif

@@ -82,4 +82,5 @@ const layer_ops scale_channels_ops = {
     .shape = scale_channels_shape,
     .forward = scale_channels_forward,
     .backward = scale_channels_backward,
+    .links = offsetof(scale_channels_layer, from),
 };

@@ -227,6 +227,11 @@ static dn_status shortcut_backward(layer *l, network *net)
     for (int i = 0; i < self->from.n; ++i) backward_source(l, net, self->from.values[i]);
     return DN_OK;
 }
+static int shortcut_reads(const layer *l)
+{
+    SELF(l);
+    return (self->weights_type ? READS_INPUT : 0) | dn_activation_reads(self->activation);
+}
 const layer_ops shortcut_ops = {
     .name = "shortcut",
     .size = sizeof(shortcut_layer),
@@ -235,6 +240,8 @@ const layer_ops shortcut_ops = {
     .shape = shortcut_shape,
     .forward = shortcut_forward,
     .backward = shortcut_backward,
+    .backward_reads = shortcut_reads,
+    .links = offsetof(shortcut_layer, from),
     .initialize = shortcut_initialize,
     .flops = shortcut_flops,
 };

@@ -55,5 +55,5 @@ static dn_status upsample_backward(layer *l, network *net)
 }
 const layer_ops upsample_ops = {
     .name = "upsample", .size = sizeof(upsample_layer), .options = upsample_options, .shape = upsample_shape,
-    .forward = upsample_forward, .backward = upsample_backward,
+    .forward = upsample_forward, .backward = upsample_backward, .backward_reads = dn_reads_nothing,
 };

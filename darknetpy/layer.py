@@ -59,6 +59,7 @@ class Layer:
     cfg_values: dict[str, Any]          # of one made by hand: its options as a .cfg has them
     _referenced: Any
     _lender: Any = None                 # the layer whose parameters this one shares
+    _arena: Any = None                  # the network in whose memory its activations may lie
 
     def __init__(self, type_name: str, *, core: Core = default_core) -> None:
         self._core, self.type = core, type_name
@@ -245,6 +246,9 @@ class Layer:
     def _set_and_allocate(self, name, value):
         self._core.check(self._core.lib.set_layer_option(self._handle, name.encode(), float(bool(value))))
         if self._rows:
+            if self._row("output").is_shared:
+                raise ArgumentError(f"[{self.type}] {name}={value!r}: a layer of a network loaded with keep_activations=False "
+                                    "has the arrays that it was made with")
             train = self._array("delta") is not None
             self._core.check(self._core.lib.allocate_layer(self._handle, train))
 
@@ -299,6 +303,9 @@ class Layer:
         array = self._array(name)
         if array is None and name == "x_norm" and self._row("mean").dims:
             return self._compute_x_norm()
+        if array is None and self._row(name).is_shared:
+            raise AttributeError(f"[{self.type}] layer keeps no {name!r}: its network was loaded with keep_activations=False, "
+                                 "and other layers use that memory by now")
         if array is None:
             raise AttributeError(f"[{self.type}] layer keeps no {name!r} now (made for inference, or not run yet)")
         return array

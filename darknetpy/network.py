@@ -12,6 +12,7 @@ from darknetpy.core import Core
 from darknetpy.core import core as default_core
 from darknetpy.errors import ArgumentError, DarknetError, DeviceError
 from darknetpy.layer import Layer, shape_text
+from darknetpy.memory_summary import memory_text
 from darknetpy.summary import summary_text
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Network:
         ArgumentError
             No such option, or one that only a new network can have.
         """
-        if name in ("batch", "height", "width", "channels", "inputs", "adam"):
+        if name in ("batch", "height", "width", "channels", "inputs", "adam", "keep_activations"):
             raise ArgumentError(f"{name} is fixed once the network is made")
         self._set_options({name: value})
 
@@ -397,7 +398,7 @@ class Network:
         loss = self.forward(truth=truth, train=True)
         if not np.isfinite(loss):
             iteration, self.seen = self.iteration, self.seen - self.batch
-            raise DarknetError(f"loss is {loss} at iteration {iteration}{self._first_not_finite()}; nothing was updated")
+            raise DarknetError(f"loss is {loss} at iteration {iteration}{self._first_not_finite(truth)}; nothing was updated")
         self._core.lib.set_network_delta(self._handle, self._core.ffi.NULL, 0)
         self._core.check(self._core.lib.backward_network(self._handle))
         self._pending += 1
@@ -406,11 +407,16 @@ class Network:
             self._pending = 0
         return loss
 
-    def _first_not_finite(self):
-        for i, layer in enumerate(self.layers):
-            if not np.isfinite(layer.output).all():
-                return f": the first output that is not finite is layer {i} [{layer.type}]'s"
-        return ""
+    def _first_not_finite(self, truth):
+        """Run the pass again, looking at each output while it is there."""
+        kept = [(array, array.copy()) for layer in self.layers for array in layer.arrays("statistic", "counter", "state").values()]
+        self._set_options({"watch": 1})
+        self.forward(truth=truth, train=True)
+        self._set_options({"watch": 0})
+        for array, values in kept:
+            array[...] = values
+        first = int(self.option("first_not_finite"))
+        return f": the first output that is not finite is layer {first} [{self.layers[first].type}]'s" if first >= 0 else ""
 
     def _require_training(self, what):
         if not self._built_for_training:
@@ -545,9 +551,15 @@ class Network:
 
         return fuse(self)
 
-    def summary(self) -> str:
-        """Return a text table: layer, filters, size, input, output, BFLOPs, trainable and non-trainable parameters."""
-        return summary_text(self)
+    def summary(self, memory: bool = False) -> str:
+        """Return a text table: layer, filters, size, input, output, BFLOPs, trainable and non-trainable parameters.
+
+        Parameters
+        ----------
+        memory : bool
+            The bytes of every layer's arrays instead, and the network's peak.
+        """
+        return memory_text(self) if memory else summary_text(self)
 
     def to_cfg(self) -> str:
         """Return the network as the text of a .cfg that builds it again."""

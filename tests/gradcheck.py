@@ -133,10 +133,10 @@ def cfg_text(layers, shape, batch, net=""):
     return "\n".join(sections) + "\n"
 
 
-def build(layers, shape, batch=2, net="", train=True, core=None):
-    """Return a network from lines of layers, on the twin unless told otherwise."""
-    plan = resolve(parse_cfg_text(cfg_text(layers, shape, batch, net)))
-    return build_network(plan, batch=batch, train=train, core=core or twin())
+def build(layers, shape, batch=2, net="", train=True, core=None, dialect=None, **how):
+    """Return a network from lines of layers, on the twin unless told otherwise; `how`: see build_network."""
+    plan = resolve(parse_cfg_text(cfg_text(layers, shape, batch, net)), dialect=dialect)
+    return build_network(plan, batch=batch, train=train, core=core or twin(), **how)
 
 
 def randomize(net, rng):
@@ -391,6 +391,8 @@ def check(case, scale):
     results.append((case.name, scale, _by_type(net, errors)))
     assert worst <= case.limit, f"{case} at scale {scale}: relative errors {errors}"
     _check_added(net, weights, ours, rng)
+    if not case.keep_x_norm:
+        _check_shared(case, net, weights)
     return worst
 
 
@@ -417,6 +419,48 @@ def _check_added(net, weights, once, rng):
             atol=1e-13 + 1e-13 * np.abs(once[name]).max(),
             err_msg=f"{name} is not added to",
         )
+
+
+_LINKS = re.compile(r"\b(layers|from|share_index|yolo_layer)=(\S+)")
+
+
+def _one_later(line):
+    """A layer's line for a network with one layer more before it."""
+
+    def later(match):
+        numbers = (int(number) for number in match[2].split(","))
+        return f"{match[1]}={','.join(str(n + 1 if n >= 0 else n) for n in numbers)}"
+
+    return _LINKS.sub(later, line)
+
+
+def _check_shared(case, net, weights):
+    """Activations that share memory change no bit, after passes that have left NaN in it.
+
+    The case's layers stand between two that change nothing, so that their inputs and outputs are in shared memory as well.
+    """
+    ends = any(layer.is_loss for layer in net.layers)
+    layers = ["empty", *map(_one_later, case.layers), *(() if ends else ("empty",))]
+    kept, shared = (
+        build(layers, case.shape, case.batch, case.net, dialect=net.dialect, keep_activations=keep)
+        for keep in (True, False)
+    )
+    wanted = _gradients_of_copy(case, kept, net, net.input, weights)
+    _gradients_of_copy(case, shared, net, np.full_like(net.input, np.nan), weights)
+    for name, value in _gradients_of_copy(case, shared, net, net.input, weights).items():
+        np.testing.assert_array_equal(value, wanted[name], f"{name} with keep_activations=False")
+
+
+def _gradients_of_copy(case, copy, net, x, weights):
+    """The gradients of a network that has one layer more before the case's, with the same numbers in them."""
+    roles = "parameter", "statistic", "counter", "state"
+    for layer, to in zip(net.layers, copy.layers[1:]):
+        for name, array in to.arrays(*roles).items():
+            array[...] = layer.arrays()[name]
+        for update in to.arrays("update").values():
+            update[...] = 0
+    copy.seen, copy.train, copy.truth, copy.input = net.seen, case.train, net.truth, x
+    return analytic_gradients(copy, weights)
 
 
 def subjects(cases):

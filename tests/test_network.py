@@ -33,8 +33,8 @@ EVERYTHING = [
 SHAPE, BATCH = (3, 12, 12), 4
 
 
-def network(layers, shape, batch=2, net="", train=True):
-    return build(layers, shape, batch, net, train, core)
+def network(layers, shape, batch=2, net="", train=True, **how):
+    return build(layers, shape, batch, net, train, core, **how)
 
 
 def _batch(rng, net, classes=5):

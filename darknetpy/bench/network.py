@@ -151,7 +151,7 @@ def _layers(names, job, network, settings, progress):
     found = {}
     for name in ["darknetpy", *[name for name in names if name == "torch-best"]]:
         progress(f"layer by layer: {PROGRAMS[name][3]}")
-        with Process(name, job) as program:
+        with Process(name, {**job, "keep_activations": True}) as program:    # each layer's input, at any time
             found[name] = program.ask("layers", rounds=max(settings.rounds, 3))
     rows = []
     for i, layer in enumerate(network["layers"]):

@@ -22,7 +22,8 @@ class Program:
     def __init__(self, job, workload):
         self.job, lib = job, core.lib
         lib.dn_set_num_threads(job["threads"])
-        self.net = load_network(job["cfg"], batch=job["batch"], train=job["train"], lenient=True)
+        self.net = load_network(job["cfg"], batch=job["batch"], train=job["train"], lenient=True,
+                                keep_activations=job.get("keep_activations", False))
         self.images, self.labels, self.truth = workload(job["batch"], self.net.inputs, self.net.truths)
         _start_statistics(self.net)
         self.step = self._train if job["train"] else self._predict

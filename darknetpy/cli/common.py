@@ -82,14 +82,15 @@ def load_for_inference(args, batch=None, sequences=None, time_steps=None):
     """
     trained = None
     if args.weights is not None and is_checkpoint(args.weights):
-        trained = build_network(read_plan(args, seed=checkpoint_seed(args.weights)), train=True)
+        plan = read_plan(args, seed=checkpoint_seed(args.weights))
+        trained = build_network(plan, train=True, keep_activations=False)
         restore(trained, args.weights)
     if trained and batch is sequences is time_steps is None:
         net = trained
     else:
         plan = read_plan(args, None if trained else args.weights, time_steps=time_steps)
         sequences = sequences or max(plan.net["batch"] // plan.net["subdivisions"], 1)
-        net = build_network(plan, batch=batch or sequences * plan.net["time_steps"])
+        net = build_network(plan, batch=batch or sequences * plan.net["time_steps"], keep_activations=False)
         if trained:
             _copy_parameters(trained, net)
         elif args.weights is not None:
