@@ -17,7 +17,7 @@ from darknetpy.layer import STATISTICS_WORDS, Layer, activation_number
 from darknetpy.memory import available_bytes, human_bytes
 from darknetpy.network import Network
 from darknetpy.paths import find_beside, find_cfg
-from darknetpy.sections import SECTIONS, Resolved, format_value, resolve
+from darknetpy.sections import SECTIONS, LayerSpec, Resolved, format_value, resolve
 
 _NET_NUMBERS = ("learning_rate", "learning_rate_min", "momentum", "decay", "decay_l1", "max_gradient", "gamma", "scale", "power", "step",
                 "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult", "adam", "B1", "B2", "eps", "ema_alpha")
@@ -108,7 +108,7 @@ def _set_training(net, values):
     net._set_options({name: values[name] for name in _NET_NUMBERS if values[name] is not None})
     net.seed = values["seed"]
     net._set_options({"subdivisions": values["subdivisions"], "policy": _POLICIES[values["policy"]]})
-    if values["steps"]:
+    if values["policy"] == "steps":         # other policies may carry the lists, of any length, and do not read them
         check(lib.set_network_steps(net._handle, [float(s) for s in values["steps"]], values["scales"], len(values["steps"])))
 
 
@@ -172,7 +172,7 @@ def _core_options(layer, spec, net, net_values):
     for key, value in spec.values.items():
         if value is None:
             continue
-        value = _file_values(spec, key, value) if key in ("tree", "map") else core_value(key, value)
+        value = file_values(spec, key, value) if key in ("tree", "map") else core_value(key, value)
         if core_knows(layer, key, value):
             options[key] = value
     if core_knows(layer, "time_steps", 1):
@@ -236,7 +236,7 @@ def core_knows(layer: Layer, key: str, value: Any) -> bool:
     return _known[place]
 
 
-def _file_values(spec, key, path):
+def file_values(spec: LayerSpec, key: str, path: str) -> list[int]:
     """Return what a file named in a cfg says, as numbers: a class map; of a hierarchy the parents or, for [softmax], the sizes of the
     sibling groups.
     """
