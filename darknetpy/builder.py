@@ -82,7 +82,10 @@ def build_network(plan: Resolved, batch: Optional[int] = None, device: str = "cp
     values = plan.net
     steps = values["time_steps"]
     if batch is None:
-        batch = max(values["batch"] // values["subdivisions"], 1) * steps if train else steps
+        batch = values["batch"] // values["subdivisions"] * steps if train else steps
+        if not batch:
+            message = f"subdivisions={values['subdivisions']} leaves no image per forward pass; batch={values['batch']}"
+            raise plan.error(message, "subdivisions")
     if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1 or batch % steps:
         raise ArgumentError(f"batch={batch!r}: wanted a positive multiple of time_steps={steps}")
     if batch > 2**31 - 1:

@@ -60,7 +60,7 @@ class Reader:
 
 # ---- activations
 def logistic(x):
-    return 1 / (1 + np.exp(-x))
+    return np.exp(-np.logaddexp(0, -x))
 
 
 def _steps(x):

@@ -23,10 +23,11 @@ HEADS = ("detection", "region", "yolo", "Gaussian_yolo")
 OF_A_LOADER = {"net": {"flip", "letter_box"}, **dict.fromkeys(HEADS, {"jitter", "resize", "random"})}
 
 
+@pytest.mark.parametrize("double", [False, True], ids=["float", "double"])
 @pytest.mark.parametrize("cfg", CFGS, ids=os.path.basename)
-def test_outputs(cfg):
-    result = second_opinion.compare(cfg)
-    assert result.status == "agrees" and result.difference < 1e-5, result
+def test_outputs(cfg, double):
+    result = second_opinion.compare(cfg, double=double)
+    assert result.status == "agrees" and result.difference < (1e-12 if double else 1e-5), result
 
 
 @pytest.mark.parametrize("cfg", [cfg for cfg in CFGS if os.path.basename(cfg) != SIGNS], ids=os.path.basename)
@@ -93,6 +94,29 @@ def test_a_policy_that_reads_no_lists_takes_any(lists, tmp_path):
     (tmp_path / "s.cfg").write_text(f"[net]\ninputs=3\npolicy=sgdr\nmax_batches=10\n{lists}\n[connected]\noutput=2\n[cost]\n")
     net = dn.load_network(tmp_path / "s.cfg", train=True)
     assert np.isfinite(net.train_batch(np.ones((1, 3), np.float32), np.ones((1, 2), np.float32)))
+
+
+def test_a_batch_that_only_inference_takes(tmp_path):
+    """AlexeyAB's program replaces batch= in inference, so that published files go together with any subdivisions=."""
+    (tmp_path / "s.cfg").write_text("[net]\ninputs=3\nbatch=1\nsubdivisions=8\n[connected]\noutput=2\n[cost]\n")
+    (note,) = dn.load_network(tmp_path / "s.cfg").notes
+    assert "s.cfg:4: [net] subdivisions=8 leaves no image of batch=1 per forward pass: good for inference only" in note
+    with pytest.raises(dn.CfgError, match=r"s.cfg:4: \[net\] subdivisions=8 leaves no image per forward pass; batch=1"):
+        dn.load_network(tmp_path / "s.cfg", train=True)
+    assert dn.load_network(tmp_path / "s.cfg", train=True, batch=2).batch == 2
+
+
+def test_classes_that_were_never_counted(tmp_path):
+    """calc_anchors of AlexeyAB's program writes zeros for classes without objects; as there they count as one."""
+    text = "[net]\nwidth=8\nheight=8\nchannels=3\ndialect=alexeyab\n[convolutional]\nfilters=7\n"
+    text += "activation=linear\n[yolo]\nanchors=4,4\nnum=1\nclasses=2\ncounters_per_class={}\n"
+    losses = []
+    for counts in ("5,0", "5,1", "5,5"):
+        (tmp_path / "c.cfg").write_text(text.format(counts))
+        net, rows = dn.load_network(tmp_path / "c.cfg", train=True), np.zeros((1, 1200), np.float32)
+        rows[0, :5] = 0.4, 0.6, 0.5, 0.5, 1
+        losses.append(net.train_batch(np.ones((1, 192), np.float32), rows))
+    assert losses[0] == losses[1] > losses[2] > 0
 
 
 def test_a_difference_is_found(monkeypatch):
