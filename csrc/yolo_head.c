@@ -48,9 +48,9 @@ static real class_weight(const yolo_head *self, int class_id)
 {
     const real_list *counts = &self->counters_per_class;
     if (!counts->n) return 1;
-    real most = 0;
+    real most = 1, own = counts->values[class_id];
     for (int i = 0; i < counts->n; ++i) most = counts->values[i] > most ? counts->values[i] : most;
-    const real weight = most / counts->values[class_id];
+    const real weight = most / (own > 1 ? own : 1); /* a class that was never seen counts as seen once */
     return weight < self->max_delta ? weight : self->max_delta;
 }
 void yolo_point_cell(const yolo_head *self, box truth, int *i, int *j)
@@ -375,8 +375,8 @@ static dn_status check_lists(const yolo_head *self)
                               name, counts->n, self->classes);
     }
     for (int i = 0; i < counts->n; ++i) {
-        if (counts->values[i] > 0) continue;
-        return dn_fail_option("counters_per_class", "[%s] counters_per_class: %g: wanted more than 0", name,
+        if (counts->values[i] >= 0) continue;
+        return dn_fail_option("counters_per_class", "[%s] counters_per_class: %g: wanted 0 or more", name,
                               (double)counts->values[i]);
     }
     return DN_OK;

@@ -17,7 +17,7 @@ from darknetpy.layer import STATISTICS_WORDS, Layer, activation_number
 from darknetpy.memory import available_bytes, human_bytes
 from darknetpy.network import Network
 from darknetpy.paths import find_beside, find_cfg
-from darknetpy.sections import SECTIONS, Resolved, format_value, resolve
+from darknetpy.sections import SECTIONS, LayerSpec, Resolved, format_value, resolve
 
 _NET_NUMBERS = ("learning_rate", "learning_rate_min", "momentum", "decay", "decay_l1", "max_gradient", "gamma", "scale", "power", "step",
                 "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult", "adam", "B1", "B2", "eps", "ema_alpha")
@@ -90,7 +90,10 @@ def build_network(plan: Resolved, batch: Optional[int] = None, device: str = "cp
     values = plan.net
     steps = values["time_steps"]
     if batch is None:
-        batch = max(values["batch"] // values["subdivisions"], 1) * steps if train else steps
+        batch = values["batch"] // values["subdivisions"] * steps if train else steps
+        if not batch:
+            message = f"subdivisions={values['subdivisions']} leaves no image per forward pass; batch={values['batch']}"
+            raise plan.error(message, "subdivisions")
     if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1 or batch % steps:
         raise ArgumentError(f"batch={batch!r}: wanted a positive multiple of time_steps={steps}")
     if batch > 2**31 - 1:
@@ -121,7 +124,7 @@ def _set_training(net, values):
     net._set_options({name: values[name] for name in _NET_NUMBERS if values[name] is not None})
     net.seed = values["seed"]
     net._set_options({"subdivisions": values["subdivisions"], "policy": _POLICIES[values["policy"]]})
-    if values["steps"]:
+    if values["policy"] == "steps":         # other policies may carry the lists, of any length, and do not read them
         check(lib.set_network_steps(net._handle, [float(s) for s in values["steps"]], values["scales"], len(values["steps"])))
 
 
@@ -185,7 +188,7 @@ def _core_options(layer, spec, net, net_values):
     for key, value in spec.values.items():
         if value is None:
             continue
-        value = _file_values(spec, key, value) if key in ("tree", "map") else core_value(key, value)
+        value = file_values(spec, key, value) if key in ("tree", "map") else core_value(key, value)
         if core_knows(layer, key, value):
             options[key] = value
     if core_knows(layer, "time_steps", 1):
@@ -249,7 +252,7 @@ def core_knows(layer: Layer, key: str, value: Any) -> bool:
     return _known[place]
 
 
-def _file_values(spec, key, path):
+def file_values(spec: LayerSpec, key: str, path: str) -> list[int]:
     """Return what a file named in a cfg says, as numbers: a class map; of a hierarchy the parents or, for [softmax], the sizes of the
     sibling groups.
     """

@@ -12,17 +12,27 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from darknetpy._types import Array
+from darknetpy.builder import file_values
 from darknetpy.errors import ArgumentError
 from darknetpy.layer import Layer
 from darknetpy.network import Network
+from darknetpy.sections import format_value
 
 STEPS = (3e-4, 3e-5, 3e-6)      # times the size of the array's values; smaller ones for a kink nearby
 KINK = 1e-6         # quotients of two steps agree better than this where the loss is smooth
 FLOOR = 1e-2        # errors are relative to the value, or to this share of the array's largest
-TINY = 1e-9         # or to this, where all are small
+TINY = 1e-9         # or to this, where all are small, or to what rounding of the loss lets differences say
+DIGITS = 1e-5       # share of a value that rounding may make up
 LIMIT = 1e-5
 _HALF = ("sse", "masked", "seg", "smooth")      # [cost] types whose delta is the gradient of half the loss
 _BOXES = ("yolo", "Gaussian_yolo", "region")    # truth: rows of x, y, w, h, class, ...
+_UNLIMITED = 3.4e38          # max_delta= of a head that does not clip
+# Options with which a delta is no derivative, on purpose; what is checked in their place, and why.
+_CONSTANTS = {"rescore": (0, "its target, an IoU, counts as a constant"),
+              "objectness_smooth": (0, "its target, an IoU, counts as a constant"),
+              "classfix": (0, "it picks targets by the output"),
+              "focal_loss": (0, "its weight counts as a constant"),
+              "max_delta": (_UNLIMITED, "it clips deltas")}
 _INEXACT = {"onlyforward": "cuts the backward pass", "truth": "makes an output the truth, which gets no gradient",
             "xnor": "has straight-through gradients, not derivatives"}
 
@@ -63,13 +73,51 @@ class ArrayCheck(NamedTuple):
 
 
 def randomize(net: Network, rng: np.random.Generator) -> None:
-    """Move parameters off their start values: biases around 0, scales around 1."""
+    """Move parameters off their start values: biases around 0, scales and the weights of sums around 1."""
     for layer in net.layers:
         for name, array in layer.arrays("parameter").items():
-            if name.endswith("scales"):
+            if name.endswith("scales") or layer.type == "shortcut":     # equal weights are a kink of their softmax
                 array[...] = rng.uniform(.5, 1.5, array.shape)
             elif name.endswith("biases"):
                 array[...] = .1 * rng.standard_normal(array.shape)
+
+
+def replace_constants(net: Network) -> list[str]:
+    """Set options that make a delta other than the derivative of a loss, on purpose, to what can be checked; say which.
+
+    Parameters
+    ----------
+    net : Network
+        Changed in place: a target that is an IoU becomes 1, say.
+
+    Returns
+    -------
+    list of str
+        One line per option and layer that was changed.
+    """
+    notes = []
+    for layer in net.layers:
+        options, found = layer.cfg_options, {}
+        for key, (value, why) in _CONSTANTS.items():
+            if options.get(key) and not options[key] >= value > 0:
+                found[key] = value, why
+        if layer.type == "Gaussian_yolo":
+            found.update(_gaussian_constants(options))
+        layer._set_options({key: value for key, (value, _) in found.items()})
+        for key, (value, why) in found.items():
+            text = f"{key}= is checked as {'unlimited' if value == _UNLIMITED else format_value(value)}: {why}"
+            notes.append(str(layer.spec.error(text, key)) if hasattr(layer, "spec") else f"layer {layer.index} [{layer.type}] {text}")
+    return notes
+
+
+def _gaussian_constants(options):
+    """A box's number and how sure it is have a loss in common, where each may count differently."""
+    why, squared = "a box's numbers and how sure they are count as constants for each other", options["iou_loss"] == "mse"
+    value = options["iou_normalizer"] if squared else 0
+    if options["uc_normalizer"] != value:
+        yield "uc_normalizer", (value, why)
+    if squared and options["counters_per_class"]:
+        yield "counters_per_class", ([1.] * options["classes"], why)
 
 
 def check_gradients(net: Network, samples: int = 5, seed: int = 0) -> Iterator[ArrayCheck]:
@@ -174,6 +222,10 @@ class _Loss:
                 found[layer.index, name] = update.copy()
         return found
 
+    def rounding(self, step: float) -> float:
+        """Return what rounding of the loss may add to a quotient of differences."""
+        return float(np.finfo(np.float64).eps * sum(np.abs(term).sum() for term in self._terms()) / step)
+
     def slope(self, flat: Array, i: int, step: float) -> float:
         """Return the central difference quotient of fourth order by one value."""
         at, states = flat[i], {}
@@ -194,36 +246,66 @@ def _stated_loss(layer: Layer) -> Array:
 
 
 def _truth(net, rng):
-    """A truth that suits the loss layers; None where none is known or wanted."""
-    losses = [layer for layer in net.layers if layer.truths]
-    if not losses:
-        return None
-    layer, shape = losses[-1], (net.batch, net.truths)
-    if layer.type == "cost":
-        return rng.standard_normal(shape)
-    if layer.type == "logistic":
-        return rng.integers(0, 2, shape).astype(float)
-    if layer.type == "softmax":
-        rows = rng.uniform(.1, 1, shape)
-        return rows / rows.sum(axis=1, keepdims=True)
-    return _boxes(layer, shape, rng) if layer.type in _BOXES else None
+    """A truth that suits all loss layers; None where they want none."""
+    wanting = {layer.type: layer for layer in net.layers if layer.truths}
+    shape = (net.batch, net.truths)
+    for kind, draw in _TRUTHS.items():
+        if kind in wanting:
+            return draw(wanting[kind], shape, rng)
+    return None
+
+
+def _shares(layer, shape, rng):
+    """What sums to one in every group of a softmax."""
+    rows = rng.uniform(.1, 1, shape)
+    for part in np.split(rows, _group_ends(layer)[:-1], axis=1):
+        part /= part.sum(axis=1, keepdims=True)
+    return rows
+
+
+def _group_ends(layer):
+    tree, groups = layer.cfg_options.get("tree"), int(layer.option("groups"))
+    sizes = file_values(layer.spec, "tree", tree) if tree else [layer.outputs // groups] * groups
+    return np.cumsum(sizes)
 
 
 def _boxes(layer, shape, rng):
-    """Three boxes per image."""
+    """Three boxes per image, of few classes and tracks."""
     most, classes = int(layer.cfg_options["max"]), int(layer.cfg_options["classes"])
     rows = np.zeros((shape[0], most, shape[1] // most))
     some = min(3, most)
     rows[:, :some, :2] = rng.uniform(.1, .9, (shape[0], some, 2))
     rows[:, :some, 2:4] = rng.uniform(.1, .6, (shape[0], some, 2))
     rows[:, :some, 4] = rng.integers(0, classes, (shape[0], some))
+    rows[:, :some, 5:6] = rng.integers(0, 2, (shape[0], some, 1))
     return rows.reshape(shape)
+
+
+def _cells(layer, shape, rng):
+    """About every other cell of [detection] has an object."""
+    cells = int(layer.option("side"))**2
+    rows = np.zeros((shape[0], cells, shape[1] // cells))
+    rows[..., 0] = rng.random(rows.shape[:2]) < .6
+    rows[..., 1:-4] = np.eye(rows.shape[2] - 5)[rng.integers(0, rows.shape[2] - 5, rows.shape[:2])]
+    rows[..., -4:] = rng.uniform(.1, .9, (*rows.shape[:2], 4))
+    return (rows * rows[..., :1]).reshape(shape)
+
+
+def _one_hot(layer, shape, rng):
+    return np.eye(shape[1])[np.arange(shape[0]) // 2 % shape[1]]
+
+
+# Where several kinds want a truth, the first of these draws it.
+_TRUTHS = {**dict.fromkeys(_BOXES, _boxes), "detection": _cells, "softmax": _shares,
+           "logistic": lambda layer, shape, rng: rng.integers(0, 2, shape).astype(float), "contrastive": _one_hot,
+           "iseg": lambda layer, shape, rng: np.full(shape, -1.),     # no instances: their means count as constants
+           "cost": lambda layer, shape, rng: rng.standard_normal(shape)}
 
 
 def _check(loss, layer, name, values, gradient, samples, rng):
     flat, slopes = values.reshape(-1), gradient.reshape(-1)
     size = float(np.sqrt(np.mean(flat**2))) or 1.
-    scale = FLOOR * float(np.abs(slopes).max())
+    scale = max(FLOOR * float(np.abs(slopes).max()), TINY, loss.rounding(STEPS[0] * size) / DIGITS)
     worst, checked, kinks = (0.0, None, 0.0, 0.0), 0, 0
     for i in rng.choice(flat.size, samples, replace=False):
         slope = _smooth_slope(loss, flat, i, size, scale)
@@ -231,7 +313,7 @@ def _check(loss, layer, name, values, gradient, samples, rng):
             kinks += 1
             continue
         checked += 1
-        error = float(abs(-slopes[i] - slope) / max(abs(slope), scale, TINY))
+        error = float(abs(-slopes[i] - slope) / max(abs(slope), scale))
         if not error <= worst[0]:
             worst = error, tuple(int(k) for k in np.unravel_index(i, values.shape)), -float(slopes[i]), slope
     return ArrayCheck(layer.index if layer else -1, layer.type if layer else "", name, values.size, checked, kinks, *worst)
@@ -241,6 +323,6 @@ def _smooth_slope(loss, flat, i, size, scale):
     """The derivative by one value; None where quotients of all steps disagree: at a kink."""
     for step in STEPS:
         wide, near = loss.slope(flat, i, step * size), loss.slope(flat, i, step * size / 2)
-        if abs(wide - near) <= KINK * max(abs(near), scale, TINY):
+        if abs(wide - near) <= KINK * max(abs(near), scale):
             return near
     return None

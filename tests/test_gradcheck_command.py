@@ -11,7 +11,7 @@ from gradcheck import build
 from darknetpy.cli import main
 from darknetpy.core import core, double_core
 from darknetpy.errors import ArgumentError, CfgError
-from darknetpy.gradcheck import LIMIT, check_gradients, randomize
+from darknetpy.gradcheck import LIMIT, check_gradients, randomize, replace_constants
 
 SHAPE = (2, 6, 6)
 LAYERS = [
@@ -53,6 +53,41 @@ def test_right_networks(layers):
     assert sum(check.checked for check in checks) > .9 * sum(check.checked + check.kinks for check in checks)
     assert (checks[0].layer, checks[0].array) == ((1, "biases") if stopped else (-1, "input"))
     assert any(check.backward for check in checks)
+
+
+YOLO = "classes=2 num=2 anchors=.5,.6,1.1,1.3 max=4 ignore_thresh=.9"
+
+
+@pytest.mark.parametrize("head, filters, replaced", [
+    ("detection classes=2 coords=4 num=2 side=3 rescore=1 sqrt=1", 12, "rescore= is checked as 0: its target, an IoU"),
+    ("region classes=2 num=2 anchors=.7,.8,1.3,1.1 softmax=1 rescore=1 focal_loss=1", 14, "focal_loss= is checked as 0"),
+    (f"yolo {YOLO} objectness_smooth=1", 14, "objectness_smooth= is checked as 0"),
+    (f"yolo {YOLO} max_delta=.01 iou_loss=ciou", 14, "max_delta= is checked as unlimited: it clips deltas"),
+    (f"Gaussian_yolo {YOLO} counters_per_class=3,1 iou_normalizer=.5", 22, "counters_per_class= is checked as 1,1"),
+    (f"Gaussian_yolo {YOLO} iou_loss=giou", 22, "uc_normalizer= is checked as 0"),
+    ("iseg classes=2 ids=3", 5, ""),
+], ids=str)
+def test_heads(head, filters, replaced):
+    """Where a target counts as a constant the check says what it looks at instead."""
+    made = network([f"convolutional filters={filters} size=3 stride=2 pad=1 activation=linear", head], net="dialect=alexeyab")
+    said = replace_constants(made)
+    assert replaced in "\n".join(said) and bool(said) == bool(replaced)
+    checks = list(check_gradients(made, samples=6))
+    assert max(check.error for check in checks) < 1e-6 and all(check.backward for check in checks)
+    assert not replace_constants(network([f"convolutional filters={filters}", "softmax"]))
+
+
+@pytest.mark.parametrize("layers", [
+    ["connected output=6 activation=tanh", "softmax groups=2"],
+    ["connected output=4 activation=tanh", "softmax temperature=2", "cost"],
+    ["connected output=5 activation=tanh", "contrastive classes=2"],
+    ["convolutional filters=3 size=3 activation=tanh", "convolutional filters=3 size=3 pad=1 activation=tanh",
+     "shortcut from=-2 weights_type=per_channel weights_normalization=softmax"],
+], ids=lambda layers: layers[-1])
+def test_truths_and_start_values(layers):
+    """Each group of a softmax has shares of its own, images of one class are alike, and equal weights are a kink."""
+    checks = list(check_gradients(network(layers, net="dialect=alexeyab"), samples=6))
+    assert max(check.error for check in checks) < 1e-6 and all(check.backward for check in checks)
 
 
 def test_wrong_gradients_are_found_and_named():

@@ -234,8 +234,6 @@ def test_net_comes_out_typed_with_defaults():
     ("inputs=0\n", "inputs=0: out of range"),
     (NET[6:] + "inputs=5\n", "inputs=5 contradicts height * width * channels = 192"),
     ("width=300000\nheight=300000\nchannels=3\n", "270000000000 values per image are too many"),
-    ("inputs=4\nbatch=2\nsubdivisions=4\n",
-     "t.cfg:4: [net] subdivisions=4 leaves no image per forward pass; batch=2"),
     ("inputs=4\nsubdivisions=0\n", "subdivisions=0: out of range"),
     ("inputs=4\npolicy=steps\nscales=.1\n", "policy=steps needs steps="),
     ("inputs=4\npolicy=steps\nsteps=1\n", "policy=steps needs scales="),

@@ -10,6 +10,8 @@ from darknetpy.threads import get_num_threads
 _DESCRIPTION = """Build the network in double precision, with random input and truth, and compare what the backward pass
 says of some values of every array with differences of the loss. Every layer's gradients are proven by the tests; this
 does it for a network of yours. One line per array; the last names the worst entry. Exit status 1 if it is above 1e-5."""
+# Two rows have nothing to be compared with in [contrastive], and are plus and minus one once normalized.
+_FEW_VALUES = {"contrastive", "rnn", "gru", "lstm", "crnn"}
 _EXAMPLE = """examples:
   darknetpy gradcheck fashion-mnist.cfg
   darknetpy gradcheck resnet50.cfg --side 64 --samples 2"""
@@ -21,7 +23,8 @@ def add_parser(subparsers):
                                    description=_DESCRIPTION, epilog=_EXAMPLE)
     parser.add_argument("cfg", metavar="CFG", help=common.CFG_HELP)
     parser.add_argument("--samples", type=positive, metavar="N", default=5, help="values of each array to look at (default 5)")
-    parser.add_argument("--batch", type=positive, metavar="N", help="rows (default 2 per time step)")
+    parser.add_argument("--batch", type=positive, metavar="N",
+                        help="rows (default 2, or 4 with recurrent layers and [contrastive], per time step)")
     parser.add_argument("--side", type=positive, metavar="N", help="width and height of the input, instead of the file's")
     parser.add_argument("--seed", type=not_negative, metavar="N", default=0, help="seed of parameters, input and choice (default 0)")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads (default: every CPU); changes no result")
@@ -35,7 +38,7 @@ def run(args):
     """Run the command; returns the exit status."""
     import numpy as np
 
-    from darknetpy.gradcheck import LIMIT, check_gradients, randomize
+    from darknetpy.gradcheck import LIMIT, check_gradients, randomize, replace_constants
 
     plan = common.read_plan(args, width=args.side, height=args.side, seed=args.seed)
     if plan.batchnorm == "darknet":
@@ -43,8 +46,9 @@ def run(args):
                          "check with --batchnorm paper", "batchnorm")
     core = double_core()
     core.lib.dn_set_num_threads(args.threads or get_num_threads())
-    net = build_network(plan, batch=args.batch or 2 * plan.net["time_steps"], train=True, core=core)
-    common.show_notes(net.notes)
+    rows = 4 if _FEW_VALUES & {spec.type for spec in plan.layers} else 2
+    net = build_network(plan, batch=args.batch or rows * plan.net["time_steps"], train=True, core=core)
+    common.show_notes(net.notes + replace_constants(net))
     randomize(net, np.random.default_rng(args.seed))
     checks = []
     for check in check_gradients(net, args.samples, args.seed):

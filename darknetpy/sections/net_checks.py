@@ -44,9 +44,9 @@ def _check_batch(plan):
     batch, subdivisions = plan.net["batch"], plan.net["subdivisions"]
     rows = batch // subdivisions
     if rows == 0:
-        raise plan.error(f"subdivisions={subdivisions} leaves no image per forward pass; batch={batch}",
-                         "subdivisions")
-    if batch % subdivisions:
+        plan.note(plan.net_section, "subdivisions",
+                  f"subdivisions={subdivisions} leaves no image of batch={batch} per forward pass: good for inference only")
+    elif batch % subdivisions:
         plan.note(plan.net_section, "subdivisions",
                   f"batch={batch} / subdivisions={subdivisions} is rounded down, as in Darknet: "
                   f"{rows} images per forward pass, {rows * subdivisions} per update")

@@ -132,7 +132,7 @@ def _yolo_loss(forks, common):
         number("truth_thresh", 1.0, common, "train as an object where the best IoU is above this"),
         number("iou_thresh", 1.0, forks, "also train anchors whose IoU with the truth is above this"),
         number("max_delta", _FLOAT_MAX, forks, "clip box deltas to plus or minus this", ABOVE_ZERO),
-        numbers("counters_per_class", forks, "objects of each class, to balance them", ABOVE_ZERO),
+        numbers("counters_per_class", forks, "objects of each class, to balance them; 0 counts as 1", NOT_NEGATIVE),
         number("label_smooth_eps", 0.0, forks, "label smoothing", SHARE),
         number("scale_x_y", 1.0, forks, "stretches the position inside a cell", ABOVE_ZERO),
         flag("objectness_smooth", 0, forks, "objectness learns the IoU"),
