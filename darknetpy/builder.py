@@ -201,8 +201,19 @@ def _core_options(layer, spec, net, net_values):
     options["averaged"] = net_values["ema_alpha"] > 0
     options["convolution"] = core_value("convolution", net_values["convolution"])
     options.update(dialect_options(spec.type, net.dialect, net.batchnorm))
+    if options.get("prefix") and _adds_maps_of_unlike_sizes(spec, net):
+        note = "adds maps of unlike sizes, which AlexeyAB's Darknet refuses: sampled as in dialect=pjreddie"
+        net.notes.append(str(spec.error(note, "from")))
+        options["prefix"] = False
     options.update(_statistics_options(spec, net_values))
     return options
+
+
+def _adds_maps_of_unlike_sizes(spec, net):
+    """Tell whether a plain [shortcut] has one source, whose height or width is not its input's."""
+    last, *sources = (net.layers[i] for i in (-1, *spec.values["from"]))
+    return spec.values["weights_type"] == "none" and len(sources) == 1 and bool(last.out_h and sources[0].out_h) and \
+        (last.out_h, last.out_w) != (sources[0].out_h, sources[0].out_w)
 
 
 def _statistics_options(spec, net_values):

@@ -15,9 +15,16 @@ def _row(index, layer):
     return {
         "index": index, "type": layer.type, "filters": info.out_c if layer.type in _FILTERED else None,
         "size": _window(layer), "input": _shape(info.c, info.h, info.w, info.inputs),
-        "output": _shape(info.out_c, info.out_h, info.out_w, info.outputs), "bflops": info.flops / 1e9,
+        "output": _shape(info.out_c, info.out_h, info.out_w, info.outputs), "bflops": _operations(layer) / 1e9,
         "trainable": _count(layer, "parameter"), "non_trainable": _count(layer, "statistic"),
     }
+
+
+def _operations(layer):
+    """What AlexeyAB prints: there 32 products of signs, bits of one word, count as one."""
+    signs = [part for part in (layer, *layer.parts.values()) if part.type == "convolutional" and part.option("xnor")
+             and part.option("xnor_outside")]
+    return layer.flops - 31 / 32 * sum(part.flops for part in signs)
 
 
 def _window(layer):

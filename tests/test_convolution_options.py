@@ -219,6 +219,15 @@ def test_xnor_of_recurrent_layers(line):
     assert all(update.any() for update in net.layers[0].arrays("update").values())
 
 
+@pytest.mark.parametrize("dialect, share", [("alexeyab", 32), ("pjreddie", 1)])
+def test_products_of_signs_in_the_summary(tmp_path, dialect, share):
+    lines = [CONV + "{}", "crnn output=2 hidden=3 pad=1 activation=tanh{}"]
+    counts = [[row["bflops"] for row in summary_rows(load(tmp_path, [line.format(xnor) for line in lines], dialect=dialect))]
+              for xnor in ("", " xnor=1")]
+    assert counts[1] == pytest.approx([count / share for count in counts[0]])
+    assert counts[0][0] == 2 * 3 * 3 * 9 * 20 / 1e9
+
+
 # ---- what happens at an update
 def step(tmp_path, line, net=""):
     """The change of the weights in one update, and the gradient before it."""

@@ -106,6 +106,24 @@ def test_a_batch_that_only_inference_takes(tmp_path):
     assert dn.load_network(tmp_path / "s.cfg", train=True, batch=2).batch == 2
 
 
+def test_a_residual_of_unlike_maps(tmp_path, rng):
+    """AlexeyAB's program refuses what pjreddie's resnet50.cfg, which both ship, does: here it means the same in both dialects."""
+    text = "[net]\nwidth=8\nheight=8\nchannels=3\n[conv]\nfilters=4\n[conv]\nfilters=6\nsize=3\nstride={}\npad=1\n[shortcut]\nfrom=0\n"
+    outputs = {}
+    for stride in (1, 2):
+        (tmp_path / "r.cfg").write_text(text.format(stride))
+        x = rng.random((1, 192)).astype(np.float32)
+        for dialect in ("pjreddie", "alexeyab"):
+            net = dn.load_network(tmp_path / "r.cfg", dialect=dialect)
+            if dialect == "pjreddie":
+                second_opinion.fill(net, rng)
+                net.save_weights(tmp_path / "w")
+            net.load_weights(tmp_path / "w")
+            outputs[dialect] = net.predict(x)
+        np.testing.assert_array_equal(outputs["pjreddie"], outputs["alexeyab"])
+        assert len(net.notes) == stride - 1 and all("adds maps of unlike sizes, which AlexeyAB's" in note for note in net.notes)
+
+
 def test_classes_that_were_never_counted(tmp_path):
     """calc_anchors of AlexeyAB's program writes zeros for classes without objects; as there they count as one."""
     text = "[net]\nwidth=8\nheight=8\nchannels=3\ndialect=alexeyab\n[convolutional]\nfilters=7\n"
