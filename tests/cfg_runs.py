@@ -1,4 +1,4 @@
-"""What side_by_side.py and zoo.py share, which run many .cfg files: what came of one, and how it is told."""
+"""What side_by_side.py, second_opinion.py and zoo.py share, which run many .cfg files: what came of one, and how it is told."""
 
 from __future__ import annotations
 

@@ -12,20 +12,19 @@ import argparse
 import os
 import sys
 import tempfile
-import time
 
 import numpy as np
 
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from cfg_runs import find_files, tell, timed
 from interpreter import Interpreter
-from side_by_side import FIXED_SIDE, RECURRENT, TOLERANCE, Result, adapted, fill, find_cfgs, judge, read
+from side_by_side import FIXED_SIDE, RECURRENT, TOLERANCE, adapted, fill, judge, read
 
 from darknetpy.builder import build_network
 from darknetpy.cfg import parse_cfg_text
 from darknetpy.core import core, double_core
-from darknetpy.errors import DarknetError
 from darknetpy.sections import resolve
 
 
@@ -46,15 +45,9 @@ def compare(cfg, side=0, rows=2, seed=5, double=False):
 
     Returns
     -------
-    side_by_side.Result
+    cfg_runs.Result
     """
-    start = time.perf_counter()
-    try:
-        result = _compare(cfg, side, rows, seed, double)
-    except (DarknetError, OSError) as error:
-        result = Result(cfg, "refused", " ".join(str(error).split()))
-    result.seconds = time.perf_counter() - start
-    return result
+    return timed(_compare, cfg, side, rows, seed, double)
 
 
 def _compare(cfg, side, rows, seed, double):
@@ -86,14 +79,10 @@ def main(argv=None):
     parser.add_argument("--rows", type=int, default=2, help="input rows (steps of a recurrent network)")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--double", action="store_true", help="the core in double precision: agreement to 1e-9")
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
     args = parser.parse_args(argv)
-    results = []
-    for cfg in find_cfgs(args.paths):
-        results.append(compare(cfg, args.side, args.rows, args.seed, args.double))
-        print(results[-1], flush=True)
-    counts = {status: sum(r.status == status for r in results) for status in ("agrees", "differs", "refused")}
-    print(f"{len(results)} files: " + ", ".join(f"{number} {status}" for status, number in counts.items()))
-    return int(counts["differs"] > 0)
+    cfgs = find_files(args.paths, ".cfg")
+    return tell((compare(cfg, args.side, args.rows, args.seed, args.double) for cfg in cfgs), args.json)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import second_opinion
+from cfg_runs import find_files
 from test_layout import TESTS
 
 import darknetpy as dn
@@ -16,7 +17,7 @@ from darknetpy.gradcheck import LIMIT, check_gradients, randomize, replace_const
 from darknetpy.sections import SECTIONS
 
 FOLDER = os.path.join(TESTS, "cfgs", "alexeyab")
-CFGS = second_opinion.find_cfgs([FOLDER])
+CFGS = find_files([FOLDER], ".cfg")
 SIGNS = "xnor.cfg"  # signs have no derivative
 # What a loader of training images does.
 HEADS = ("detection", "region", "yolo", "Gaussian_yolo")
@@ -154,4 +155,4 @@ def test_the_command(tmp_path, capsys):
     assert second_opinion.main([str(tmp_path), os.path.join(FOLDER, "implicit.cfg")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "did you mean 'implicit'" in lines[0] and lines[1].startswith("agrees   implicit.cfg")
-    assert lines[2] == "2 files: 1 agrees, 0 differs, 1 refused"
+    assert lines[2] == "2 files: 1 agrees, 0 differs, 1 refused, 0 crashed"
