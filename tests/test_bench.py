@@ -73,8 +73,71 @@ activation=linear
 
 [softmax]
 """
+PLAIN = CFG.replace("batch_normalize=1\noutput", "output")
+DETECTOR = """
+[net]
+height=32
+width=48
+channels=3
+
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+
+[convolutional]
+batch_normalize=1
+filters=8
+size=1
+pad=1
+activation=leaky
+
+[shortcut]
+from=-2
+activation=linear
+
+[maxpool]
+size=2
+stride=2
+
+[convolutional]
+filters=14
+size=1
+activation=linear
+
+[yolo]
+mask=1,2
+anchors=3,4, 5,6, 7,8
+classes=2
+num=3
+
+[route]
+layers=3
+
+[upsample]
+stride=2
+
+[route]
+layers=-1,2
+
+[convolutional]
+filters=7
+size=1
+activation=linear
+
+[yolo]
+mask=0
+anchors=3,4, 5,6, 7,8
+classes=2
+num=3
+"""
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 HAS_DARKNET = process.missing("darknet") is None
+# peer -> largest difference of its outputs; Darknet and OpenCV divide by another root of the variance
+INFERENCE = {"torch": 2e-6, "opencv": 1e-4, "darknet": 1e-4}
 
 
 @pytest.fixture
@@ -188,6 +251,41 @@ def test_darknet_computes_the_same_outputs(cfg):
     assert found.results[1].facts["threads"] == 1
 
 
+@pytest.mark.parametrize("text, results", [(DETECTOR, [4, 9]), (PLAIN, [9])], ids=["detector", "classifier"])
+@pytest.mark.parametrize("peer", INFERENCE)
+def test_inference_gives_the_same_numbers(peer, text, results, tmp_path):
+    if process.missing(peer):
+        pytest.skip(process.missing(peer))
+    path = tmp_path / "small.cfg"
+    path.write_text(text)
+    found = network.compare(str(path), settings(peers=(peer,), train=False))
+    assert [result.name for result in found.results] == ["darknetpy", *process.PEERS[peer]], found.notes
+    assert found.batch == 1 and found.results[1].check["output"] < INFERENCE[peer]
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    job = {"cfg": prepare_cfg(str(path), str(folder), batch=1)[0], "batch": 1, "train": False, "threads": 1,
+           "folder": str(folder)}
+    with process.Process("darknetpy", job) as ours:
+        assert ours.ask("export", folder=str(folder), weights=True)["results"] == results
+    with np.load(folder / "arrays.npz") as arrays:      # what a peer has wrong is seen
+        changed = {name: a * np.float32(1 + 1e-3 * name.endswith(".output")) for name, a in arrays.items()}
+    np.savez(folder / "arrays.npz", **changed)
+    with process.Process(peer, job) as program:
+        assert program.ask("check")["output"] > 5e-4
+
+
+@pytest.mark.skipif(process.missing("opencv") is not None, reason="OpenCV is not installed, or 5")
+def test_peer_that_computes_something_else_is_left_out(cfg):     # OpenCV reads [connected] in another order
+    found = network.compare(cfg, settings(peers=("opencv",), train=False))
+    assert len(found.results) == 1
+    assert len(found.notes) == 1 and "left out: OpenCV: its outputs differ by nan" in found.notes[0]
+
+
+def test_peers_that_only_infer_are_left_out_of_training(cfg):
+    found = network.compare(cfg, settings(peers=("opencv",)))
+    assert found.notes == ["OpenCV is left out: it does not train"] and len(found.results) == 1
+
+
 def test_peers_that_are_not_installed_are_named(cfg, monkeypatch):
     monkeypatch.setattr(network, "missing", lambda peer: f"{peer} is left out: not here")
     found = network.compare(cfg, settings(peers=("torch", "darknet")))
@@ -222,7 +320,8 @@ def test_command_prints_json(cfg, capsys):
 
 @pytest.mark.parametrize("words, message", [
     (["--output", "x.txt"], "ends with .json or .md"), (["--output", os.path.join("no", "folder", "x.md")], "is missing"),
-    (["--peers", "caffe"], "wanted torch, darknet or none"), (["--size", "0"], "wanted WIDTH")])
+    (["--peers", "caffe"], "wanted torch, opencv, darknet or none"), (["--size", "0"], "wanted WIDTH"),
+    (["--threads", "1,x"], "wanted integers from 1")])
 def test_wrong_options_are_refused_before_anything_runs(cfg, words, message):
     with pytest.raises(ArgumentError, match=message):
         run_command(cfg, *words)

@@ -7,9 +7,10 @@ import statistics
 import tempfile
 from dataclasses import dataclass, field
 
-from darknetpy.bench.process import PEERS, PROGRAMS, Process, ProgramFailed, missing
+from darknetpy.bench.process import PEERS, PROGRAMS, TRAINING_PEERS, Process, ProgramFailed, missing
 from darknetpy.bench.subject import prepare_cfg
 
+_SAME = 1e-2            # of the largest output: a program that differs more computes something else
 _SLOW_BUDGET = 60       # seconds that the rounds of a program may take if one step is longer than a round's share
 _PASSES = 3             # work of a training step in forward passes: forward, gradient of the input, gradient of the weights
 
@@ -18,7 +19,7 @@ _PASSES = 3             # work of a training step in forward passes: forward, gr
 class Settings:
     """How a benchmark runs: `seconds` per program and round, `rounds`, `threads`, which `peers`, and whether to `train`."""
 
-    threads: int
+    threads: int = 1
     train: bool = True
     rounds: int = 5
     seconds: float = 2.0
@@ -63,7 +64,7 @@ def compare(cfg, settings, *, batch=None, size=None, progress=lambda text: None)
     cfg : str
     settings : Settings
     batch : int, optional
-        None: batch / subdivisions of the cfg.
+        None: one for inference, batch / subdivisions of the cfg for training.
     size : (int, int), optional
         Width and height; None: the cfg's.
     progress : callable
@@ -74,14 +75,15 @@ def compare(cfg, settings, *, batch=None, size=None, progress=lambda text: None)
     Comparison
         Peers that could not run are missing from its results and named in its notes.
     """
-    notes = [reason for peer in settings.peers for reason in [missing(peer)] if reason]
-    names = [name for peer in settings.peers if not missing(peer) for name in PEERS[peer]]
+    reasons = {peer: _reason(peer, settings.train) for peer in settings.peers}
+    notes = [reason for reason in reasons.values() if reason]
+    names = [name for peer in settings.peers if not reasons[peer] for name in PEERS[peer]]
     with tempfile.TemporaryDirectory(prefix="darknetpy-bench-") as folder:
-        path, rows = prepare_cfg(cfg, folder, batch=batch, size=size)
+        path, rows = prepare_cfg(cfg, folder, batch=batch if settings.train else batch or 1, size=size)
         job = {"cfg": path, "batch": rows, "train": settings.train, "threads": settings.threads, "folder": folder}
         progress("the network and its numbers")
         with Process("darknetpy", job) as ours:
-            network = ours.ask("export", folder=folder)
+            network = ours.ask("export", folder=folder, weights="opencv" in names)
         names, checks = _check(names, job, notes, progress)
         results = _measure(["darknetpy", *names], job, settings, notes, progress)
         for result in results:
@@ -89,6 +91,13 @@ def compare(cfg, settings, *, batch=None, size=None, progress=lambda text: None)
         layers = _layers(names, job, network, settings, progress) if settings.per_layer else None
     work = network["flops"] * rows * (_PASSES if settings.train else 1)
     return Comparison(os.path.basename(cfg), rows, network["shape"], settings.train, settings.threads, work, results, notes, layers)
+
+
+def _reason(peer, train):
+    """Return why a peer is left out, in a line, or None."""
+    if train and peer not in TRAINING_PEERS:
+        return f"{PROGRAMS[PEERS[peer][0]][3]} is left out: it does not train"
+    return missing(peer)
 
 
 def _check(names, job, notes, progress):
@@ -102,7 +111,10 @@ def _check(names, job, notes, progress):
             continue
         try:
             with Process(name, job) as peer:
-                checks[name] = peer.ask("check")
+                found = peer.ask("check")
+            if not found["output"] <= _SAME:    # NaN too
+                raise ProgramFailed(f"{peer.label}: its outputs differ by {found['output']:.1e} of the largest")
+            checks[name] = found
             able.append(name)
         except ProgramFailed as error:
             notes.append(f"left out: {error}")

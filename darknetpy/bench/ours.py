@@ -11,9 +11,12 @@ from darknetpy.core import blas_version, core
 
 _NUMBERS = ("filters", "groups", "size", "stride", "stride_x", "stride_y", "dilation", "padding", "normalize",
             "normalize_after_activation", "probability", "temperature", "alpha", "beta", "prefix", "scale", "group_id", "noloss",
-            "learning_rate")
+            "learning_rate", "classes", "scale_x_y", "new_coords")
 _LISTS = ("layers", "from", "tree")
 _PARAMETERS = ("parameter", "statistic")
+# As after some training: statistics start at 0, which makes inference overflow, and zeros would hide what a
+# peer leaves out.
+_RANGES = {"biases": (-.3, .3), "scales": (.5, 1.5), "rolling_mean": (-.3, .3), "rolling_variance": (.5, 1.5)}
 
 
 class Program:
@@ -24,7 +27,7 @@ class Program:
         lib.dn_set_num_threads(job["threads"])
         self.net = load_network(job["cfg"], batch=job["batch"], train=job["train"], lenient=True)
         self.images, self.labels, self.truth = workload(job["batch"], self.net.inputs, self.net.truths)
-        _start_statistics(self.net)
+        _fill(self.net)
         self.step = self._train if job["train"] else self._predict
 
     def facts(self):
@@ -39,14 +42,22 @@ class Program:
         self.net.predict(self.images)
 
     # ---- what the peers need
-    def export(self, folder):
-        """Write the network, its numbers and what it computes from them into `folder`; return its facts."""
+    def export(self, folder, weights=False):
+        """Write the network, its numbers and what it computes from them into `folder`; return its facts.
+
+        With `weights` also a .weights file, for programs that read one.
+        """
         net = self.net
         arrays = {f"{i}.{name}": array for i, layer in enumerate(net.layers) for name, array in layer.arrays(*_PARAMETERS).items()}
         arrays = {name: array.copy() for name, array in arrays.items()}
-        arrays["output"] = net.predict(self.images)
+        net.predict(self.images)
+        results = _results(net)
+        arrays.update({f"{i}.output": net.layers[i].output.copy() for i in results})
+        if weights:
+            net.save_weights(os.path.join(folder, "network.weights"))
         facts = {"batch": net.batch, "inputs": net.inputs, "truths": net.truths, "flops": sum(l.flops for l in net.layers),
-                 "shape": [net.c, net.h, net.w], "layers": [_record(layer) for layer in net.layers]}
+                 "results": results, "shape": [net.c, net.h, net.w],
+                 "layers": [_record(layer) for layer in net.layers]}
         facts.update({name: net.option(name) for name in ("learning_rate", "momentum", "decay")})
         if self.job["train"]:
             facts["loss"] = self._gradients(arrays)
@@ -103,12 +114,19 @@ class Program:
         return part
 
 
-def _start_statistics(net):
-    """Give the moving averages values as after some training; they start at 0, which makes inference overflow."""
+def _fill(net):
+    """Give everything but the weights, which are random already, values as after some training."""
     rng = np.random.default_rng(21)
     for layer in net.layers:
-        for name, array in layer.arrays("statistic").items():
-            array[:] = rng.uniform(.5, 1.5, array.shape) if "variance" in name else rng.uniform(-.1, .1, array.shape)
+        for name, array in layer.arrays(*_PARAMETERS).items():
+            if name in _RANGES:
+                array[:] = rng.uniform(*_RANGES[name], array.shape)
+
+
+def _results(net):
+    """Return the layers to compare programs by: those before [yolo] heads, else the last with an output."""
+    heads = [layer.index for layer in net.layers if layer.type == "yolo"]
+    return [head - 1 for head in heads] or [net._output_layer().index]
 
 
 def _sources(layer):

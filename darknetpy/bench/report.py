@@ -42,7 +42,8 @@ def check_lines(found):
     lines = []
     for result in found.results:
         if "output" in result.check:
-            line = f"same numbers: outputs differ from {result.label}'s by at most {result.check['output']:.1e}"
+            share = f"{result.check['output']:.1e} of the largest"
+            line = f"same numbers: outputs differ from {result.label}'s by at most {share}"
             if "gradient" in result.check:
                 line += (f"; the gradient is {result.check['gradient']:.1e} from float64's, "
                          f"{result.label}'s own {result.check['peer_gradient']:.1e}")
@@ -110,7 +111,7 @@ def markdown(comparisons, machine, command):
     parts += [f"- {name}: {value}" for name, value in machine.items()]
     peers = {r.facts["program"] for found in comparisons for r in found.results} - {"darknetpy"}
     parts += [f"- beside {peer}" for peer in sorted(peers)]
-    parts += ["", _EXPLANATION]
+    parts += ["", _EXPLANATION.format(**_WORDS[comparisons[0].train])]
     for found in comparisons:
         parts += ["", f"## {title(found)}", "", pipes(program_table(found))]
         parts += ["", *(f"- {line}" for line in check_lines(found) + found.notes)]
@@ -120,12 +121,21 @@ def markdown(comparisons, machine, command):
 
 
 _EXPLANATION = """\
-Every program runs in a process of its own, in turns, on the same network, batch, parameters and thread count; a step of training is
-forward, backward and the optimizer (momentum, weight decay). Figures are medians over the rounds, with the range; the ratio is taken
-round by round. GFLOP/s counts the work of direct convolution, three times the forward pass for training, whatever a program really
-does. "PyTorch" is as users run it; "PyTorch, best" is channels_last, a fused optimizer, and glibc told to keep freed memory.
-"Libraries" is the part of the peak that was there before the network was made. The outputs are compared on the same parameters
-and images; the gradient is that of all parameters without dropout, its distance relative, and the float64 one is PyTorch's."""
+Every program runs in a process of its own, in turns, on the same network, batch, parameters and thread count;
+{step}. Figures are medians over the rounds, with the range; the ratio is taken round by round.
+GFLOP/s counts the work of direct convolution{work}, whatever a program really does.
+"PyTorch" is as users run it; "PyTorch, best" is channels_last, {best}, and glibc told to keep freed memory.
+"Libraries" is the part of the peak that was there before the network was made.
+The outputs are compared on the same parameters and images, {check}."""
+_WORDS = {
+    True: {"step": "a step of training is forward, backward and the optimizer (momentum, weight decay)",
+           "work": ", three times the forward pass for training", "best": "a fused optimizer",
+           "check": "in units of the largest; the gradient\nis that of all parameters without dropout, its distance "
+                    "relative, and the float64 one is PyTorch's"},
+    False: {"step": "a step is a forward pass", "work": "", "best": "batch normalization folded into weights",
+            "check": "in units of the largest; of networks\nwith [yolo] heads that is what the heads take in. "
+                     "OpenCV's heads decode boxes too, the others take the logistic only"},
+}
 
 
 def pipes(rows):
