@@ -83,7 +83,7 @@ class Program:
     def outputs(self):
         """Return the outputs of the layers that programs are compared by."""
         self._predict()
-        layers = [self.net.layers[i] for i in self.network["results"]]
+        layers = [self.net.layers[i] for i in self.network["compared"]]
         return [np.frombuffer(self.ffi.buffer(l.output, 4 * l.batch * l.outputs), np.float32) for l in layers]
 
 

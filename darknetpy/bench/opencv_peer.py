@@ -20,7 +20,8 @@ class Program:
         network = job["network"]
         self.net = cv2.dnn.readNetFromDarknet(job["cfg"], os.path.join(job["folder"], "network.weights"))
         self.ends = self.net.getUnconnectedOutLayersNames()
-        self.results = [f"conv_{i}" if f"conv_{i}" in self.net.getLayerNames() else self.ends[-1] for i in network["results"]]
+        known = self.net.getLayerNames()
+        self.results = [f"conv_{i}" if f"conv_{i}" in known else self.ends[-1] for i in network["compared"]]
         images = workload(network["batch"], network["inputs"], network["truths"])[0]
         self.images = images.reshape(len(images), *network["shape"])
 

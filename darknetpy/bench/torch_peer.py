@@ -54,7 +54,10 @@ def _sequence(weighted, norm, l):
 
 def convolutional(l):
     """Convolution, normalization or bias, activation."""
-    weighted = nn.Conv2d(l["input"][0], l["filters"], l["size"], (l["stride_y"], l["stride_x"]), l["padding"] * l["dilation"],
+    left, right, top, bottom = l["sides"]
+    if (left, top) != (right, bottom):
+        raise Unsupported("a convolution with unlike padding before and behind")
+    weighted = nn.Conv2d(l["input"][0], l["filters"], l["size"], (l["stride_y"], l["stride_x"]), (top, left),
                          l["dilation"], l["groups"], bias=not l["normalize"])
     return _sequence(weighted, nn.BatchNorm2d, l)
 
@@ -66,13 +69,11 @@ def connected(l):
 
 
 def maxpool(l):
-    """Max pooling with Darknet's padding: padding // 2 before, and behind as much as the last window needs."""
-    size, before = l["size"], l["padding"] // 2
-    sides = []
-    for axis, stride in ((2, l["stride_x"]), (1, l["stride_y"])):
-        sides += [before, max((l["output"][axis] - 1) * stride + size - before - l["input"][axis], 0)]
-    pool = nn.MaxPool2d(size, (l["stride_y"], l["stride_x"]))
-    return nn.Sequential(nn.ConstantPad2d(sides, -torch.inf), pool) if any(sides) else pool
+    """Max pooling with Darknet's padding."""
+    left, right, top, bottom = l["sides"]
+    alike = (left, top) == (right, bottom)
+    pool = nn.MaxPool2d(l["size"], (l["stride_y"], l["stride_x"]), (top, left) if alike else 0)
+    return pool if alike else nn.Sequential(nn.ConstantPad2d(l["sides"], -torch.inf), pool)
 
 
 def upsample(l):
@@ -278,7 +279,7 @@ class Program:
         """Return the outputs of the layers that programs are compared by; the model has no loss layer."""
         last = len(self.model.layers) - 1
         self.model.eval()
-        return [x.numpy() for x in self._predict([min(i, last) for i in self.network["results"]])]
+        return [x.numpy() for x in self._predict([min(i, last) for i in self.network["compared"]])]
 
     def gradients(self):
         """Return how far the gradients lie from float64's.

@@ -52,7 +52,7 @@ def differences(program, job):
         what a program says of gradients.
     """
     found = []
-    for index, theirs in zip(job["network"]["results"], program.outputs()):
+    for index, theirs in zip(job["network"]["compared"], program.outputs()):
         expected = job["arrays"][f"{index}.output"].ravel()
         found.append(float(np.abs(np.ravel(theirs) - expected).max() / np.abs(expected).max()))
     gradients = program.gradients() if job["train"] and hasattr(program, "gradients") else {}

@@ -10,7 +10,7 @@ from dataclasses import replace
 from ..bench.process import PEERS, TRAINING_PEERS
 from ..core import core
 from . import bench_kernels
-from .bench_options import check_output, names, progress_line, seconds, thread_counts
+from .bench_options import check_output, check_plot, names, progress_line, seconds, thread_counts
 from .parser import positive
 
 
@@ -30,7 +30,7 @@ def _add_network(subparsers):
         "network", help="whole networks: training steps or inference",
         description="Run a network in darknetpy and in other programs, in turns and in processes of their own, with "
                     "the same batch, parameters and threads: PyTorch (as users run it, and in its best mode), Debian's "
-                    "Darknet, and for inference OpenCV's importer.",
+                    "Darknet, and for inference ncnn, onnxruntime and OpenCV's importer.",
         epilog="example: darknetpy bench network /usr/share/darknet/cfg/tiny.cfg:8@224 --rounds 3 --output bench.md")
     add = parser.add_argument
     add("cfg", nargs="+", metavar="CFG", help="a .cfg, or CFG:BATCH@SIZE, such as tiny.cfg:8@224")
@@ -49,6 +49,8 @@ def _add_network(subparsers):
         help=f"of {', '.join(PEERS)}, with commas; none (default: all that do such work)")
     add("--per-layer", "--profile", action="store_true", dest="per_layer", help="also each layer alone, ours and PyTorch's")
     add("--json", action="store_true", help="print JSON")
+    add("--plot", metavar="FILE.png",
+        help="draw the programs' times, and where the time goes: each layer alone")
     add("--output", action="append", default=[], metavar="FILE", help="also write FILE.json or FILE.md; may be given again")
     parser.set_defaults(run=run)
 
@@ -62,10 +64,11 @@ def run(args):
 
     for path in args.output:
         check_output("--output", path, (".json", ".md"))
+    check_plot(args.plot)
     subjects, size = [parse_subject(text) for text in args.cfg], parse_size(args.size)
     threads = thread_counts(args.threads) if args.threads else (core.lib.dn_num_threads(),)
     settings = Settings(train=not args.infer, rounds=args.rounds, seconds=args.seconds, steps=args.steps,
-                        peers=_peers(args.peers, not args.infer), per_layer=args.per_layer)
+                        peers=_peers(args.peers, not args.infer), per_layer=args.per_layer or bool(args.plot))
     found, machine, command = [], machine_facts(max(threads)), _command(args)
     for (cfg, batch, own_size), n in itertools.product(subjects, threads):
         found.append(compare(cfg, replace(settings, threads=n), batch=batch or args.batch,
@@ -74,9 +77,14 @@ def run(args):
             print(text(found[-1]) + "\n", flush=True)
     if args.json:
         print(json.dumps(record(found, machine, command), indent=2))
+    if args.plot:
+        from ..bench.network_plot import plot_networks
+
+        plot_networks(found, args.plot)
     for path in args.output:
+        plot = args.plot and os.path.relpath(args.plot, os.path.dirname(path) or ".")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(markdown(found, machine, command) if path.endswith(".md")
+            file.write(markdown(found, machine, command, plot) if path.endswith(".md")
                        else json.dumps(record(found, machine, command), indent=2) + "\n")
     return 0
 
