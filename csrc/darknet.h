@@ -157,6 +157,9 @@ int dn_set_simd_level(int level); /* 0, 1, 2; -1: the best this processor has. R
  * DN_STREAM_PART. */
 enum { DN_STREAM_PART = 1 << 18 };
 uint64_t dn_stream(const void *x, void *y, size_t bytes);
+/* Arithmetic at its fastest: every thread makes `steps` rounds of multiply-adds in registers, by the level in
+ * effect. Returns how many multiplications and additions that were. */
+double dn_multiply_adds(int64_t steps);
 
 /* ---- random numbers, images and their augmentation */
 #include "random.h"

@@ -61,6 +61,7 @@ typedef struct {
     void (*gradient)(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace,
                      int threads);
     void (*matrix)(const matrix_product *p, int threads);
+    double (*multiply_adds)(int64_t steps, real *sum);   /* for benchmarks: arithmetic_body.h */
 } engine;
 
 extern const engine engine_baseline;

@@ -1,4 +1,5 @@
 /* The whole engine, for the processors that the including file has chosen. */
+#include "arithmetic_body.h"
 #include "matrix_body.h"
 #include "winograd_body.h"
 
@@ -24,4 +25,5 @@ static void run_gradient(const conv_product *p, const real *x, const real *dy, r
 
 #define ENGINE(level) \
     const engine engine_##level = { \
-        .name = #level, .product = run_product, .gradient = run_gradient, .matrix = matrix}
+        .name = #level, .product = run_product, .gradient = run_gradient, .matrix = matrix, \
+        .multiply_adds = multiply_adds}

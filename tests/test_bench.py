@@ -5,11 +5,13 @@ import argparse
 import importlib.util
 import json
 import os
+import re
 
 import numpy as np
 import pytest
 
-from darknetpy.bench import network, process, worker
+from darknetpy import plots
+from darknetpy.bench import network, network_plot, process, report, worker
 from darknetpy.bench.subject import parse_size, parse_subject, prepare_cfg
 from darknetpy.builder import load_network
 from darknetpy.cfg import parse_cfg
@@ -73,8 +75,138 @@ activation=linear
 
 [softmax]
 """
+PLAIN = CFG.replace("batch_normalize=1\noutput", "output")
+DETECTOR = """
+[net]
+height=32
+width=48
+channels=3
+
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+
+[convolutional]
+batch_normalize=1
+filters=8
+size=1
+pad=1
+activation=leaky
+
+[shortcut]
+from=-2
+activation=linear
+
+[maxpool]
+size=2
+stride=2
+
+[convolutional]
+filters=14
+size=1
+activation=linear
+
+[yolo]
+mask=1,2
+anchors=3,4, 5,6, 7,8
+classes=2
+num=3
+
+[route]
+layers=3
+
+[upsample]
+stride=2
+
+[route]
+layers=-1,2
+
+[convolutional]
+filters=7
+size=1
+activation=linear
+
+[yolo]
+mask=0
+anchors=3,4, 5,6, 7,8
+classes=2
+num=3
+"""
+# One of each activation, groups of channels, and what else programs have names of their own for.
+ODDS = """
+[net]
+height=9
+width=12
+channels=4
+
+[convolutional]
+filters=8
+size=3
+pad=1
+activation=mish
+
+[convolutional]
+filters=8
+groups=8
+size=3
+stride=2
+pad=1
+activation=swish
+
+[convolutional]
+filters=12
+groups=2
+size=3
+dilation=2
+pad=1
+activation=elu
+
+[route]
+layers=-1
+groups=3
+group_id=1
+
+[activation]
+activation=tanh
+
+[shortcut]
+from=-2
+activation=leaky
+
+[upsample]
+stride=3
+
+[maxpool]
+size=3
+stride=2
+padding=2
+
+[convolutional]
+filters=6
+size=5
+stride=3
+activation=logistic
+
+[avgpool]
+
+[connected]
+output=6
+activation=relu
+
+[connected]
+output=4
+activation=linear
+
+[logistic]
+"""
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 HAS_DARKNET = process.missing("darknet") is None
+# peer -> largest difference of its outputs; Darknet and OpenCV divide by another root of the variance
+INFERENCE = {"torch": 2e-6, "ncnn": 2e-6, "onnxruntime": 2e-6, "opencv": 1e-4, "darknet": 1e-4}
 
 
 @pytest.fixture
@@ -188,10 +320,73 @@ def test_darknet_computes_the_same_outputs(cfg):
     assert found.results[1].facts["threads"] == 1
 
 
+@pytest.mark.parametrize("text, results", [(DETECTOR, [4, 9]), (PLAIN, [9]), (ODDS, [12])],
+                         ids=["detector", "classifier", "odds"])
+@pytest.mark.parametrize("peer", INFERENCE)
+def test_inference_gives_the_same_numbers(peer, text, results, tmp_path):
+    if process.missing(peer):
+        pytest.skip(process.missing(peer))
+    if text is ODDS and peer in ("opencv", "darknet"):
+        pytest.skip(f"{peer} does not know all of the network")
+    path = tmp_path / "small.cfg"
+    path.write_text(text)
+    found = network.compare(str(path), settings(peers=(peer,), train=False))
+    assert [result.name for result in found.results] == ["darknetpy", *process.PEERS[peer]], found.notes
+    assert found.batch == 1 and found.results[1].check["output"] < INFERENCE[peer]
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    job = {"cfg": prepare_cfg(str(path), str(folder), batch=1)[0], "batch": 1, "train": False, "threads": 1,
+           "folder": str(folder)}
+    with process.Process("darknetpy", job) as ours:
+        assert ours.ask("export", folder=str(folder), peers=[peer])["compared"] == results
+    with np.load(folder / "arrays.npz") as arrays:      # what a peer has wrong is seen
+        changed = {name: a * np.float32(1 + 1e-3 * name.endswith(".output")) for name, a in arrays.items()}
+    np.savez(folder / "arrays.npz", **changed)
+    with process.Process(peer, job) as program:
+        assert program.ask("check")["output"] > 5e-4
+
+
+@pytest.mark.skipif(process.missing("opencv") is not None, reason="OpenCV is not installed, or 5")
+def test_peer_that_computes_something_else_is_left_out(cfg):     # OpenCV reads [connected] in another order
+    found = network.compare(cfg, settings(peers=("opencv",), train=False))
+    assert len(found.results) == 1
+    assert len(found.notes) == 1 and "left out: OpenCV: its outputs differ by nan" in found.notes[0]
+
+
+@pytest.mark.parametrize("peer", ["ncnn", "onnxruntime"])
+@pytest.mark.parametrize("wrong, message", [
+    ("[reorg]\nstride=2\n", r"\[reorg\]"), ("[activation]\nactivation=plse\n", "activation plse"),
+    ("[shortcut]\nfrom=-3\nactivation=linear\n", "shortcut of unlike shapes"),
+    ("[softmax]\ntemperature=2\n", "temperature"), ("[batchnorm]\n", r"\[batchnorm\]"),
+    ("[convolutional]\nfilters=7\nsize=3\ndilation=2\npadding=2\nactivation=linear\n", "unlike padding"),
+    ("[yolo]\nnew_coords=1\nclasses=3\nnum=1\nmask=0\nanchors=1,1\n", "new_coords")],
+                         ids=lambda value: value[:9])
+def test_what_a_format_lacks_leaves_its_peer_out(peer, wrong, message, tmp_path):
+    if process.missing(peer):
+        pytest.skip(process.missing(peer))
+    path = tmp_path / "small.cfg"
+    path.write_text(DETECTOR[:DETECTOR.index("[shortcut]")] + "[maxpool]\nsize=2\nstride=2\n" + wrong)
+    found = network.compare(str(path), settings(peers=(peer,), train=False))
+    assert len(found.results) == 1 and re.fullmatch(f"left out: {peer}: .*{message}.*", found.notes[0])
+
+
+def test_peers_that_only_infer_are_left_out_of_training(cfg):
+    found = network.compare(cfg, settings(peers=("opencv",)))
+    assert found.notes == ["OpenCV is left out: it does not train"] and len(found.results) == 1
+
+
 def test_peers_that_are_not_installed_are_named(cfg, monkeypatch):
     monkeypatch.setattr(network, "missing", lambda peer: f"{peer} is left out: not here")
     found = network.compare(cfg, settings(peers=("torch", "darknet")))
     assert found.notes == ["torch is left out: not here", "darknet is left out: not here"] and len(found.results) == 1
+
+
+@pytest.mark.parametrize("peer", sorted(process.PEERS))
+def test_packages_that_are_missing_are_named(peer, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(os.path, "exists", lambda path: False)
+    last = "(Debian's package darknet)" if peer == "darknet" else "is not installed"
+    assert process.missing(peer).endswith(last)
 
 
 def test_program_that_ends_says_its_last_word(tmp_path):
@@ -206,7 +401,7 @@ def test_command_writes_json_and_a_page(cfg, tmp_path, capsys):
     words = [cfg, "--peers", "none", "--rounds", "2", "--seconds", ".01", "--threads", "1", "--per-layer"]
     assert run_command(*words, "--output", outputs[0], "--output", outputs[1]) == 0
     shown = capsys.readouterr().out
-    assert "small.cfg, training step, batch 4 of 8x10x3, 1 threads" in shown and "convolutional" in shown
+    assert "small.cfg, training step, batch 4 of 8x10x3, 1 thread" in shown and "convolutional" in shown
     with open(outputs[0]) as file:
         record = json.load(file)
     assert len(record["networks"][0]["results"][0]["step"]) == 2 and "SIMD level" in record["machine"]
@@ -220,9 +415,50 @@ def test_command_prints_json(cfg, capsys):
     assert json.loads(capsys.readouterr().out)["networks"][0]["train"] is False
 
 
+def row(kind, seconds, **facts):
+    return {"type": kind, "seconds": {"darknetpy": seconds}, **facts}
+
+
+def test_shares_of_the_time():
+    layers = [row("convolutional", {"forward": 2., "backward": 3.}, size=3),
+              row("convolutional", {"forward": 1.}, size=1), row("convolutional", {"forward": .5}, size=7),
+              row("maxpool", {"forward": 1.5}), row("softmax", {"forward": 1.}),
+              row("update", {"forward": 1.})]
+    assert network_plot.shares(layers) == {
+        "3x3 convolution": (5, .5), "1x1 convolution": (1, .1), "other convolution": (.5, .05),
+        "pooling": (1.5, .15), "optimizer": (1, .1), "other": (1, .1)}
+
+
+@pytest.mark.skipif(not plots.can_plot(), reason="matplotlib is not installed")
+@pytest.mark.parametrize("mode", ["--train", "--infer"])
+def test_command_draws_every_network_and_number_of_threads(mode, cfg, tmp_path, capsys, monkeypatch):
+    drawn, draw = [], network_plot._layers
+    monkeypatch.setattr(network_plot, "_layers", lambda axes, found: drawn.append(found) or draw(axes, found))
+    paths = [str(tmp_path / name) for name in ("x.png", "x.md")]
+    assert run_command(cfg, mode, "--peers", "none", "--rounds", "1", "--seconds", ".01", "--threads", "1,2",
+                       "--plot", paths[0], "--output", paths[1]) == 0
+    assert [found.threads for found in drawn] == [1, 2]
+    with open(paths[0], "rb") as file:
+        assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+    with open(paths[1]) as file:
+        page = file.read()
+    assert "](x.png)" in page and "GFLOP/s of multiply-adds in registers" in page and "1 thread, " in page
+
+
+def test_share_of_the_peak_is_in_the_table(cfg):
+    found = network.compare(cfg, settings(train=False))
+    assert found.peak > 1e8
+    found.results[0].step, found.flops, found.peak = [.5], 3e9, 1e10
+    head, first = report.program_table(found)
+    assert first[head.index("of peak")] == "60%" and first[head.index("GFLOP/s")] == "6.0"
+
+
 @pytest.mark.parametrize("words, message", [
+    (["--plot", "x.jpg"], "ends with .png"),
     (["--output", "x.txt"], "ends with .json or .md"), (["--output", os.path.join("no", "folder", "x.md")], "is missing"),
-    (["--peers", "caffe"], "wanted torch, darknet or none"), (["--size", "0"], "wanted WIDTH")])
+    (["--peers", "caffe"], "wanted torch, ncnn, onnxruntime, opencv, darknet or none"),
+    (["--size", "0"], "wanted WIDTH"),
+    (["--threads", "1,x"], "wanted integers from 1")])
 def test_wrong_options_are_refused_before_anything_runs(cfg, words, message):
     with pytest.raises(ArgumentError, match=message):
         run_command(cfg, *words)

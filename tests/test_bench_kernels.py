@@ -52,11 +52,22 @@ def test_streams_copy_read_and_clear(any_threads):
     np.testing.assert_array_equal(y[-part:], x[-part:])
 
 
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_multiply_adds_are_counted(level, any_threads):
+    if core.lib.dn_set_simd_level(level) != level:
+        core.lib.dn_set_simd_level(-1)
+        pytest.skip("this processor has no such level")
+    lanes, chains = 4 << level, 12
+    assert core.lib.dn_multiply_adds(1000) == any_threads * 1000 * chains * lanes * 2
+    core.lib.dn_set_simd_level(-1)
+    assert core.lib.dn_multiply_adds(0) == 0
+
+
 @pytest.fixture(params=[1, 2, 3])
 def any_threads(request):
     before = dn.get_num_threads()
     dn.set_num_threads(request.param)
-    yield
+    yield request.param
     dn.set_num_threads(before)
 
 

@@ -1,8 +1,6 @@
 """Debian's Darknet (package darknet) as a program of the benchmark: its shared library, opened in process."""
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
 from functools import partial
@@ -48,8 +46,7 @@ class Program:
         self.ffi.cdef(declarations())
         self.lib = self.ffi.dlopen(LIBRARY)
         self.job = job
-        with open(os.path.join(job["folder"], "network.json")) as file:
-            self.network = json.load(file)
+        self.network = job["network"]
         self.net = self.lib.load_network(job["cfg"].encode(), self.ffi.NULL, 0)
         if (self.net.n, self.net.batch, self.net.inputs) != (len(self.network["layers"]), self.network["batch"],
                                                              self.network["inputs"]):
@@ -59,9 +56,7 @@ class Program:
         self._copy(self.net.input, images)
         if self.net.truth != self.ffi.NULL:
             self._copy(self.net.truth, truth)
-        with np.load(os.path.join(job["folder"], "arrays.npz")) as arrays:
-            self._load(arrays)
-            self.expected = arrays["output"]
+        self._load(job["arrays"])
         self.step = self._train if job["train"] else self._predict
 
     def facts(self):
@@ -85,11 +80,11 @@ class Program:
     def _predict(self):
         return self.lib.network_predict(self.net, self.ffi.cast("float *", self.images.ctypes.data))
 
-    def check(self):
-        """Return the largest difference of the outputs."""
-        found = self._predict()
-        values = np.frombuffer(self.ffi.buffer(found, 4 * self.expected.size), np.float32)
-        return {"output": float(np.abs(values - self.expected.ravel()).max())}
+    def outputs(self):
+        """Return the outputs of the layers that programs are compared by."""
+        self._predict()
+        layers = [self.net.layers[i] for i in self.network["compared"]]
+        return [np.frombuffer(self.ffi.buffer(l.output, 4 * l.batch * l.outputs), np.float32) for l in layers]
 
 
 class Kernels:

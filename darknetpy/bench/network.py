@@ -7,10 +7,12 @@ import statistics
 import tempfile
 from dataclasses import dataclass, field
 
-from darknetpy.bench.process import PEERS, PROGRAMS, Process, ProgramFailed, missing
+from darknetpy.bench.process import PEERS, PROGRAMS, TRAINING_PEERS, Process, ProgramFailed, missing
 from darknetpy.bench.subject import prepare_cfg
 
+_SAME = 1e-2            # of the largest output: a program that differs more computes something else
 _SLOW_BUDGET = 60       # seconds that the rounds of a program may take if one step is longer than a round's share
+_PEAK_SECONDS = .05     # of a round, to measure what the processor can do at most
 _PASSES = 3             # work of a training step in forward passes: forward, gradient of the input, gradient of the weights
 
 
@@ -18,7 +20,7 @@ _PASSES = 3             # work of a training step in forward passes: forward, gr
 class Settings:
     """How a benchmark runs: `seconds` per program and round, `rounds`, `threads`, which `peers`, and whether to `train`."""
 
-    threads: int
+    threads: int = 1
     train: bool = True
     rounds: int = 5
     seconds: float = 2.0
@@ -42,7 +44,7 @@ class Result:
 
 @dataclass
 class Comparison:
-    """What :func:`compare` found for one network."""
+    """What :func:`compare` found for one network; `peak`: the processor's operations per second at most."""
 
     cfg: str
     batch: int
@@ -50,6 +52,7 @@ class Comparison:
     train: bool
     threads: int
     flops: float
+    peak: float
     results: list
     notes: list
     layers: list = None
@@ -63,7 +66,7 @@ def compare(cfg, settings, *, batch=None, size=None, progress=lambda text: None)
     cfg : str
     settings : Settings
     batch : int, optional
-        None: batch / subdivisions of the cfg.
+        None: one for inference, batch / subdivisions of the cfg for training.
     size : (int, int), optional
         Width and height; None: the cfg's.
     progress : callable
@@ -74,21 +77,38 @@ def compare(cfg, settings, *, batch=None, size=None, progress=lambda text: None)
     Comparison
         Peers that could not run are missing from its results and named in its notes.
     """
-    notes = [reason for peer in settings.peers for reason in [missing(peer)] if reason]
-    names = [name for peer in settings.peers if not missing(peer) for name in PEERS[peer]]
+    reasons = {peer: _reason(peer, settings.train) for peer in settings.peers}
+    notes = [reason for reason in reasons.values() if reason]
+    names = [name for peer in settings.peers if not reasons[peer] for name in PEERS[peer]]
     with tempfile.TemporaryDirectory(prefix="darknetpy-bench-") as folder:
-        path, rows = prepare_cfg(cfg, folder, batch=batch, size=size)
+        path, rows = prepare_cfg(cfg, folder, batch=batch if settings.train else batch or 1, size=size)
         job = {"cfg": path, "batch": rows, "train": settings.train, "threads": settings.threads, "folder": folder}
         progress("the network and its numbers")
-        with Process("darknetpy", job) as ours:
-            network = ours.ask("export", folder=folder)
+        with Process("darknetpy", {**job, "keep_activations": True}) as ours:    # whose outputs are compared
+            network = ours.ask("export", folder=folder, peers=names)
+        names = [name for name in names if not _refused(name, network["files"][name], notes)]
         names, checks = _check(names, job, notes, progress)
-        results = _measure(["darknetpy", *names], job, settings, notes, progress)
+        results, peak = _measure(["darknetpy", *names], job, settings, notes, progress)
         for result in results:
             result.check = checks.get(result.name, {})
         layers = _layers(names, job, network, settings, progress) if settings.per_layer else None
     work = network["flops"] * rows * (_PASSES if settings.train else 1)
-    return Comparison(os.path.basename(cfg), rows, network["shape"], settings.train, settings.threads, work, results, notes, layers)
+    return Comparison(os.path.basename(cfg), rows, network["shape"], settings.train, settings.threads, work,
+                      peak, results, notes, layers)  # fmt: skip
+
+
+def _reason(peer, train):
+    """Return why a peer is left out, in a line, or None."""
+    if train and peer not in TRAINING_PEERS:
+        return f"{PROGRAMS[PEERS[peer][0]][3]} is left out: it does not train"
+    return missing(peer)
+
+
+def _refused(name, file, notes):
+    """Note why darknetpy could not write what a peer reads."""
+    if "refused" in file:
+        notes.append(f"left out: {PROGRAMS[name][3]}: {file['refused']}")
+    return "refused" in file
 
 
 def _check(names, job, notes, progress):
@@ -102,7 +122,10 @@ def _check(names, job, notes, progress):
             continue
         try:
             with Process(name, job) as peer:
-                checks[name] = peer.ask("check")
+                found = peer.ask("check")
+            if not found["output"] <= _SAME:    # NaN too
+                raise ProgramFailed(f"{peer.label}: its outputs differ by {found['output']:.1e} of the largest")
+            checks[name] = found
             able.append(name)
         except ProgramFailed as error:
             notes.append(f"left out: {error}")
@@ -112,8 +135,8 @@ def _check(names, job, notes, progress):
 
 
 def _measure(names, job, settings, notes, progress):
-    """Run the rounds; return a Result per program."""
-    times, counts = {name: [] for name in names}, {}
+    """Run the rounds; return a Result per program, and the processor's peak."""
+    times, counts, peaks = {name: [] for name in names}, {}, []
     with contextlib.ExitStack() as stack:
         programs = {name: stack.enter_context(Process(name, job)) for name in names}
         for name, program in programs.items():
@@ -121,6 +144,7 @@ def _measure(names, job, settings, notes, progress):
             counts[name] = _rounds_of(program, settings)
         for turn in range(settings.rounds):
             progress(f"round {turn + 1} of {settings.rounds}")
+            peaks.append(programs["darknetpy"].ask("arithmetic", seconds=_PEAK_SECONDS))
             for name in _order([name for name in names if turn < counts[name]], turn):
                 found = programs[name].ask("steps", seconds=settings.seconds, least=settings.steps)
                 times[name].append(found["seconds"] / found["steps"])
@@ -129,7 +153,7 @@ def _measure(names, job, settings, notes, progress):
         result.speedup = [theirs / ours for ours, theirs in zip(results[0].step, result.step)]
         if result.facts["threads"] != job["threads"]:
             notes.append(f"{result.label} runs on {result.facts['threads']} thread(s): it is built so")
-    return results
+    return results, max(peaks)
 
 
 def _order(names, turn):

@@ -3,17 +3,53 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import numpy as np
 
+from darknetpy.bench.graph import Unsupported, compared, record, write
 from darknetpy.builder import load_network
 from darknetpy.core import blas_version, core
 
-_NUMBERS = ("filters", "groups", "size", "stride", "stride_x", "stride_y", "dilation", "padding", "normalize",
-            "normalize_after_activation", "probability", "temperature", "alpha", "beta", "prefix", "scale", "group_id", "noloss",
-            "learning_rate")
-_LISTS = ("layers", "from", "tree")
+_STEPS = 1_000_000      # of multiply-adds: milliseconds
 _PARAMETERS = ("parameter", "statistic")
+# As after some training: statistics start at 0, which makes inference overflow, and zeros would hide what a
+# peer leaves out.
+_RANGES = {"biases": (-.3, .3), "scales": (.5, 1.5), "rolling_mean": (-.3, .3), "rolling_variance": (.5, 1.5)}
+
+
+def _network(job):
+    """Return the network of a job with its numbers."""
+    net = load_network(job["cfg"], batch=job["batch"], train=job["train"], lenient=True,
+                       keep_activations=job.get("keep_activations", False))
+    _fill(net)
+    return net
+
+
+def _write_weights(job, path):
+    _network(job).save_weights(path + ".weights")
+    return {}
+
+
+def _write_onnx(job, path):
+    from darknetpy.bench.onnx_file import OnnxFile
+
+    target = OnnxFile(job["batch"])
+    names = write(_network(job), target)
+    target.save(path + ".onnx", [*names["ends"], *names["compared"]])
+    return names
+
+
+def _write_ncnn(job, path):
+    from darknetpy.bench.ncnn_file import NcnnFile
+
+    target = NcnnFile()
+    names = write(_network(job), target)
+    target.save(path)
+    return names
+
+
+_FILES = {"opencv": _write_weights, "onnxruntime": _write_onnx, "ncnn": _write_ncnn}
 
 
 class Program:
@@ -22,10 +58,8 @@ class Program:
     def __init__(self, job, workload):
         self.job, lib = job, core.lib
         lib.dn_set_num_threads(job["threads"])
-        self.net = load_network(job["cfg"], batch=job["batch"], train=job["train"], lenient=True,
-                                keep_activations=job.get("keep_activations", False))
+        self.net = _network(job)
         self.images, self.labels, self.truth = workload(job["batch"], self.net.inputs, self.net.truths)
-        _start_statistics(self.net)
         self.step = self._train if job["train"] else self._predict
 
     def facts(self):
@@ -39,22 +73,42 @@ class Program:
     def _predict(self):
         self.net.predict(self.images)
 
+    def arithmetic(self, seconds):
+        """Return the most operations per second of multiply-adds in registers."""
+        best, end = 0, time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            made = core.lib.dn_multiply_adds(_STEPS)
+            best = max(best, made / (time.perf_counter() - start))
+        return best
+
     # ---- what the peers need
-    def export(self, folder):
-        """Write the network, its numbers and what it computes from them into `folder`; return its facts."""
+    def export(self, folder, peers=()):
+        """Write the network, its numbers, what comes of them, and the files of `peers`; return its facts."""
         net = self.net
         arrays = {f"{i}.{name}": array for i, layer in enumerate(net.layers) for name, array in layer.arrays(*_PARAMETERS).items()}
         arrays = {name: array.copy() for name, array in arrays.items()}
-        arrays["output"] = net.predict(self.images)
+        net.predict(self.images)
+        results = compared(net)
+        arrays.update({f"{i}.output": net.layers[i].output.copy() for i in results})
         facts = {"batch": net.batch, "inputs": net.inputs, "truths": net.truths, "flops": sum(l.flops for l in net.layers),
-                 "shape": [net.c, net.h, net.w], "layers": [_record(layer) for layer in net.layers]}
+                 "compared": results, "shape": [net.c, net.h, net.w],
+                 "layers": [record(layer) for layer in net.layers]}
         facts.update({name: net.option(name) for name in ("learning_rate", "momentum", "decay")})
         if self.job["train"]:
             facts["loss"] = self._gradients(arrays)
+        facts["files"] = {peer: self._file(peer, os.path.join(folder, "network")) for peer in peers}
         np.savez(os.path.join(folder, "arrays.npz"), **arrays)
         with open(os.path.join(folder, "network.json"), "w") as file:
             json.dump(facts, file)
         return facts
+
+    def _file(self, peer, path):
+        """Write what a peer reads; return the names of its outputs, or why it was not written."""
+        try:
+            return _FILES[peer](self.job, path) if peer in _FILES else {}
+        except (Unsupported, ImportError) as error:
+            return {"refused": str(error)}
 
     def _gradients(self, arrays):
         """Add the gradients of one pass without dropout to `arrays`; return its loss."""
@@ -104,31 +158,15 @@ class Program:
         return part
 
 
-def _start_statistics(net):
-    """Give the moving averages values as after some training; they start at 0, which makes inference overflow."""
+def _fill(net):
+    """Give everything but the weights, which are random already, values as after some training."""
     rng = np.random.default_rng(21)
     for layer in net.layers:
-        for name, array in layer.arrays("statistic").items():
-            array[:] = rng.uniform(.5, 1.5, array.shape) if "variance" in name else rng.uniform(-.1, .1, array.shape)
+        for name, array in layer.arrays(*_PARAMETERS).items():
+            if name in _RANGES:
+                array[:] = rng.uniform(*_RANGES[name], array.shape)
 
 
 def _sources(layer):
     """Return the indices of earlier layers that a layer reads besides the one before it."""
     return [index for name in ("layers", "from") for index in (layer.spec.values.get(name) or ())]
-
-
-def _record(layer):
-    """Return a layer's type, shapes and options as a dict for JSON."""
-    info, values = layer._info, layer.spec.values
-    record = {"type": layer.type, "input": [info.c, info.h, info.w], "inputs": info.inputs, "flops": info.flops,
-              "output": [info.out_c, info.out_h, info.out_w], "outputs": info.outputs}
-    for name in _NUMBERS:
-        value = core.lib.get_layer_option(layer._handle, name.encode())
-        if not np.isnan(value):
-            record[name] = value if value != int(value) else int(value)
-    record.update({name: values[name] for name in _LISTS if values.get(name) is not None})
-    if layer.type == "cost":
-        record["cost"] = values["type"]
-    if "activation" in values:
-        record["activation"] = values["activation"]
-    return record

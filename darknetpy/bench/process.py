@@ -20,6 +20,9 @@ PROGRAMS = {
     "darknetpy": ("ours", {}, {}, "darknetpy"),
     "torch": ("torch_peer", {"best": False}, {}, "PyTorch"),
     "torch-best": ("torch_peer", {"best": True}, _KEEP_MEMORY, "PyTorch, best"),
+    "ncnn": ("ncnn_peer", {}, {}, "ncnn"),
+    "onnxruntime": ("onnxruntime_peer", {}, {}, "onnxruntime"),
+    "opencv": ("opencv_peer", {}, {}, "OpenCV"),
     "darknet": ("darknet_peer", {}, {}, "Darknet (Debian)"),
     "darknetpy-kernels": ("ours_kernels", {}, {}, "darknetpy"),
     "torch-kernels": ("torch_kernels", {}, {}, "PyTorch"),
@@ -27,7 +30,17 @@ PROGRAMS = {
     "darknet-kernels": ("darknet_peer", {"program": "Kernels"}, {}, "Darknet (Debian)"),
     "limits": ("limits", {}, {}, "numpy"),
 }
-PEERS = {"torch": ("torch", "torch-best"), "darknet": ("darknet",)}
+# peer -> its programs
+PEERS = {"torch": ("torch", "torch-best"), "ncnn": ("ncnn",), "onnxruntime": ("onnxruntime",),
+         "opencv": ("opencv",), "darknet": ("darknet",)}  # fmt: skip
+TRAINING_PEERS = ("torch", "darknet")
+# peer -> (label, modules and their packages)
+_PACKAGES = {
+    "torch": ("PyTorch", {"torch": "torch"}),
+    "ncnn": ("ncnn", {"ncnn": "ncnn"}),
+    "onnxruntime": ("onnxruntime", {"onnxruntime": "onnxruntime", "onnx": "onnx"}),
+    "opencv": ("OpenCV", {"cv2": "opencv-python-headless, before version 5"}),
+}
 _DARKNET_FILES = ("/usr/lib/darknet/libdarknet.so", "/usr/lib/darknet/include/darknet.h")
 
 
@@ -37,8 +50,10 @@ class ProgramFailed(DarknetError):
 
 def missing(peer):
     """Return why a peer cannot run here, in a line, or None."""
-    if peer.startswith("torch") and importlib.util.find_spec("torch") is None:
-        return "PyTorch is left out: the package torch is not installed"
+    label, modules = _PACKAGES.get(peer.partition("-")[0], ("", {}))
+    for module, package in modules.items():
+        if importlib.util.find_spec(module) is None:
+            return f"{label} is left out: the package {package} is not installed"
     if peer == "darknet":
         for path in _DARKNET_FILES:
             if not os.path.exists(path):

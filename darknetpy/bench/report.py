@@ -1,15 +1,18 @@
 """What a benchmark found, as text tables, Markdown and JSON."""
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict
 
 from darknetpy.bench.network import median_and_range
 from darknetpy.memory import human_bytes
 
-_HEAD = ("program", "threads", "ms/step", "range", "images/s", "GFLOP/s", "darknetpy is", "range", "peak memory", "libraries")
+_HEAD = ("program", "threads", "ms/step", "range", "images/s", "GFLOP/s", "of peak", "darknetpy is", "range",
+         "peak memory", "libraries")  # fmt: skip
 _LAYER_HEAD = ("layer", "type", "input", "output", "forward ms", "GFLOP/s", "backward ms", "GFLOP/s")
 _PEER_HEAD = ("PyTorch, best: forward", "backward ms", "darknetpy is")
 _LAYERS = "Each layer alone, best of the rounds; a backward pass counts twice the work of a forward pass"
+_WIDTH = 110            # of a page's text
 _BACKWARD_PASSES = 2    # a backward pass works out two gradients, each as much work as the forward pass
 
 
@@ -18,17 +21,19 @@ def title(found):
     c, h, w = found.shape
     kind = "training step" if found.train else "inference"
     size = f"{w}x{h}x{c}" if h else "plain inputs"
-    return f"{found.cfg}, {kind}, batch {found.batch} of {size}, {found.threads} threads, {found.flops / 1e9:.1f} GFLOP"
+    threads = f"{found.threads} thread" + "s" * (found.threads > 1)
+    return f"{found.cfg}, {kind}, batch {found.batch} of {size}, {threads}, {found.flops / 1e9:.1f} GFLOP"
 
 
 def _program_row(found, result):
     step, fastest, slowest = median_and_range(result.step)
+    speed = found.flops / step
     row = [result.label, str(result.facts["threads"]), f"{step * 1e3:.1f}", f"{fastest * 1e3:.1f} to {slowest * 1e3:.1f}",
-           f"{found.batch / step:.1f}", f"{found.flops / step / 1e9:.1f}", "", "", human_bytes(result.peak_bytes),
-           human_bytes(result.facts["bytes_before"])]
+           f"{found.batch / step:.1f}", f"{speed / 1e9:.1f}", f"{speed / found.peak:.0%}", "", "",
+           human_bytes(result.peak_bytes), human_bytes(result.facts["bytes_before"])]
     if result.speedup:
         ratio, least, most = median_and_range(result.speedup)
-        row[6:8] = [f"{ratio:.2f}x as fast", f"{least:.2f} to {most:.2f}"]
+        row[7:9] = [f"{ratio:.2f}x as fast", f"{least:.2f} to {most:.2f}"]
     return row
 
 
@@ -37,12 +42,18 @@ def program_table(found):
     return [list(_HEAD), *(_program_row(found, result) for result in found.results)]
 
 
+def peak_line(found):
+    """Return a line on what the processor can do at most."""
+    return f"peak: {found.peak / 1e9:.0f} GFLOP/s of multiply-adds in registers, the best of all rounds"
+
+
 def check_lines(found):
     """Return a line per peer on how far its numbers and ours lie apart."""
     lines = []
     for result in found.results:
         if "output" in result.check:
-            line = f"same numbers: outputs differ from {result.label}'s by at most {result.check['output']:.1e}"
+            share = f"{result.check['output']:.1e} of the largest"
+            line = f"same numbers: outputs differ from {result.label}'s by at most {share}"
             if "gradient" in result.check:
                 line += (f"; the gradient is {result.check['gradient']:.1e} from float64's, "
                          f"{result.label}'s own {result.check['peer_gradient']:.1e}")
@@ -69,8 +80,10 @@ def layer_table(found):
     """Return the rows of the table of layers, the head first; a last row holds the sums."""
     peer = next((name for name in found.layers[0]["seconds"] if name != "darknetpy"), None)
     rows = [_layer_row(layer, peer) for layer in found.layers]
-    sums = {name: {which: sum(layer["seconds"][name].get(which, 0) for layer in found.layers) for which in ("forward", "backward")}
-            for name in found.layers[0]["seconds"]}
+    passes = ("forward", "backward") if found.train else ("forward",)
+    times = {name: [layer["seconds"][name] for layer in found.layers] for name in found.layers[0]["seconds"]}
+    sums = {name: {which: sum(each.get(which, 0) for each in rows) for which in passes}
+            for name, rows in times.items()}
     total = _layer_row({"index": None, "type": "sum", "seconds": sums, "flops": 0}, peer)
     return [list(_LAYER_HEAD + (_PEER_HEAD if peer else ())), *rows, total]
 
@@ -82,8 +95,8 @@ def _shape(shape):
 # ---- text
 def text(found):
     """Return the tables of a comparison for a terminal."""
-    parts = [title(found), "", columns(program_table(found))]
-    parts += ["", *check_lines(found), *(f"note: {note}" for note in found.notes)]
+    parts = [title(found), "", columns(program_table(found)), "", peak_line(found)]
+    parts += [*check_lines(found), *(f"note: {note}" for note in found.notes)]
     if found.layers:
         parts += ["", _LAYERS, "", columns(layer_table(found))]
     return "\n".join(parts)
@@ -104,28 +117,43 @@ def _without_empty_columns(rows):
 
 
 # ---- files
-def markdown(comparisons, machine, command):
-    """Return the page: the command, the machine, and a table per network."""
+def markdown(comparisons, machine, command, plot=None):
+    """Return the page: the command, the machine, and a table per network; `plot`: path of a picture."""
     parts = ["# Whole networks beside other programs", "", f"`{command}`", ""]
     parts += [f"- {name}: {value}" for name, value in machine.items()]
     peers = {r.facts["program"] for found in comparisons for r in found.results} - {"darknetpy"}
     parts += [f"- beside {peer}" for peer in sorted(peers)]
-    parts += ["", _EXPLANATION]
+    parts += ["", textwrap.fill(_EXPLANATION.format(**_WORDS[comparisons[0].train]), _WIDTH)]
+    parts += ["", f"![time of each program and of each layer]({plot})"] if plot else []
     for found in comparisons:
         parts += ["", f"## {title(found)}", "", pipes(program_table(found))]
-        parts += ["", *(f"- {line}" for line in check_lines(found) + found.notes)]
+        parts += ["", *(f"- {line}" for line in [peak_line(found), *check_lines(found), *found.notes])]
         if found.layers:
             parts += ["", f"{_LAYERS}:", "", pipes(layer_table(found))]
     return "\n".join(parts) + "\n"
 
 
 _EXPLANATION = """\
-Every program runs in a process of its own, in turns, on the same network, batch, parameters and thread count; a step of training is
-forward, backward and the optimizer (momentum, weight decay). Figures are medians over the rounds, with the range; the ratio is taken
-round by round. GFLOP/s counts the work of direct convolution, three times the forward pass for training, whatever a program really
-does. "PyTorch" is as users run it; "PyTorch, best" is channels_last, a fused optimizer, and glibc told to keep freed memory.
-"Libraries" is the part of the peak that was there before the network was made. The outputs are compared on the same parameters
-and images; the gradient is that of all parameters without dropout, its distance relative, and the float64 one is PyTorch's."""
+Every program runs in a process of its own, in turns, on the same network, batch, parameters and \
+thread count; {step}. \
+Figures are medians over the rounds, with the range; the ratio is taken round by round. \
+GFLOP/s counts the work of direct convolution{work}, whatever a program really does; so its share of \
+the peak can exceed 100 %. \
+"PyTorch" is as users run it; "PyTorch, best" is channels_last, {best}, and glibc told to keep freed memory. \
+{others}\
+"Libraries" is the part of the peak memory that was there before the network was made. \
+The outputs are compared on the same parameters and images, {check}."""
+_WORDS = {
+    True: {"step": "a step of training is forward, backward and the optimizer (momentum, weight decay)",
+           "work": ", three times the forward pass for training", "best": "a fused optimizer", "others": "",
+           "check": "in units of the largest; the gradient is that of all parameters without dropout, its "
+                    "distance relative, and the float64 one is PyTorch's"},
+    False: {"step": "a step is a forward pass", "work": "", "best": "batch normalization folded into weights",
+            "others": "ncnn computes in float32, with Winograd's convolutions and packed layouts; onnxruntime "
+                      "has all its optimizations; both, too, have the normalization folded. ",
+            "check": "in units of the largest; of networks with [yolo] heads that is what the heads take in. "
+                     "OpenCV's heads decode boxes too, the others take the logistic only"},
+}
 
 
 def pipes(rows):

@@ -5,8 +5,6 @@ folded into the convolutions; the caller adds an environment in which glibc keep
 """
 from __future__ import annotations
 
-import json
-import os
 from functools import partial
 
 import numpy as np
@@ -56,7 +54,10 @@ def _sequence(weighted, norm, l):
 
 def convolutional(l):
     """Convolution, normalization or bias, activation."""
-    weighted = nn.Conv2d(l["input"][0], l["filters"], l["size"], (l["stride_y"], l["stride_x"]), l["padding"] * l["dilation"],
+    left, right, top, bottom = l["sides"]
+    if (left, top) != (right, bottom):
+        raise Unsupported("a convolution with unlike padding before and behind")
+    weighted = nn.Conv2d(l["input"][0], l["filters"], l["size"], (l["stride_y"], l["stride_x"]), (top, left),
                          l["dilation"], l["groups"], bias=not l["normalize"])
     return _sequence(weighted, nn.BatchNorm2d, l)
 
@@ -68,13 +69,11 @@ def connected(l):
 
 
 def maxpool(l):
-    """Max pooling with Darknet's padding: padding // 2 before, and behind as much as the last window needs."""
-    size, before = l["size"], l["padding"] // 2
-    sides = []
-    for axis, stride in ((2, l["stride_x"]), (1, l["stride_y"])):
-        sides += [before, max((l["output"][axis] - 1) * stride + size - before - l["input"][axis], 0)]
-    pool = nn.MaxPool2d(size, (l["stride_y"], l["stride_x"]))
-    return nn.Sequential(nn.ConstantPad2d(sides, -torch.inf), pool) if any(sides) else pool
+    """Max pooling with Darknet's padding."""
+    left, right, top, bottom = l["sides"]
+    alike = (left, top) == (right, bottom)
+    pool = nn.MaxPool2d(l["size"], (l["stride_y"], l["stride_x"]), (top, left) if alike else 0)
+    return pool if alike else nn.Sequential(nn.ConstantPad2d(l["sides"], -torch.inf), pool)
 
 
 def upsample(l):
@@ -111,13 +110,33 @@ class Shortcut(nn.Module):
         return self.activation(x) if self.activation else x
 
 
+class Yolo(nn.Module):
+    """Logistic of positions, objectness and classes of every anchor; sizes stay as they are."""
+
+    def __init__(self, l):
+        super().__init__()
+        self.entries, self.scale = 5 + l["classes"], l["scale_x_y"]
+        if l["new_coords"]:
+            raise Unsupported("[yolo] with new_coords")
+
+    def forward(self, x):
+        parts = x.unflatten(1, (-1, self.entries)).split((2, 2, self.entries - 4), 2)
+        positions = torch.sigmoid(parts[0]) * self.scale - (self.scale - 1) / 2
+        return torch.cat((positions, parts[1], torch.sigmoid(parts[2])), 2).flatten(1, 2)
+
+
 _MAKERS = {"convolutional": convolutional, "connected": connected, "maxpool": maxpool, "upsample": upsample, "route": Route,
-           "avgpool": lambda l: nn.AdaptiveAvgPool2d(1), "dropout": lambda l: nn.Dropout(l["probability"]),
+           "avgpool": lambda l: nn.AdaptiveAvgPool2d(1), "dropout": lambda l: nn.Dropout(l["probability"]), "yolo": Yolo,
            "activation": lambda l: activation(l["activation"]) or nn.Identity()}
 
 
+def _sources(layer):
+    """Return the indices of earlier layers that a module reads besides the one before it."""
+    return getattr(layer, "sources", ())
+
+
 class Model(nn.Module):
-    """The network without its loss layer: images (batch, c, h, w) -> what the loss takes, (batch, outputs)."""
+    """The network without its loss layer: images (batch, c, h, w) -> outputs of some layers, one row each."""
 
     def __init__(self, layers):
         super().__init__()
@@ -125,7 +144,9 @@ class Model(nn.Module):
         body = layers[:-1] if self.loss_layer else layers
         shapes = [l["output"] for l in body]
         self.layers = nn.ModuleList(self._make(l, shapes) for l in body)
-        self.linked = {source for layer in self.layers for source in getattr(layer, "sources", ())}
+        self.last_reader = {source: i for i, layer in enumerate(self.layers) for source in _sources(layer)}
+        heads = [i for i, layer in enumerate(self.layers) if isinstance(layer, Yolo)]
+        self.ends = heads or [len(body) - 1]
         _check_loss(self.loss_layer)
 
     @staticmethod
@@ -136,13 +157,20 @@ class Model(nn.Module):
             raise Unsupported(f"[{l['type']}]" + (" before the end" if l["type"] in _LOSSES else ""))
         return _MAKERS[l["type"]](l)
 
-    def forward(self, x):
-        kept = {}
+    def forward(self, x, wanted=None):
+        """Return the outputs of the layers `wanted`; None: of the heads, or of the last layer."""
+        kept, found = {}, {}
+        wanted = self.ends if wanted is None else wanted
         for i, layer in enumerate(self.layers):
-            x = layer(x, *(kept[source] for source in getattr(layer, "sources", ())))
-            if i in self.linked:
+            x = layer(x, *(kept[source] for source in _sources(layer)))
+            for source in _sources(layer):
+                if self.last_reader[source] == i:
+                    kept.pop(source, None)
+            if i in self.last_reader:
                 kept[i] = x
-        return x.flatten(1)
+            if i in wanted:
+                found[i] = x.flatten(1)
+        return [found[i] for i in wanted]
 
 
 # ---- losses, on what the last layer takes in
@@ -174,9 +202,8 @@ class Program:
 
     def __init__(self, job, workload):
         torch.set_num_threads(job["threads"])
-        with open(os.path.join(job["folder"], "network.json")) as file:
-            self.network = json.load(file)
-        self.job, network = job, self.network
+        self.job, network = job, job["network"]
+        self.network = network
         images, labels, truth = workload(network["batch"], network["inputs"], network["truths"])
         shape = network["shape"] if network["shape"][1] else [network["inputs"]]
         self.images = torch.from_numpy(images).reshape(len(images), *shape)
@@ -195,9 +222,9 @@ class Program:
     # ---- parameters
     def _load(self):
         """Copy the parameters that darknetpy started from."""
-        with np.load(os.path.join(self.job["folder"], "arrays.npz")) as arrays, torch.no_grad():
+        with torch.no_grad():
             for name, tensor in self._parameters():
-                tensor.copy_(torch.from_numpy(arrays[name]).reshape(tensor.shape))
+                tensor.copy_(torch.from_numpy(self.job["arrays"][name]).reshape(tensor.shape))
 
     def _parameters(self):
         """Yield (name in darknetpy's arrays, tensor) for parameters and moving averages."""
@@ -240,35 +267,35 @@ class Program:
     # ---- steps
     def _train(self):
         self.optimizer.zero_grad(set_to_none=True)
-        loss_of(self.kind, self.model(self.images), self.labels, self.truth).backward()
+        loss_of(self.kind, self.model(self.images)[-1], self.labels, self.truth).backward()
         self.optimizer.step()
 
-    def _predict(self):
+    def _predict(self, wanted=None):
         with torch.inference_mode():
-            output_of(self.kind, self.model(self.images))
+            return [output_of(self.kind, x) for x in self.model(self.images, wanted)]
 
     # ---- the same work?
-    def check(self):
-        """Return how far darknetpy's numbers lie from these.
+    def outputs(self):
+        """Return the outputs of the layers that programs are compared by; the model has no loss layer."""
+        last = len(self.model.layers) - 1
+        self.model.eval()
+        return [x.numpy() for x in self._predict([min(i, last) for i in self.network["compared"]])]
+
+    def gradients(self):
+        """Return how far the gradients lie from float64's.
 
         Returns
         -------
         dict
-            ``output``: largest difference of an output. In training also ``gradient`` and ``peer_gradient``: darknetpy's and
-            PyTorch's gradient of all parameters against one in float64, as norm of the difference over the norm. In float32 a
-            rounding decides here and there which side of a kink or which maximum counts, so neither is near 1e-7.
+            ``gradient`` and ``peer_gradient``: darknetpy's and PyTorch's gradient of all parameters against
+            one in float64, as norm of the difference over the norm. In float32 a rounding decides here and
+            there which side of a kink or which maximum counts, so neither is near 1e-7.
         """
-        with np.load(os.path.join(self.job["folder"], "arrays.npz")) as arrays:
-            self.model.eval()
-            with torch.inference_mode():
-                output = output_of(self.kind, self.model(self.images)).numpy()
-            found = {"output": float(np.abs(output - arrays["output"].reshape(output.shape)).max())}
-            if self.job["train"]:
-                ours = {name: -arrays[name] / self.network["batch"] for name in arrays.files if name.endswith("_updates")}
-                theirs, exact = self._gradients(torch.float32), self._gradients(torch.float64)
-                found["gradient"] = _distance(ours, exact)
-                found["peer_gradient"] = _distance(theirs, exact)
-        return found
+        arrays = self.job["arrays"]
+        names = [name for name in arrays.files if name.endswith("_updates")]
+        ours = {name: -arrays[name] / self.network["batch"] for name in names}
+        theirs, exact = self._gradients(torch.float32), self._gradients(torch.float64)
+        return {"gradient": _distance(ours, exact), "peer_gradient": _distance(theirs, exact)}
 
     def _gradients(self, dtype):
         """Return name -> gradient of the loss without dropout, worked out in `dtype`."""
@@ -277,7 +304,7 @@ class Program:
             if isinstance(module, nn.Dropout):
                 module.p = 0.
         model.zero_grad()
-        loss_of(self.kind, model(self.images.to(dtype)), self.labels, self.truth.to(dtype)).backward()
+        loss_of(self.kind, model(self.images.to(dtype))[-1], self.labels, self.truth.to(dtype)).backward()
         found = {}
         for name, tensor in self._parameters():
             index, _, array = name.partition(".")
@@ -293,7 +320,7 @@ class Program:
         forward, backward, x = [], [], self.images
         for i, layer in enumerate([*self.model.layers, *([self._loss] if self.kind else [])]):
             inputs = [t.detach().clone().requires_grad_(train and i > 0)
-                      for t in (x, *(self.kept[source][0] for source in getattr(layer, "sources", ())))]
+                      for t in (x, *(self.kept[source][0] for source in _sources(layer)))]
             x = self._run_layer(i, layer, inputs)
             gradient = torch.randn_like(x) * 1e-3 if x.ndim else torch.ones(())
             forward.append(partial(self._run_layer, i, layer, inputs))

@@ -42,6 +42,23 @@ def run_steps(program, seconds, least):
     return {"steps": steps, "seconds": time.perf_counter() - start}
 
 
+def differences(program, job):
+    """Return how far darknetpy's numbers lie from a program's.
+
+    Returns
+    -------
+    dict
+        ``output``: largest difference of the results, each in units of its largest value.  In training also
+        what a program says of gradients.
+    """
+    found = []
+    for index, theirs in zip(job["network"]["compared"], program.outputs()):
+        expected = job["arrays"][f"{index}.output"].ravel()
+        found.append(float(np.abs(np.ravel(theirs) - expected).max() / np.abs(expected).max()))
+    gradients = program.gradients() if job["train"] and hasattr(program, "gradients") else {}
+    return {"output": max(found), **gradients}
+
+
 def time_parts(parts, rounds, before):
     """Return the least seconds of each part in `rounds` rounds, after one that does not count.
 
@@ -111,9 +128,11 @@ def save_numbers(program, given, path, **request):
         np.savez(path, **program.numbers(given=dict(arrays), **request))
 
 
-def answer(program, request):
+def answer(program, job, request):
     """Return the reply to one request."""
     command = request.pop("command")
+    if command == "check":
+        return differences(program, job)
     if command == "prepare":
         return prepare(program, **request)
     if command == "time":
@@ -133,6 +152,18 @@ def answer(program, request):
     return getattr(program, command)(**request)
 
 
+def read_job(path):
+    """Return a job, with the ``network`` to build and its ``arrays`` once darknetpy has written them down."""
+    with open(path) as file:
+        job = json.load(file)
+    written = os.path.join(job.get("folder", ""), "network.json")
+    if os.path.exists(written):
+        with open(written) as file:
+            job["network"] = json.load(file)
+        job["arrays"] = np.load(os.path.join(job["folder"], "arrays.npz"))
+    return job
+
+
 def main(name, job_path):
     """Make the program and answer requests until the input ends."""
     replies = os.fdopen(os.dup(1), "w")
@@ -141,13 +172,12 @@ def main(name, job_path):
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    with open(job_path) as file:
-        job = json.load(file)
+    job = read_job(job_path)
     before = peak_bytes()
     program = getattr(module, job.get("program", "Program"))(job, workload)
     print(json.dumps({**program.facts(), "bytes_before": before}), file=replies, flush=True)
     for line in sys.stdin:
-        print(json.dumps(answer(program, json.loads(line))), file=replies, flush=True)
+        print(json.dumps(answer(program, job, json.loads(line))), file=replies, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """``darknetpy bench``: whole networks beside PyTorch and Debian's Darknet; ``bench kernels`` is in its own file."""
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
+from dataclasses import replace
 
+from ..bench.process import PEERS, TRAINING_PEERS
 from ..core import core
-from ..errors import ArgumentError
 from . import bench_kernels
-from .bench_options import check_output, progress_line, seconds
+from .bench_options import check_output, check_plot, names, progress_line, seconds, thread_counts
 from .parser import positive
-
-_PEERS = ("torch", "darknet")
 
 
 def add_parser(subparsers):
@@ -28,23 +28,29 @@ def add_parser(subparsers):
 def _add_network(subparsers):
     parser = subparsers.add_parser(
         "network", help="whole networks: training steps or inference",
-        description="Run a network in darknetpy, in PyTorch (as users run it, and in its best mode) and in Debian's Darknet, in turns and "
-                    "in processes of their own, with the same batch, parameters and threads.",
+        description="Run a network in darknetpy and in other programs, in turns and in processes of their own, with "
+                    "the same batch, parameters and threads: PyTorch (as users run it, and in its best mode), Debian's "
+                    "Darknet, and for inference ncnn, onnxruntime and OpenCV's importer.",
         epilog="example: darknetpy bench network /usr/share/darknet/cfg/tiny.cfg:8@224 --rounds 3 --output bench.md")
     add = parser.add_argument
     add("cfg", nargs="+", metavar="CFG", help="a .cfg, or CFG:BATCH@SIZE, such as tiny.cfg:8@224")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--train", action="store_true", help="training steps (default)")
     mode.add_argument("--infer", action="store_true", help="inference")
-    add("--batch", type=positive, metavar="N", help="rows of one step (default: batch / subdivisions of the cfg)")
+    add("--batch", type=positive, metavar="N",
+        help="rows of one step (default: batch / subdivisions of the cfg; with --infer: 1)")
     add("--size", metavar="W[xH]", help="width and height of the input (default: the cfg's)")
-    add("--threads", type=positive, metavar="N", help="threads of every program (default: the CPUs of this process)")
+    add("--threads", metavar="LIST",
+        help="threads of every program, with commas: one run each (default: the CPUs of this process)")
     add("--rounds", type=positive, default=5, metavar="N", help="turns of every program (default 5)")
     add("--seconds", type=seconds, default=2., metavar="S", help="how long a turn lasts at least (default 2)")
     add("--steps", type=positive, default=1, metavar="N", help="steps of a turn at least (default 1)")
-    add("--peers", default=",".join(_PEERS), metavar="LIST", help="of torch and darknet, with commas; none (default: both)")
+    add("--peers", metavar="LIST",
+        help=f"of {', '.join(PEERS)}, with commas; none (default: all that do such work)")
     add("--per-layer", "--profile", action="store_true", dest="per_layer", help="also each layer alone, ours and PyTorch's")
     add("--json", action="store_true", help="print JSON")
+    add("--plot", metavar="FILE.png",
+        help="draw the programs' times, and where the time goes: each layer alone")
     add("--output", action="append", default=[], metavar="FILE", help="also write FILE.json or FILE.md; may be given again")
     parser.set_defaults(run=run)
 
@@ -58,20 +64,27 @@ def run(args):
 
     for path in args.output:
         check_output("--output", path, (".json", ".md"))
+    check_plot(args.plot)
     subjects, size = [parse_subject(text) for text in args.cfg], parse_size(args.size)
-    settings = Settings(threads=args.threads or core.lib.dn_num_threads(), train=not args.infer, rounds=args.rounds, seconds=args.seconds,
-                        steps=args.steps, peers=_peers(args.peers), per_layer=args.per_layer)
-    found, machine, command = [], machine_facts(settings.threads), _command(args)
-    for cfg, batch, own_size in subjects:
-        found.append(compare(cfg, settings, batch=batch or args.batch, size=own_size or size,
-                             progress=progress_line(os.path.basename(cfg))))
+    threads = thread_counts(args.threads) if args.threads else (core.lib.dn_num_threads(),)
+    settings = Settings(train=not args.infer, rounds=args.rounds, seconds=args.seconds, steps=args.steps,
+                        peers=_peers(args.peers, not args.infer), per_layer=args.per_layer or bool(args.plot))
+    found, machine, command = [], machine_facts(max(threads)), _command(args)
+    for (cfg, batch, own_size), n in itertools.product(subjects, threads):
+        found.append(compare(cfg, replace(settings, threads=n), batch=batch or args.batch,
+                             size=own_size or size, progress=progress_line(os.path.basename(cfg))))
         if not args.json:
             print(text(found[-1]) + "\n", flush=True)
     if args.json:
         print(json.dumps(record(found, machine, command), indent=2))
+    if args.plot:
+        from ..bench.network_plot import plot_networks
+
+        plot_networks(found, args.plot)
     for path in args.output:
+        plot = args.plot and os.path.relpath(args.plot, os.path.dirname(path) or ".")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(markdown(found, machine, command) if path.endswith(".md")
+            file.write(markdown(found, machine, command, plot) if path.endswith(".md")
                        else json.dumps(record(found, machine, command), indent=2) + "\n")
     return 0
 
@@ -86,9 +99,7 @@ def _command(args):
     return shlex.join(words + ["--per-layer"] * args.per_layer)
 
 
-def _peers(text):
-    names = tuple(name for name in text.split(",") if name and name != "none")
-    for name in names:
-        if name not in _PEERS:
-            raise ArgumentError(f"--peers {name}: wanted {', '.join(_PEERS)} or none")
-    return names
+def _peers(text, train):
+    if text is None:
+        return TRAINING_PEERS if train else tuple(PEERS)
+    return names("--peers", text, tuple(PEERS), none=True)

@@ -8,7 +8,7 @@ import re
 import shlex
 
 from ..errors import ArgumentError
-from .bench_options import check_output, progress_line, seconds
+from .bench_options import check_output, check_plot, names, parts, progress_line, seconds, thread_counts
 from .parser import positive
 
 _MOST_VALUES = 2**31 - 1  # what a kernel takes
@@ -82,10 +82,10 @@ def run(args):
     from ..bench.machine import machine_facts
 
     settings = Settings(
-        layers=_names("--layers", args.layers, LAYERS),
-        shapes=tuple(_shape(text) for text in _list("--shapes", args.shapes)),
-        threads=_threads(args.threads),
-        peers=_names("--peers", args.peers, PEERS, none=True),
+        layers=names("--layers", args.layers, LAYERS),
+        shapes=tuple(_shape(text) for text in parts("--shapes", args.shapes)),
+        threads=thread_counts(args.threads),
+        peers=names("--peers", args.peers, PEERS, none=True),
         rounds=args.rounds,
         seconds=args.seconds,
         kernels=not args.fused,
@@ -113,34 +113,6 @@ def run(args):
 
 
 # ---- options
-def _list(option, text):
-    """Return the parts of a comma-separated list, each once."""
-    parts = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not parts:
-        raise ArgumentError(f"{option} {text!r}: wanted at least one")
-    return parts
-
-
-def _names(option, text, known, none=False):
-    names = _list(option, text)
-    if none and names == ("none",):
-        return ()
-    for name in names:
-        if name not in known:
-            raise ArgumentError(f"{option} {name}: wanted {', '.join(known)}{' or none' if none else ''}")
-    return names
-
-
-def _threads(text):
-    from ..core import core
-
-    most = core.lib.DN_MOST_THREADS
-    for part in _list("--threads", text):
-        if not part.isdecimal() or not 1 <= int(part) <= most:
-            raise ArgumentError(f"--threads {part}: wanted integers from 1 to {most}, with commas")
-    return tuple(int(part) for part in _list("--threads", text))
-
-
 def _shape(text):
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text)
     if not match:
@@ -161,16 +133,11 @@ def _shape_text(shape):
 
 def _check_outputs(args):
     """Find what cannot be written before minutes of measuring, not after."""
-    from ..plots import can_plot
-
     if args.json and args.json != "-":
         check_output("--json", args.json, (".json",))
     if args.output:
         check_output("--output", args.output, (".md",))
-    if args.plot:
-        check_output("--plot", args.plot, (".png",))
-        if not can_plot():
-            raise ArgumentError("--plot: matplotlib is not installed (pip install 'darknetpy-nn[plot]')")
+    check_plot(args.plot)
 
 
 def _command(args):

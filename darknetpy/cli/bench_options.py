@@ -30,6 +30,36 @@ def progress_line(subject):
     return show
 
 
+def parts(option, text):
+    """Return the parts of a comma-separated list, each once."""
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise ArgumentError(f"{option} {text!r}: wanted at least one")
+    return found
+
+
+def names(option, text, known, none=False):
+    """Return the names of a list; with `none` the word none stands for an empty one."""
+    found = parts(option, text)
+    if none and found == ("none",):
+        return ()
+    for name in found:
+        if name not in known:
+            raise ArgumentError(f"{option} {name}: wanted {', '.join(known)}{' or none' if none else ''}")
+    return found
+
+
+def thread_counts(text):
+    """Return the numbers of threads of a list."""
+    from ..core import core
+
+    most = core.lib.DN_MOST_THREADS
+    for part in parts("--threads", text):
+        if not part.isdecimal() or not 1 <= int(part) <= most:
+            raise ArgumentError(f"--threads {part}: wanted integers from 1 to {most}, with commas")
+    return tuple(int(part) for part in parts("--threads", text))
+
+
 def check_output(option, path, endings):
     """Find a file that cannot be written before minutes of measuring, not after."""
     if not path.endswith(endings):
@@ -37,3 +67,13 @@ def check_output(option, path, endings):
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         raise ArgumentError(f"{option} {path}: the folder {folder} is missing or cannot be written")
+
+
+def check_plot(path):
+    """Refuse a chart that cannot be drawn or written."""
+    from ..plots import can_plot
+
+    if path:
+        check_output("--plot", path, (".png",))
+        if not can_plot():
+            raise ArgumentError("--plot: matplotlib is not installed (pip install 'darknetpy-nn[plot]')")

@@ -1,7 +1,10 @@
-/* What memory can do at most: reads, writes and copies that bypass the caches where the processor lets them.
- * `darknetpy bench kernels` measures other kernels against it; no layer calls it. */
+/* What the machine can do at most: reads, writes and copies of memory that bypass the caches where the
+ * processor lets them, and arithmetic in registers. `darknetpy bench` measures others against it; no layer
+ * calls it. */
+#include "engine.h"
 #include "parallel.h"
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -52,4 +55,16 @@ uint64_t dn_stream(const void *x, void *y, size_t bytes)
         else seen ^= stream_read(from, DN_STREAM_PART);
     }
     return seen;
+}
+
+double dn_multiply_adds(int64_t steps)
+{
+    const engine *e = current_engine();
+    const int threads = dn_num_threads();
+    double made = 0;
+    real sum = 0;
+    DN_PRAGMA(omp parallel for num_threads(threads) schedule(static) reduction(+ : made, sum))
+    for (int t = 0; t < threads; ++t) made += e->multiply_adds(steps, &sum);
+    /* They are finite; asking keeps the compiler from leaving them out. */
+    return isfinite(sum) ? made : 0;
 }
