@@ -106,13 +106,15 @@ def replace_constants(net: Network) -> list[str]:
         layer._set_options({key: value for key, (value, _) in found.items()})
         for key, (value, why) in found.items():
             text = f"{key}= is checked as {'unlimited' if value == _UNLIMITED else format_value(value)}: {why}"
-            notes.append(str(layer.spec.error(text, key)) if hasattr(layer, "spec") else f"layer {layer.index} [{layer.type}] {text}")
+            place = f"layer {layer.index} [{layer.type}]"
+            notes.append(str(layer.spec.error(text, key)) if hasattr(layer, "spec") else f"{place} {text}")
     return notes
 
 
 def _gaussian_constants(options):
     """A box's number and how sure it is have a loss in common, where each may count differently."""
-    why, squared = "a box's numbers and how sure they are count as constants for each other", options["iou_loss"] == "mse"
+    why = "a box's numbers and how sure they are count as constants for each other"
+    squared = options["iou_loss"] == "mse"
     value = options["iou_normalizer"] if squared else 0
     if options["uc_normalizer"] != value:
         yield "uc_normalizer", (value, why)

@@ -1,9 +1,9 @@
-"""Inference in AlexeyAB's dialect, in numpy and float64: a .cfg's text, a .weights file and input rows in, every output out.
+"""Inference in AlexeyAB's dialect, in numpy and float64: a .cfg's text, a .weights file, input rows in; all outputs out.
 
-Written from what that program's layers compute, and sharing nothing with the package: neither its reading of .cfg and
-.weights files nor its arithmetic.  Where AlexeyAB's CPU code lacks what its GPU code has (swish outside convolutions, relu6,
-coordconv, bottleneck of [conv_lstm]), this is the GPU's.  Maps are arrays (rows, channels, height, width); plain values are
-maps of 1x1.
+Written from what that program's layers compute, and sharing nothing with the package: neither its reading of .cfg
+and .weights files nor its arithmetic.  Where AlexeyAB's CPU code lacks what its GPU code has (swish outside
+convolutions, relu6, coordconv, bottleneck of [conv_lstm]), this is the GPU's.  Maps are arrays (rows, channels,
+height, width); plain values are maps of 1x1.
 """
 
 from __future__ import annotations
@@ -128,10 +128,9 @@ class Batchnorm:
         return x * factor[:, None, None] + (self.biases - self.mean * factor)[:, None, None]
 
 
-def biased(read, n, normalized):
-    """Return what follows the sums of n channels: a bias, or batch normalization and a bias."""
-    biases = read(n)
-    return Batchnorm(read, n, biases) if normalized else lambda x: x + biases[:, None, None]
+def normalized_or_biased(read, biases, normalized):
+    """Return what follows a layer's sums: batch normalization and a bias, or a bias."""
+    return Batchnorm(read, len(biases), biases) if normalized else lambda x: x + biases[:, None, None]
 
 
 class Convolution:
@@ -146,7 +145,7 @@ class Convolution:
         if shared:
             self.after, self.weights = shared.after, shared.weights
             return
-        self.after = biased(read, n, o.int("batch_normalize") or o.int("cbn"))
+        self.after = normalized_or_biased(read, read(n), o.int("batch_normalize") or o.int("cbn"))
         shape = (n, c // self.groups, self.size, self.size)
         self.weights = read(int(np.prod(shape[1:])), n).T.reshape(shape) if o.int("flipped") else read(*shape)
 
@@ -175,7 +174,8 @@ class Convolution:
 def blurred(x, kind, stride_y, stride_x):
     """The low-pass filter of antialiasing=1 (3x3) or 2 (2x2)."""
     line, pad = (np.array([1, 2, 1]) / 4, 1) if kind == 1 else (np.array([1, 1]) / 2, 0)
-    out_h, out_w = ((side + 2 * pad - len(line)) // stride + 1 for side, stride in zip(x.shape[2:], (stride_y, stride_x)))
+    out_h = (x.shape[2] + 2 * pad - len(line)) // stride_y + 1
+    out_w = (x.shape[3] + 2 * pad - len(line)) // stride_x + 1
     taps = columns(x, len(line), stride_y, stride_x, out_h, out_w, pad)
     return np.einsum("rcthw,t->rchw", taps, np.outer(line, line).ravel())
 
@@ -183,7 +183,7 @@ def blurred(x, kind, stride_y, stride_x):
 class Connected:
     def __init__(self, o, read, n, outputs, activation="logistic"):
         biases, self.weights = read(outputs), read(outputs, n)
-        self.after = Batchnorm(read, outputs, biases) if o.int("batch_normalize") else lambda x: x + biases[:, None, None]
+        self.after = normalized_or_biased(read, biases, o.int("batch_normalize"))
         self.activation = ACTIVATIONS[activation]
 
     def __call__(self, x):
@@ -261,7 +261,7 @@ def crop(net, o, x):
 
 
 def moved(x, stride, down):
-    """Darknet's reorg_cpu on one map (c, h, w): squares of pixels become channels, or (not `down`) channels become squares."""
+    """Darknet's reorg_cpu on one map (c, h, w): squares of pixels become channels, or channels squares."""
     c, h, w = x.shape
     k, j, i = np.meshgrid(*map(np.arange, (c, h, w)), indexing="ij")
     narrow = c // stride**2
@@ -275,7 +275,7 @@ def moved(x, stride, down):
 
 
 def reorg(net, o, x):
-    """The moves are made as if the map had its channels and sides of before: a scramble that trained weights rely on."""
+    """Moves made as if the map had the channels and sides of before: a scramble that trained weights rely on."""
     rows, c, h, w = x.shape
     s = o.int("stride", 1)
     shape = (c // s**2, h * s, w * s) if o.int("reverse") else (c * s**2, h // s, w // s)
@@ -525,8 +525,9 @@ def detection(net, o, x):
 
 TYPES = {name: value for name, value in globals().items() if callable(value) and name.islower()}
 TYPES.update(
-    conv=convolutional, conn=connected, max=maxpool, local_avg=local_avgpool, avg=avgpool, soft=softmax, normalization=lrn,
-    Gaussian_yolo=gaussian_yolo, empty=unchanged, silence=unchanged, dropout=unchanged, cost=nothing, contrastive=nothing,
+    conv=convolutional, conn=connected, max=maxpool, local_avg=local_avgpool, avg=avgpool, soft=softmax,
+    normalization=lrn, Gaussian_yolo=gaussian_yolo, empty=unchanged, silence=unchanged, dropout=unchanged,
+    cost=nothing, contrastive=nothing,
 )
 
 

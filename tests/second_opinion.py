@@ -1,9 +1,10 @@
-"""A folder of .cfg files beside interpreter.py, a second implementation of AlexeyAB's dialect: all outputs with seeded random weights.
+"""A folder of .cfg files beside interpreter.py, a second implementation of AlexeyAB's dialect, with seeded random weights.
 
     python tests/second_opinion.py my_cfgs other.cfg --side 64 --rows 2
 
-One line per file, as side_by_side.py prints them: whether every output of every layer agrees to 1e-4 of the layer's largest value, the
-largest difference and its layer.  Exit status 1 where a network differs.
+One line per file, as side_by_side.py prints them: whether every output of every layer agrees to 1e-4 of the layer's largest
+value, the largest difference and its layer.  In deep networks with random weights that may be rounding: --double tells.  Exit
+status 1 where a network differs.
 """
 
 from __future__ import annotations

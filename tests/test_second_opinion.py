@@ -1,4 +1,4 @@
-"""Networks in AlexeyAB's dialect (cfgs/alexeyab): every output beside a second implementation, every gradient beside differences."""
+"""Networks in AlexeyAB's dialect (cfgs/alexeyab): outputs beside a second implementation, gradients beside differences."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_gradients(cfg):
 
 @pytest.mark.parametrize("cfg", CFGS, ids=os.path.basename)
 def test_what_networks_go_through(cfg, tmp_path, rng):
-    """The dialect shows; a step of training changes all that learns; .cfg, .weights and checkpoint give the same network back."""
+    """The dialect shows; training runs, and goes on from a checkpoint; .cfg and .weights give the same network back."""
     net = dn.load_network(cfg, train=True)
     assert net.dialect == "alexeyab"
     x = rng.random((net.batch, net.inputs)).astype(np.float32)
@@ -58,7 +58,8 @@ def test_what_networks_go_through(cfg, tmp_path, rng):
     net.save_weights(tmp_path / "w")
     (tmp_path / "again.cfg").write_text(net.to_cfg())
     (tmp_path / "classes.map").write_text("1\n0\n")
-    first, second = (dn.load_network(path, weights=tmp_path / "w", batch=net.batch) for path in (cfg, tmp_path / "again.cfg"))
+    paths = cfg, tmp_path / "again.cfg"
+    first, second = (dn.load_network(path, weights=tmp_path / "w", batch=net.batch) for path in paths)
     np.testing.assert_array_equal(first.predict(x), second.predict(x))
 
 
@@ -82,7 +83,8 @@ def test_they_cover_what_only_alexeyab_has():
     common = set.intersection(*(set(kind.options) for name, kind in SECTIONS.items() if name != "net"))
     missing = []
     for name, kind in SECTIONS.items():
-        ours = {row.key for key, row in kind.options.items() if row.effect != "note" and "a" in row.forks and "p" not in row.forks}
+        acting = {key: row for key, row in kind.options.items() if row.effect != "note"}
+        ours = {key for key, row in acting.items() if "a" in row.forks and "p" not in row.forks}
         if "a" in kind.forks and "p" not in kind.forks and name not in written:
             missing.append(name)
         missing += [(name, key) for key in ours - common - OF_A_LOADER.get(name, set()) - written.get(name, set())]
@@ -92,7 +94,8 @@ def test_they_cover_what_only_alexeyab_has():
 
 @pytest.mark.parametrize("lists", ["steps=4,6,8", "scales=.1,.5", "steps=4,6,8\nscales=.1"])
 def test_a_policy_that_reads_no_lists_takes_any(lists, tmp_path):
-    (tmp_path / "s.cfg").write_text(f"[net]\ninputs=3\npolicy=sgdr\nmax_batches=10\n{lists}\n[connected]\noutput=2\n[cost]\n")
+    head = f"[net]\ninputs=3\npolicy=sgdr\nmax_batches=10\n{lists}\n"
+    (tmp_path / "s.cfg").write_text(head + "[connected]\noutput=2\n[cost]\n")
     net = dn.load_network(tmp_path / "s.cfg", train=True)
     assert np.isfinite(net.train_batch(np.ones((1, 3), np.float32), np.ones((1, 2), np.float32)))
 
@@ -109,7 +112,8 @@ def test_a_batch_that_only_inference_takes(tmp_path):
 
 def test_a_residual_of_unlike_maps(tmp_path, rng):
     """AlexeyAB's program refuses what pjreddie's resnet50.cfg, which both ship, does: here it means the same in both dialects."""
-    text = "[net]\nwidth=8\nheight=8\nchannels=3\n[conv]\nfilters=4\n[conv]\nfilters=6\nsize=3\nstride={}\npad=1\n[shortcut]\nfrom=0\n"
+    text = "[net]\nwidth=8\nheight=8\nchannels=3\n[conv]\nfilters=4\n"
+    text += "[conv]\nfilters=6\nsize=3\nstride={}\npad=1\n[shortcut]\nfrom=0\n"
     outputs = {}
     for stride in (1, 2):
         (tmp_path / "r.cfg").write_text(text.format(stride))
