@@ -50,8 +50,8 @@ class Section:
     file : str
         Path as given, or ``<string>``; not compared.
     repeated : list of Option
-        Later lines for a key that was already set. Only [net] may have them, and the first line counts;
-        not compared.
+        Later lines for a key that was already set, which do not count: in [net], and elsewhere those that
+        say the same again; not compared.
     """
 
     name: str
@@ -174,11 +174,12 @@ def _add_option(sections, line, number, file):
     option = Option(key, text, number)
     if key not in section.options:
         section.options[key] = option
-    elif section is sections[0]:
+        return
+    first = section.options[key]
+    if section is sections[0] or text == first.text:
         section.repeated.append(option)
     else:
-        first = section.options[key].line
-        message = f"{show(key)}={show(text)}: this key was already set at line {first}"
+        message = f"{show(key)}={show(text)}: this key was already set at line {first.line}"
         raise CfgError(message, file, number, show(section.name), key)
 
 

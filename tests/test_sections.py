@@ -301,6 +301,10 @@ def test_a_repeated_key_warns():
     found = plan(with_option("net", "batch=2\nbatch=4"))
     assert found.net["batch"] == 2
     assert found.warnings == ["t.cfg:6: [net] batch=4 is ignored: line 5 has already set 2"]
+    text = "[net]\nwidth=8\nheight=8\nchannels=1\n[convolutional]\nsize=3\npad=1\nsize=3\n"
+    found = resolve(parse_cfg_text(text, "t.cfg"))
+    assert found.layers[0].values["size"] == 3
+    assert found.warnings == ["t.cfg:8: [convolutional] size=3 is ignored: line 6 has already set 3"]
 
 
 # Layers.

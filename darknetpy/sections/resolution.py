@@ -111,7 +111,8 @@ def resolve(sections: list[Section], dialect: Optional[str] = None, batchnorm: O
     plan.dialect = choose_dialect(plan, sections, kinds, written if dialect is None else dialect,
                                   weights_revision)
     plan.batchnorm = _choose_batchnorm(net, kinds[0], batchnorm)
-    _warn_repeated(plan, net)
+    for section in sections:
+        _warn_repeated(plan, section)
     plan.net = _read_section(plan, net, kinds[0], lenient)
     plan.net.update(dialect=plan.dialect, batchnorm=plan.batchnorm)
     check_net(plan)
@@ -157,12 +158,12 @@ def _written_choice(section, kind, key):
     return _read_option(section, kind.options[key]) if key in section.options else None
 
 
-def _warn_repeated(plan, net):
-    for option in net.repeated:
-        first = net.options[option.key]
+def _warn_repeated(plan, section):
+    for option in section.repeated:
+        first = section.options[option.key]
         message = (f"{show(option.key)}={show(option.text)} is ignored: line {first.line} has already set "
                    f"{show(first.text)}")
-        plan.warnings.append(str(CfgError(message, net.file, option.line, net.name, option.key)))
+        plan.warnings.append(str(CfgError(message, section.file, option.line, section.name, option.key)))
 
 
 def _read_section(plan, section, kind, lenient):
