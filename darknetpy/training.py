@@ -23,7 +23,7 @@ from darknetpy.moving_statistics import refuse_single_values
 from darknetpy.progress import PlainProgress
 from darknetpy.text import TextMeasure
 from darknetpy.training_log import Record, TrainingLog
-from darknetpy.weights import load_weights, save_weights
+from darknetpy.weights import load_weights, refuse_unsavable, save_weights
 
 _MOST_ROWS = 10000              # of the .csv, unless asked for more
 _PLOT_SECONDS = 60              # between two charts: drawing one takes most of a second
@@ -148,6 +148,7 @@ class Trainer:
     def _require_trainable(self):
         net = self.net
         refuse_single_values(net)
+        refuse_unsavable(net)
         if not net.truths:
             raise ArgumentError("the network has no loss layer ([cost], [softmax], [logistic]): it cannot train")
         if self.max_batches < 1:

@@ -12,7 +12,7 @@ import numpy as np
 
 from darknetpy._types import Path
 from darknetpy.dialects import dialect_value
-from darknetpy.errors import ArgumentError, WeightsError
+from darknetpy.errors import ArgumentError, CfgError, WeightsError
 from darknetpy.files import open_regular, write_atomically
 
 if TYPE_CHECKING:
@@ -355,6 +355,16 @@ def save_weights(net: Network, path: Path, cutoff: Optional[int] = None, *, aver
             raise WeightsError(f"{os.fsdecode(path)}: {_title(layer)} has biases that are not zero, and .weights files of dialect "
                                f"{net.dialect} have no place for them: use dialect=alexeyab, or set them to zero")
     write_atomically(path, _chunks(net, layers, averaged))
+
+
+def refuse_unsavable(net: Network) -> None:
+    """Raise CfgError where training would change numbers that the dialect's .weights files have no place for."""
+    for layer in net.layers:
+        fixed = _switches(layer).get("dontsave") or layer.option("learning_rate") == 0
+        if _lacks_biases(net, layer) and not fixed:
+            message = (f"its biases are learned, and .weights files of dialect {net.dialect} have no place for them; "
+                       "wanted dialect=alexeyab in [net], or learning_rate=0 here")
+            raise layer.spec.error(message) if _switches(layer) else CfgError(f"layer {layer.index}: {message}", section=layer.type)
 
 
 def _chunks(net, layers, averaged):

@@ -75,6 +75,15 @@ def make_trainer(data, folder, max_batches=10, net="", text=CFG, **options):
     return ClassifierTrainer(make_net(max_batches, net, text), open_data(data), TrainingOptions(**options))
 
 
+def test_biases_that_no_weights_file_could_hold(data, tmp_path):
+    text = CFG.replace("[dropout]", "[batchnorm]\n\n[dropout]")
+    with pytest.raises(CfgError, match=r"\[batchnorm\] its biases are learned.* wanted dialect=alexeyab"):
+        make_trainer(data, tmp_path, text=text)
+    for fixed in (text.replace("{net}", "dialect=alexeyab"), text.replace("[batchnorm]", "[batchnorm]\nlearning_rate=0")):
+        trainer = make_trainer(data, tmp_path, max_batches=2, text=fixed)
+        assert trainer.run().finished and trainer.net["batchnorm_1"].biases.any() == (trainer.net.dialect == "alexeyab")
+
+
 def losses(folder, name="network"):
     return [line.split(",")[2] for line in (folder / f"{name}.csv").read_text().splitlines()[1:]]
 
