@@ -43,7 +43,7 @@ def _cases():
             "route layers=2",
             "shortcut from=3 activation=tanh",
         ],
-        (2, 3, 2),
+        (2, 3, 3),
         net="dialect=alexeyab",
     )
     yield Case(
