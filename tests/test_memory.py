@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 
@@ -146,14 +147,29 @@ def test_shared_layers_stay_as_they_were_made():
         net.set_option("keep_activations", 1)
 
 
-def test_a_layer_keeps_the_shared_memory_alive(rng):
+def test_shared_memory_is_written_in_the_plans_order_only(rng):
     net = network(keep_activations=False)
-    layer = net.layers[0]
-    x, by_hand = rng.standard_normal((BATCH, *SHAPE), np.float32), dn.Network()
+    x, y = _batch(rng, net)
+    net.forward(x, y, train=True)
+    net.backward()
+    with pytest.raises(dn.ArgumentError, match=r"layer 15 \[softmax\] has not run forward"):
+        net.backward()
+    net.forward(x, y, train=True)
+    net.backward()
+    for run in (dn.forward_layer, dn.backward_layer):
+        with pytest.raises(dn.ArgumentError, match=r"\[maxpool\] layer 1 shares memory"):
+            run(net.layers[1], net)
+
+
+def test_layers_outlive_the_memory_that_they_shared():
+    net = network(keep_activations=False)
+    layers = list(net.layers)
     del net
     gc.collect()
-    by_hand.input = x
-    dn.forward_layer(layer, by_hand)  # under AddressSanitizer a use after free
+    for layer in layers:  # under AddressSanitizer a use after free
+        assert all(np.isfinite(array).all() for array in layer.arrays().values())
+    with pytest.raises(dn.ArgumentError, match="shares memory"):
+        dn.forward_layer(layers[0], dn.Network())
 
 
 def test_a_loss_that_is_not_finite_still_names_the_layer(rng):
@@ -263,6 +279,7 @@ activation=linear
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.skipif("DARKNETPY_SANITIZED" in os.environ, reason="the sanitizers take memory of their own")
 @pytest.mark.parametrize("mode", ["train", "inference"])
 @pytest.mark.parametrize("keep", ["keep", "share"])
 def test_the_peak_is_what_the_process_takes(tmp_path, mode, keep):
