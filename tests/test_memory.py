@@ -22,6 +22,15 @@ from darknetpy.core import core
 from darknetpy.memory_summary import memory_rows, memory_totals
 
 ANY_SIZE = [layer for layer in EVERYTHING if not layer.startswith("connected")]
+WEIGHTED = [  # its sources are read again by nobody else
+    "upsample stride=1",
+    "upsample stride=1",
+    "shortcut from=-2 weights_type=per_feature activation=linear",
+    "upsample stride=1",
+    "upsample stride=1",
+    "connected output=5 activation=linear",
+    "softmax",
+]
 RECURRENT = [
     "connected output=6 activation=leaky",
     "lstm output=5",
@@ -60,7 +69,7 @@ def _parameters(net):
 
 # ---- the same numbers
 @pytest.mark.parametrize("net", ["", "fused=0", "adam=1", "subdivisions=2"])
-@pytest.mark.parametrize("layers, shape", [(EVERYTHING, SHAPE), (RECURRENT, (7,))])
+@pytest.mark.parametrize("layers, shape", [(EVERYTHING, SHAPE), (RECURRENT, (7,)), (WEIGHTED, SHAPE)])
 def test_training_is_the_same_bit_for_bit(layers, shape, net, rng):
     if layers is RECURRENT:
         net += " time_steps=2 batch=2"
