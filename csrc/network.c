@@ -305,6 +305,7 @@ dn_status backward_network(network *net)
         net->delta = !previous ? net->net_delta : previous->ops->ends ? NULL : previous->delta;
         net->delta_live = previous ? &previous->delta_live : &net->net_delta_live;
         const dn_status status = backward_layer(l, net);
+        if (net->arena) l->x = NULL; /* what the forward pass left is overwritten from here on */
         if (status != DN_OK) return dn_fail_in_layer(status, i);
     }
     net->input = net->net_input;

@@ -114,7 +114,6 @@ def build_network(plan: Resolved, batch: Optional[int] = None, device: str = "cp
         if allocate:
             core.lib.initialize_layer(layer._handle, values["seed"])
         layer._list_arrays()
-        layer._arena = net._handle
     return net
 
 

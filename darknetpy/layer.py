@@ -59,7 +59,6 @@ class Layer:
     cfg_values: dict[str, Any]          # of one made by hand: its options as a .cfg has them
     _referenced: Any
     _lender: Any = None                 # the layer whose parameters this one shares
-    _arena: Any = None                  # the network in whose memory its activations may lie
 
     def __init__(self, type_name: str, *, core: Core = default_core) -> None:
         self._core, self.type = core, type_name
@@ -246,13 +245,16 @@ class Layer:
     def _set_and_allocate(self, name, value):
         self._core.check(self._core.lib.set_layer_option(self._handle, name.encode(), float(bool(value))))
         if self._rows:
-            if self._row("output").is_shared:
+            if self._shares_memory():
                 raise ArgumentError(f"[{self.type}] {name}={value!r}: a layer of a network loaded with keep_activations=False "
                                     "has the arrays that it was made with")
             train = self._array("delta") is not None
             self._core.check(self._core.lib.allocate_layer(self._handle, train))
 
     # ---- arrays
+    def _shares_memory(self):
+        return bool(self._rows) and bool(self._row("output").is_shared)
+
     def _row(self, name):
         return self._core.lib.get_layer_array(self._handle, self._rows[name])
 

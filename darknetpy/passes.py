@@ -84,6 +84,9 @@ def _check_pass(l, net):
         raise ArgumentError(f"wanted a Network second, got {type(net).__name__}")
     if l.type in ("route", "shortcut", "scale_channels", "sam") and l.index < 0:
         raise ArgumentError(f"a {l.type} layer works inside a network: net.add it first")
+    if l._shares_memory():
+        raise ArgumentError(f"[{l.type}] layer {l.index} shares memory with others (keep_activations=False): it runs with its whole "
+                            "network only, net.forward()")
 
 
 class _Pass(Protocol):

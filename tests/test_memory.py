@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 
@@ -21,6 +22,15 @@ from darknetpy.core import core
 from darknetpy.memory_summary import memory_rows, memory_totals
 
 ANY_SIZE = [layer for layer in EVERYTHING if not layer.startswith("connected")]
+WEIGHTED = [  # its sources are read again by nobody else
+    "upsample stride=1",
+    "upsample stride=1",
+    "shortcut from=-2 weights_type=per_feature activation=linear",
+    "upsample stride=1",
+    "upsample stride=1",
+    "connected output=5 activation=linear",
+    "softmax",
+]
 RECURRENT = [
     "connected output=6 activation=leaky",
     "lstm output=5",
@@ -59,7 +69,7 @@ def _parameters(net):
 
 # ---- the same numbers
 @pytest.mark.parametrize("net", ["", "fused=0", "adam=1", "subdivisions=2"])
-@pytest.mark.parametrize("layers, shape", [(EVERYTHING, SHAPE), (RECURRENT, (7,))])
+@pytest.mark.parametrize("layers, shape", [(EVERYTHING, SHAPE), (RECURRENT, (7,)), (WEIGHTED, SHAPE)])
 def test_training_is_the_same_bit_for_bit(layers, shape, net, rng):
     if layers is RECURRENT:
         net += " time_steps=2 batch=2"
@@ -146,14 +156,29 @@ def test_shared_layers_stay_as_they_were_made():
         net.set_option("keep_activations", 1)
 
 
-def test_a_layer_keeps_the_shared_memory_alive(rng):
+def test_shared_memory_is_written_in_the_plans_order_only(rng):
     net = network(keep_activations=False)
-    layer = net.layers[0]
-    x, by_hand = rng.standard_normal((BATCH, *SHAPE), np.float32), dn.Network()
+    x, y = _batch(rng, net)
+    net.forward(x, y, train=True)
+    net.backward()
+    with pytest.raises(dn.ArgumentError, match=r"layer 15 \[softmax\] has not run forward"):
+        net.backward()
+    net.forward(x, y, train=True)
+    net.backward()
+    for run in (dn.forward_layer, dn.backward_layer):
+        with pytest.raises(dn.ArgumentError, match=r"\[maxpool\] layer 1 shares memory"):
+            run(net.layers[1], net)
+
+
+def test_layers_outlive_the_memory_that_they_shared():
+    net = network(keep_activations=False)
+    layers = list(net.layers)
     del net
     gc.collect()
-    by_hand.input = x
-    dn.forward_layer(layer, by_hand)  # under AddressSanitizer a use after free
+    for layer in layers:  # under AddressSanitizer a use after free
+        assert all(np.isfinite(array).all() for array in layer.arrays().values())
+    with pytest.raises(dn.ArgumentError, match="shares memory"):
+        dn.forward_layer(layers[0], dn.Network())
 
 
 def test_a_loss_that_is_not_finite_still_names_the_layer(rng):
@@ -263,6 +288,7 @@ activation=linear
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.skipif("DARKNETPY_SANITIZED" in os.environ, reason="the sanitizers take memory of their own")
 @pytest.mark.parametrize("mode", ["train", "inference"])
 @pytest.mark.parametrize("keep", ["keep", "share"])
 def test_the_peak_is_what_the_process_takes(tmp_path, mode, keep):
