@@ -16,8 +16,6 @@ static conv_axis forward_axis(int in, int out, int size, int stride, int dilatio
         .tap = 0, .tap_step = 1, .to = 0, .to_step = 1, .whole = out};
 }
 
-static int greatest_divisor(int a, int b) { return b ? greatest_divisor(b, a % b) : a; }
-
 /* dx at phase + i * stride, of `whole`: dy at position o met it through tap k where o * stride = phase + i *
  * stride + pad
  * - k * dilation. The taps that divide without rest are an arithmetic series, and o falls by a constant from
@@ -190,7 +188,7 @@ static int add_gradient(const conv_product *p, size_t threads, size_t *total)
     const gradient_cut cut = cut_gradient(p);
     const size_t tasks = (size_t)p->groups * cut.parts * cut.shares;
     return add_size(total, cut.chunks > 1 ? tasks * cut.chunks : threads, cut.rows, cut.ld) &&
-           add_size(total, threads, GRADIENT_SCRATCH, 1);
+           add_size(total, cut.ahead, 1, 1) && add_size(total, threads, GRADIENT_SCRATCH, 1);
 }
 
 size_t convolution_workspace(const conv_shape *s, int threads)
