@@ -84,7 +84,7 @@ INLINE void fill_run(const conv_product *p, const run *r, const real *plane, int
     if (from > r->x) set_zero(to + r->x, from - r->x);
     const real *source = plane + (size_t)y * p->x.in + x;
     for (int i = 0; i < (upto - from) * p->x.stride; i += 16) __builtin_prefetch(source + next + i);
-    copy_strided(to + from, source, upto - from, p->x.stride, p->x.in - x);
+    copy_strided(to + from, source, upto - from, p->x.stride);
     if (end > upto) set_zero(to + upto, end - upto);
 }
 

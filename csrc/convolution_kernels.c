@@ -131,14 +131,18 @@ void convolution_forward_cpu(const conv_shape *s, const real *x, const real *w, 
 void convolution_backward_data_cpu(const conv_shape *s, const real *dy, const real *w, int add, real *dx,
                                    real *workspace)
 {
+    const int paired = s->stride_y == 2 && s->stride_x == 2 && s->h > 1 && s->w > 1;
+    conv_product phases[4];
     for (int phase_y = 0; phase_y < at_most(s->stride_y, s->h); ++phase_y) {
         for (int phase_x = 0; phase_x < at_most(s->stride_x, s->w); ++phase_x) {
-            conv_product p = data_product(s, phase_y, phase_x);
-            p.add = add;
-            if (add && product_depth(&p) == 0) continue;
-            current_engine()->product(&p, dy, w, dx, workspace, dn_num_threads());
+            conv_product *p = &phases[paired ? 2 * phase_y + phase_x : 0];
+            *p = data_product(s, phase_y, phase_x);
+            p->add = add;
+            if (paired || (add && product_depth(p) == 0)) continue;
+            current_engine()->product(p, dy, w, dx, workspace, dn_num_threads());
         }
     }
+    if (paired) current_engine()->data(phases, dy, w, dx, workspace, dn_num_threads());
 }
 
 void convolution_backward_weights_cpu(const conv_shape *s, const real *x, const real *dy, real *dw,

@@ -58,6 +58,9 @@ typedef struct {
     const char *name;
     void (*product)(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
                     int threads);
+    /* The phases (0, 0), (0, 1), (1, 0), (1, 1) of a backward pass for data with stride 2. */
+    void (*data)(const conv_product p[4], const real *dy, const real *w, real *dx, real *workspace,
+                 int threads);
     void (*gradient)(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace,
                      int threads);
     void (*matrix)(const matrix_product *p, int threads);

@@ -76,9 +76,10 @@ static void move_apart(const product_task *t, int filter, int rows, int j, int w
         real *y = t->y + filter * plane + part->at + (size_t)(from - part->start) * step,
              *e = apart + from - j;
         for (int i = 0; i < rows; ++i, y += plane, e += PITCH) {
-            if (!to_y) copy_strided(e, y, upto - from, step, 0);
-            else if (step == 1) copy(y, e, upto - from);
-            else for (int k = 0; k < upto - from; ++k) y[(size_t)k * step] = e[k];
+            if (to_y)
+                spread(y, e, upto - from, step);
+            else
+                copy_strided(e, y, upto - from, step);
         }
     }
 }
