@@ -16,8 +16,6 @@ static conv_axis forward_axis(int in, int out, int size, int stride, int dilatio
         .tap = 0, .tap_step = 1, .to = 0, .to_step = 1, .whole = out};
 }
 
-static int greatest_divisor(int a, int b) { return b ? greatest_divisor(b, a % b) : a; }
-
 /* dx at phase + i * stride, of `whole`: dy at position o met it through tap k where o * stride = phase + i *
  * stride + pad
  * - k * dilation. The taps that divide without rest are an arithmetic series, and o falls by a constant from
@@ -133,14 +131,18 @@ void convolution_forward_cpu(const conv_shape *s, const real *x, const real *w, 
 void convolution_backward_data_cpu(const conv_shape *s, const real *dy, const real *w, int add, real *dx,
                                    real *workspace)
 {
+    const int paired = s->stride_y == 2 && s->stride_x == 2 && s->h > 1 && s->w > 1;
+    conv_product phases[4];
     for (int phase_y = 0; phase_y < at_most(s->stride_y, s->h); ++phase_y) {
         for (int phase_x = 0; phase_x < at_most(s->stride_x, s->w); ++phase_x) {
-            conv_product p = data_product(s, phase_y, phase_x);
-            p.add = add;
-            if (add && product_depth(&p) == 0) continue;
-            current_engine()->product(&p, dy, w, dx, workspace, dn_num_threads());
+            conv_product *p = &phases[paired ? 2 * phase_y + phase_x : 0];
+            *p = data_product(s, phase_y, phase_x);
+            p->add = add;
+            if (paired || (add && product_depth(p) == 0)) continue;
+            current_engine()->product(p, dy, w, dx, workspace, dn_num_threads());
         }
     }
+    if (paired) current_engine()->data(phases, dy, w, dx, workspace, dn_num_threads());
 }
 
 void convolution_backward_weights_cpu(const conv_shape *s, const real *x, const real *dy, real *dw,
@@ -190,7 +192,7 @@ static int add_gradient(const conv_product *p, size_t threads, size_t *total)
     const gradient_cut cut = cut_gradient(p);
     const size_t tasks = (size_t)p->groups * cut.parts * cut.shares;
     return add_size(total, cut.chunks > 1 ? tasks * cut.chunks : threads, cut.rows, cut.ld) &&
-           add_size(total, threads, GRADIENT_SCRATCH, 1);
+           add_size(total, cut.ahead, 1, 1) && add_size(total, threads, GRADIENT_SCRATCH, 1);
 }
 
 size_t convolution_workspace(const conv_shape *s, int threads)

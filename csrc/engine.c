@@ -32,16 +32,24 @@ int dn_set_simd_level(int level)
     return current_level();
 }
 
-/* A layout whose strips serve all ky, and with share_x all kx; blocks 0 where it is not possible. */
+/* A layout whose strips serve all ky of a phase, and with share_x all kx; blocks 0 where it is not possible.
+ */
 static column_layout shared_layout(const conv_product *p, int share_x)
 {
-    const int taps = p->y.taps * p->x.taps, width = p->x.out + (share_x ? axis_reach(&p->x) : 0);
-    const int64_t area = (int64_t)p->y.out * width,
-                  halo = (int64_t)axis_reach(&p->y) * width + (share_x ? axis_reach(&p->x) : 0);
-    column_layout l = {.share_y = 1, .share_x = share_x, .width = width, .unit = taps,
-        .strips = share_x ? 1 : p->x.taps};
-    if (p->y.stride != 1 || (share_x && p->x.stride != 1) || p->y.taps < 2 || p->x.taps < 1 || taps > DEPTH
-        || halo + PITCH > COLUMN_SCRATCH / l.strips || (COLUMNS + halo) / width + 2 > MOST_RUNS) return l;
+    const int taps = p->y.taps * p->x.taps;
+    if (p->y.taps < 2 || p->x.taps < 1 || taps > DEPTH) return (column_layout){.blocks = 0};
+    const int reach_y = axis_reach(&p->y) / p->y.stride,
+              reach_x = share_x ? axis_reach(&p->x) / p->x.stride : 0;
+    const int width = p->x.out + reach_x,
+              strips_x = share_x ? at_most(axis_phases(&p->x), p->x.taps) : p->x.taps;
+    const int64_t area = (int64_t)p->y.out * width, halo = (int64_t)reach_y * width + reach_x;
+    column_layout l = {.share_y = 1,
+                       .share_x = share_x,
+                       .width = width,
+                       .unit = taps,
+                       .strips = at_most(axis_phases(&p->y), p->y.taps) * strips_x,
+                       .strips_x = strips_x};
+    if (halo + PITCH > COLUMN_SCRATCH / l.strips || (COLUMNS + halo) / width + 2 > MOST_RUNS) return l;
     const int lines = (int)(halo + COLUMNS + 2 * FILTER_UNIT - 1) / FILTER_UNIT;
     l.halo = (int)halo;
     l.pitch = (lines + (lines % 2 == 0)) * FILTER_UNIT;
@@ -50,6 +58,26 @@ static column_layout shared_layout(const conv_product *p, int share_x)
     l.steps = (int)pieces(p->channels, channels);
     l.blocks = p->batch * pieces(area, COLUMNS);
     return l;
+}
+
+/* Strips of whole images serve all blocks: no halo is made twice. For shallow columns that saves more than
+ * reading the strips from a farther cache costs. */
+enum { MOST_WHOLE = 1 << 20 };
+static column_layout whole_layout(const conv_product *p, int share_x)
+{
+    column_layout l = shared_layout(p, share_x);
+    const int64_t lines = pieces((int64_t)p->y.out * l.width + l.halo, FILTER_UNIT) + 1,
+                  pitch = (lines + (lines % 2 == 0)) * FILTER_UNIT;
+    const double image = (double)pitch * l.strips * p->channels * p->groups;
+    if (!l.blocks || product_depth(p) > DEPTH || image > MOST_WHOLE) return (column_layout){.blocks = 0};
+    l.pitch = (int)pitch;
+    l.images = at_most((int)(MOST_WHOLE / image), p->batch);
+    l.steps = 1;
+    return l;
+}
+size_t whole_strips(const conv_product *p, const column_layout *l)
+{
+    return (size_t)l->images * p->groups * p->channels * l->strips * l->pitch;
 }
 
 /* A strip for every row of the column matrix. */
@@ -66,25 +94,27 @@ static column_layout plain_layout(const conv_product *p)
 
 /* An estimate of the work per channel, in multiply-adds: making one value of the column matrix takes about
  * sixteen, as measured on layers of 16 to 64 filters; columns that belong to no output cost as others do, and
- * tiles beside them about three per output. */
-enum { COPY_COST = 16, PIECES_COST = 3 };
+ * where rows of tiles and of outputs (or of dy) differ, moving pieces takes about eight per output. */
+enum { COPY_COST = 16, PIECES_COST = 8 };
 static double work(const conv_product *p, const column_layout *l)
 {
     const double taps = p->y.taps * p->x.taps, strips = l->share_y ? l->strips : taps;
     const double outputs = (double)p->y.out * p->x.out * p->batch, area = (double)p->y.out * l->width;
     const double columns = l->share_y ? ceil(area / FILTER_UNIT) * FILTER_UNIT * p->batch : area * p->batch;
-    const double copied = strips * (columns + (double)l->halo * l->blocks * (l->share_y != 0));
-    return copied * COPY_COST + columns * taps * p->filters +
-           (l->share_x ? outputs * p->filters * PIECES_COST : 0);
+    const double halos = (double)l->halo * (l->images ? p->batch : l->blocks) * (l->share_y != 0);
+    return strips * (columns + halos) * COPY_COST + columns * taps * p->filters +
+           (l->share_x ? outputs * p->filters * PIECES_COST / p->channels : 0);
 }
 
 /* The layout of least work. */
-static column_layout lay_columns(const conv_product *p, int may_share_x)
+static column_layout lay_columns(const conv_product *p)
 {
     column_layout best = plain_layout(p);
-    for (int share_x = 0; share_x <= may_share_x; ++share_x) {
-        const column_layout l = shared_layout(p, share_x);
-        if (l.blocks && work(p, &l) < work(p, &best)) best = l;
+    for (int share_x = 0; share_x <= 1; ++share_x) {
+        const column_layout layouts[] = {shared_layout(p, share_x), whole_layout(p, share_x)};
+        for (int i = 0; i < 2; ++i) {
+            if (layouts[i].blocks && work(p, &layouts[i]) < work(p, &best)) best = layouts[i];
+        }
     }
     return best;
 }
@@ -93,10 +123,13 @@ static column_layout lay_columns(const conv_product *p, int may_share_x)
  * much. */
 product_cut cut_product(const conv_product *p)
 {
-    product_cut cut = {.layout = lay_columns(p, 1), .shares = 1};
+    product_cut cut = {.layout = lay_columns(p), .shares = 1};
     const ptrdiff_t blocks = p->groups * cut.layout.blocks;
     if (blocks < TASKS) cut.shares = at_most(p->filters / 48 + 1, (int)pieces(TASKS, blocks));
-    if (cut.shares >= 4) cut.ahead = (size_t)blocks * cut.layout.steps * COLUMN_SCRATCH;
+    if (cut.layout.images)
+        cut.ahead = whole_strips(p, &cut.layout);
+    else if (cut.shares >= 4)
+        cut.ahead = (size_t)blocks * cut.layout.steps * COLUMN_SCRATCH;
     return cut;
 }
 
@@ -111,17 +144,18 @@ int product_takes_moments(const conv_product *p)
 {
     enum { WORTHWHILE = 16 };
     if (cut_winograd(p).m) return 1;
-    const column_layout l = lay_columns(p, 1);
+    const column_layout l = lay_columns(p);
     return (p->channels > 1 || p->filters > 1) && (!l.share_x || p->x.out >= WORTHWHILE);
 }
 
 /* Parts of at most DEPTH rows, then shares of at least 256 filters, then chunks of pixels until there are
- * TASKS tasks. Without share_x, for which the pixels of dy would have to be spread as the columns are. */
+ * TASKS tasks. */
 gradient_cut cut_gradient(const conv_product *p)
 {
-    gradient_cut cut = {.layout = lay_columns(p, 0)};
+    gradient_cut cut = {.layout = lay_columns(p)};
     const int units = product_depth(p) / cut.layout.unit, lines = (int)pieces(p->filters, FILTER_UNIT);
     cut.parts = cut.layout.steps;
+    cut.ahead = cut.layout.images ? whole_strips(p, &cut.layout) : 0;
     const ptrdiff_t owned = (ptrdiff_t)p->groups * cut.parts;
     cut.shares = owned >= TASKS ? 1 : at_most((int)pieces(p->filters, 256), (int)pieces(TASKS, owned));
     const ptrdiff_t chunks = owned * cut.shares >= TASKS ? 1 : pieces(TASKS, owned * cut.shares);

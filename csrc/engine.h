@@ -58,6 +58,9 @@ typedef struct {
     const char *name;
     void (*product)(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
                     int threads);
+    /* The phases (0, 0), (0, 1), (1, 0), (1, 1) of a backward pass for data with stride 2. */
+    void (*data)(const conv_product p[4], const real *dy, const real *w, real *dx, real *workspace,
+                 int threads);
     void (*gradient)(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace,
                      int threads);
     void (*matrix)(const matrix_product *p, int threads);
@@ -80,20 +83,28 @@ static inline ptrdiff_t part_of(ptrdiff_t n, ptrdiff_t i, ptrdiff_t pieces) { re
 /* Rows of the column matrix: (channel, ky, kx). */
 static inline int product_depth(const conv_product *p) { return p->channels * p->y.taps * p->x.taps; }
 
-/* Inputs between the lowest and the highest tap of an axis. */
-static inline int axis_reach(const conv_axis *a)
+/* Inputs between the lowest and the highest tap of an axis, and of tap u, counted from the lowest. */
+static inline int tap_offset(const conv_axis *a, int u) { return u * (a->step < 0 ? -a->step : a->step); }
+static inline int axis_reach(const conv_axis *a) { return tap_offset(a, a->taps - 1); }
+
+static inline int greatest_divisor(int a, int b) { return b ? greatest_divisor(b, a % b) : a; }
+/* Taps u and u + axis_phases() are whole strides apart: they read the same inputs, some outputs later. A
+ * kernel of 3 with stride 2 meets even inputs with taps 0 and 2 and odd ones with tap 1. */
+static inline int axis_phases(const conv_axis *a)
 {
-    return (a->taps - 1) * (a->step < 0 ? -a->step : a->step);
+    return a->stride / greatest_divisor(a->stride, tap_offset(a, 1));
 }
 
 /* How the column matrix is held (columns_body.h): a grid (images, y.out, width) of columns, cut into blocks. */
 typedef struct {
     int in_place;          /* a 1x1 kernel that moves nothing: rows are those of the image */
-    int share_y, share_x;  /* one strip of the image serves all ky, or all ky and kx; blocks then stay within
-                              an image */
+    int share_y, share_x;  /* one strip of the image serves all ky of a phase, or all ky and kx; blocks then
+                              stay within an image */
     int width; /* columns for each row of outputs: x.out, and with share_x those between the rows */
-    int strips;            /* of a channel, where shared */
+    int strips,
+        strips_x; /* of a channel, where shared: one for each phase, or each kx, of x, by those of y */
     int halo, pitch;       /* further columns at the end of a strip; distance of strips */
+    int images; /* 0, or strips are those of whole images, made ahead for so many images at a time */
     int unit,
         steps; /* rows are made in this many steps, each a multiple of unit: single rows, or whole channels */
     ptrdiff_t blocks;
@@ -103,9 +114,10 @@ typedef struct {
 typedef struct {
     column_layout layout;
     int shares;
-    size_t ahead;          /* values of the columns made once for all shares; 0: each share makes its own */
+    size_t ahead; /* values of the columns made ahead, for all shares or blocks; 0: each task makes its own */
 } product_cut;
 product_cut cut_product(const conv_product *p);
+size_t whole_strips(const conv_product *p, const column_layout *l); /* values of layout.images images */
 ptrdiff_t product_blocks(const conv_product *p);   /* each has moments of its own */
 /* Can the product take moments on its way? Its blocks must be stored in pieces worth a vector's while. */
 int product_takes_moments(const conv_product *p);
@@ -115,6 +127,7 @@ int product_takes_moments(const conv_product *p);
 typedef struct {
     column_layout layout;
     int parts, shares, chunks, rows, ld;
+    size_t ahead; /* as in product_cut */
 } gradient_cut;
 gradient_cut cut_gradient(const conv_product *p);
 enum { FILTER_UNIT = 16, GRADIENT_SCRATCH = COLUMN_SCRATCH + COLUMNS * MOST_WIDTH };

@@ -13,6 +13,19 @@ static void run_product(const conv_product *p, const real *x, const real *w, rea
     else product(p, x, w, y, workspace, threads);
 }
 
+static void run_data(const conv_product p[PHASES], const real *dy, const real *w, real *dx, real *workspace,
+                     int threads)
+{
+    band_layout bands;
+    if (lay_phases(p, &bands)) {
+        depthwise_data(p, &bands, dy, w, dx, workspace, threads);
+        return;
+    }
+    for (int i = 0; i < PHASES; ++i) {
+        if (!p[i].add || product_depth(&p[i])) run_product(&p[i], dy, w, dx, workspace, threads);
+    }
+}
+
 static void run_gradient(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace,
                          int threads)
 {
@@ -24,6 +37,9 @@ static void run_gradient(const conv_product *p, const real *x, const real *dy, r
 }
 
 #define ENGINE(level) \
-    const engine engine_##level = { \
-        .name = #level, .product = run_product, .gradient = run_gradient, .matrix = matrix, \
-        .multiply_adds = multiply_adds}
+    const engine engine_##level = {.name = #level, \
+                                   .product = run_product, \
+                                   .data = run_data, \
+                                   .gradient = run_gradient, \
+                                   .matrix = matrix, \
+                                   .multiply_adds = multiply_adds}

@@ -53,6 +53,7 @@ static void pack_weights(const conv_product *p, const column_layout *l, const re
 typedef struct {
     const conv_product *p;
     const column_layout *layout;
+    const row_places *places;
     const block *columns;
     const real *packed;     /* of the group: (steps, panels, depth of the step, ROWS) */
     real *y;                /* of the group, image 0 */
@@ -75,9 +76,10 @@ static void move_apart(const product_task *t, int filter, int rows, int j, int w
         real *y = t->y + filter * plane + part->at + (size_t)(from - part->start) * step,
              *e = apart + from - j;
         for (int i = 0; i < rows; ++i, y += plane, e += PITCH) {
-            if (!to_y) copy_strided(e, y, upto - from, step, 0);
-            else if (step == 1) copy(y, e, upto - from);
-            else for (int k = 0; k < upto - from; ++k) y[(size_t)k * step] = e[k];
+            if (to_y)
+                spread(y, e, upto - from, step);
+            else
+                copy_strided(e, y, upto - from, step);
         }
     }
 }
@@ -129,27 +131,25 @@ static void take_moments(const product_task *t, int from, int upto)
     }
 }
 
-/* `ahead`: the block's columns where they are made already, COLUMN_SCRATCH for each step; else NULL, and they
- * are made in scratch. */
-static void run_product_task(const product_task *t, const real *x, const real *ahead, real *scratch)
+/* ahead: see find_columns(); what is made block by block stands there step by step. `from`: image of ahead.
+ */
+static void run_product_task(const product_task *t, const real *x, int image, const real *ahead,
+                             real *scratch)
 {
     const column_layout *l = t->layout;
     const int steps = l->steps, units = product_depth(t->p) / l->unit;
-    int row[DEPTH];
     for (int i = 0; i < steps; ++i) {   /* once also where no tap reaches: the outputs are then zero */
         const int d0 = part_of(units, i, steps) * l->unit,
                   depth = part_of(units, i + 1, steps) * l->unit - d0;
-        const real *b = columns_in_place(t->p, l, t->columns, x, d0);
-        if (b) place_rows_in_place(t->p, depth, row);
-        else place_rows(t->p, l, depth, row);
-        if (!b && !ahead) fill_columns(t->p, l, t->columns, x, d0, depth, scratch);
-        if (!b) b = ahead ? ahead + (size_t)i * COLUMN_SCRATCH : scratch;
+        const column_rows c =
+            find_columns(t->p, l, t->places, t->columns, t->group, x, d0, depth, image, ahead, scratch);
         for (int from = t->first; from < t->end; from += PANELS) {
             const int upto = at_most(from + PANELS, t->end);
             for (int j = 0; j < t->columns->count; j += WIDTH)
-                product_tiles(t, from, upto, d0, depth, j, b + j, row);
+                product_tiles(t, from, upto, d0, depth, j, c.columns + j, c.row);
             if (t->moments && i == steps - 1) take_moments(t, from, upto);
         }
+        if (ahead && !l->images) ahead += COLUMN_SCRATCH;
     }
 }
 
@@ -170,40 +170,60 @@ static void fill_ahead(const conv_product *p, const column_layout *l, const real
     }
 }
 
-/* Tasks are blocks of columns; where these are few, times shares of the filters. */
+/* One share of the filters on one block. */
+static void start_product_task(const conv_product *p, const product_cut *cut, const row_places *places,
+                               ptrdiff_t block_number, int share, int group, int image, const real *x,
+                               const real *packed, const real *ahead, real *y, real *scratch)
+{
+    const column_layout *l = &cut->layout;
+    const int n = panels(p);
+    const size_t filters = (size_t)group * p->filters;
+    block b;
+    make_block(p, l, block_number, &b);
+    const product_task t = {p,
+                            l,
+                            places,
+                            &b,
+                            packed + (size_t)group * n * product_depth(p) * ROWS,
+                            y + filters * p->y.whole * p->x.whole,
+                            scratch + COLUMN_SCRATCH,
+                            group,
+                            part_of(n, share, cut->shares),
+                            part_of(n, share + 1, cut->shares),
+                            p->moments ? p->moments + filters * l->blocks + block_number : NULL};
+    if (ahead && !l->images) ahead += ((size_t)group * l->blocks + block_number) * l->steps * COLUMN_SCRATCH;
+    run_product_task(&t, x + (size_t)group * p->channels * p->y.in * p->x.in, image, ahead, scratch);
+}
+
+/* Tasks are blocks of columns; where these are few, times shares of the filters. Where the strips of whole
+ * images are made ahead, some images at a time. */
 static void product(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
                     int threads)
 {
     const product_cut cut = cut_product(p);
     const column_layout *l = &cut.layout;
-    const int n = panels(p), shares = cut.shares;
-    const size_t depth = product_depth(p), plane = (size_t)p->y.whole * p->x.whole,
-                 weights = n * depth * ROWS;
-    real *const packed = workspace, *const ahead = packed + pieces(p->groups * weights, LANES) * LANES;
-    real *const scratch = ahead + cut.ahead;
-    #pragma omp parallel num_threads(threads)
+    const size_t weights = (size_t)panels(p) * product_depth(p) * ROWS;
+    real *const packed = workspace, *const space = packed + pieces(p->groups * weights, LANES) * LANES;
+    real *const scratch = space + cut.ahead, *const ahead = cut.ahead ? space : NULL;
+    const int images = l->images ? l->images : p->batch;
+    row_places places;
+    place_all_rows(p, l, &places);
+#pragma omp parallel num_threads(threads)
     {
         pack_weights(p, l, w, packed);
-        if (cut.ahead) fill_ahead(p, l, x, ahead);
-        #pragma omp for schedule(dynamic, 1)
-        for (ptrdiff_t task = 0; task < p->groups * l->blocks * shares; ++task) {
-            const int share = task % shares, group = task / shares / l->blocks;
-            real *const mine = scratch + omp_get_thread_num() * (COLUMN_SCRATCH + (size_t)p->filters * PITCH);
-            const ptrdiff_t number = task / shares % l->blocks;
-            block b;
-            make_block(p, l, number, &b);
-            const product_task t = {p,
-                                    l,
-                                    &b,
-                                    packed + group * weights,
-                                    y + group * p->filters * plane,
-                                    mine + COLUMN_SCRATCH,
-                                    group,
-                                    part_of(n, share, shares),
-                                    part_of(n, share + 1, shares),
-                                    p->moments ? p->moments + group * p->filters * l->blocks + number : NULL};
-            run_product_task(&t, x + (size_t)group * p->channels * p->y.in * p->x.in,
-                cut.ahead ? ahead + task / shares * l->steps * COLUMN_SCRATCH : NULL, mine);
+        if (ahead && !l->images) fill_ahead(p, l, x, ahead);
+        for (int image = 0; image < p->batch; image += images) {
+            const int upto = at_most(image + images, p->batch);
+            const ptrdiff_t first = l->blocks * image / p->batch,
+                            blocks = l->blocks * upto / p->batch - first;
+            if (l->images) fill_whole(p, l, x, image, upto, ahead);
+#pragma omp for schedule(dynamic, 1)
+            for (ptrdiff_t task = 0; task < p->groups * blocks * cut.shares; ++task) {
+                const int share = task % cut.shares, group = task / cut.shares / blocks;
+                start_product_task(
+                    p, &cut, &places, first + task / cut.shares % blocks, share, group, image, x, packed,
+                    ahead, y, scratch + omp_get_thread_num() * (COLUMN_SCRATCH + (size_t)p->filters * PITCH));
+            }
         }
     }
 }

@@ -98,19 +98,64 @@ INLINE void copy(real *to, const real *from, int n)
 #endif
 }
 
-/* to[i] = from[i * stride]; of `from`, `readable` values exist. */
-INLINE void copy_strided(real *to, const real *from, int n, int stride, ptrdiff_t readable)
+/* The first n lanes, of 0 to LANES; the others are zero, or stay as they are in memory. */
+INLINE vec load_some(const real *p, int n)
+{
+#if VEC_BYTES == 64
+    return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#else
+    real line[LANES] = {0};
+    if (n == LANES) return load(p);
+    for (int i = 0; i < n; ++i) line[i] = p[i];
+    return load(line);
+#endif
+}
+INLINE void store_some(real *p, vec v, int n)
+{
+#if VEC_BYTES == 64
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#else
+    real line[LANES];
+    if (n == LANES) {
+        store(p, v);
+        return;
+    }
+    store(line, v);
+    for (int i = 0; i < n; ++i) p[i] = line[i];
+#endif
+}
+static inline int lanes_of(int n) { return n < 0 ? 0 : n < LANES ? n : LANES; }
+
+/* to[i] = from[i * stride]; nothing behind the last is read. */
+INLINE void copy_strided(real *to, const real *from, int n, int stride)
+{
+    if (stride == 1) {
+        copy(to, from, n);
+    } else if (stride == 2) {
+        for (; n > LANES; n -= LANES, to += LANES, from += 2 * LANES)
+            store(to, EVEN_LANES(load(from), load(from + LANES)));
+        const vec low = load_some(from, lanes_of(2 * n - 1)),
+                  high = load_some(from + LANES, lanes_of(2 * n - 1 - LANES));
+        store_some(to, EVEN_LANES(low, high), lanes_of(n));
+    } else {
+        for (int i = 0; i < n; ++i) to[i] = from[(ptrdiff_t)i * stride];
+    }
+}
+/* to[i * stride] = from[i]; nothing else is written. */
+INLINE void spread(real *to, const real *from, int n, int stride)
 {
     int i = 0;
     if (stride == 1) {
         copy(to, from, n);
         return;
     }
-    if (stride == 2) {
-        for (; i + LANES <= n && 2 * (i + LANES) <= readable; i += LANES) {
-            store(to + i, EVEN_LANES(load(from + 2 * i), load(from + 2 * i + LANES)));
-        }
+#if VEC_BYTES == 64
+    for (; stride == 2 && i + LANES <= n; i += LANES) {
+        const vec v = load(from + i);
+        _mm512_mask_storeu_ps(to + 2 * i, 0x5555, (__m512)INTERLEAVE_LOW(v, v));
+        _mm512_mask_storeu_ps(to + 2 * i + LANES, 0x5555, (__m512)INTERLEAVE_HIGH(v, v));
     }
-    for (; i < n; ++i) to[i] = from[(ptrdiff_t)i * stride];
+#endif
+    for (; i < n; ++i) to[(ptrdiff_t)i * stride] = from[i];
 }
 #endif

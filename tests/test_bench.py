@@ -336,7 +336,7 @@ def test_inference_gives_the_same_numbers(peer, text, results, tmp_path):
     folder = tmp_path / "copy"
     folder.mkdir()
     job = {"cfg": prepare_cfg(str(path), str(folder), batch=1)[0], "batch": 1, "train": False, "threads": 1,
-           "folder": str(folder)}
+           "folder": str(folder), "keep_activations": True}
     with process.Process("darknetpy", job) as ours:
         assert ours.ask("export", folder=str(folder), peers=[peer])["compared"] == results
     with np.load(folder / "arrays.npz") as arrays:      # what a peer has wrong is seen

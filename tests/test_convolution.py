@@ -31,6 +31,14 @@ SHAPES = {
     "groups strided": (1, 8, 9, 9, 4, 4, 3, 2, 2, 1, 1),
     "depthwise": (2, 19, 9, 17, 19, 19, 3, 1, 1, 1, 1),
     "depthwise strided": (1, 8, 10, 11, 8, 8, 3, 2, 2, 1, 1),
+    "depthwise 5x5": (2, 5, 9, 17, 5, 5, 5, 1, 1, 1, 2),
+    "depthwise 5x5 strided": (2, 5, 13, 38, 5, 5, 5, 2, 2, 1, 2),
+    "depthwise 7x7 strided": (1, 3, 12, 35, 3, 3, 7, 2, 2, 1, 3),
+    "depthwise bare": (1, 3, 9, 37, 3, 3, 3, 2, 2, 1, 0),
+    "depthwise unequal": (1, 3, 9, 20, 3, 3, 3, 2, 1, 1, 1),
+    "depthwise dilated": (1, 3, 12, 20, 3, 3, 3, 1, 1, 2, 2),
+    "depthwise 1x1 strided": (1, 3, 7, 9, 3, 3, 1, 2, 2, 1, 0),
+    "depthwise small": (1, 3, 2, 3, 3, 3, 3, 2, 2, 1, 1),
     "doubled": (1, 4, 6, 6, 12, 4, 3, 1, 1, 1, 1),
     "dilation": (1, 3, 11, 12, 5, 1, 3, 1, 1, 2, 2),
     "dilation strided": (2, 3, 11, 12, 5, 1, 3, 2, 2, 3, 3),
@@ -172,6 +180,25 @@ def test_backward_weights(label, simd, threads):
         "workspace": workspace,
     }
     kernel_calls.compare_threads("convolution_backward_weights_cpu", case, threads)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 3, 260, 280, 2, 1, 3, 1, 1, 1, 1), (1, 2, 300, 290, 2, 2, 3, 1, 1, 1, 1), (1, 2, 301, 560, 2, 2, 3, 2, 2, 1, 1)],
+    ids=["whole images in turns", "bands", "bands strided"],
+)
+def test_planes_beyond_the_scratch_memory(shape, monkeypatch, threads):
+    """Images laid some at a time, and planes cut into bands, in all passes."""
+    monkeypatch.setitem(SHAPES, "large", shape)
+    s, r, x, w, dy, workspace = _arrays("large")
+    case = {"s": ("conv_shape *", s), "workspace": workspace}
+    forward = {"x": x, "w": w, "ep": None, "y": np.full(dy.size, np.nan)}
+    kernel_calls.compare_threads("convolution_forward_cpu", {**case, **forward}, threads)
+    data = {"dy": dy, "w": w, "add": 0, "dx": np.full(x.size, np.nan)}
+    kernel_calls.compare_threads("convolution_backward_data_cpu", {**case, **data}, threads)
+    weights = {"x": x, "dy": dy / np.sqrt(s["out_h"] * s["out_w"]), "dw": np.zeros(w.size)}
+    # A float32 sum of n terms of either sign is off by about 6e-8 sqrt(n) of its size: here n is up to 145,600.
+    kernel_calls.compare_threads("convolution_backward_weights_cpu", {**case, **weights}, threads, atol=2e-5)
 
 
 @pytest.mark.parametrize("label", TILED)

@@ -28,6 +28,8 @@ PROGRAMS = {
     "torch-kernels": ("torch_kernels", {}, {}, "PyTorch"),
     "torch-best-kernels": ("torch_kernels", {}, _KEEP_MEMORY, "PyTorch, memory reused"),
     "darknet-kernels": ("darknet_peer", {"program": "Kernels"}, {}, "Darknet (Debian)"),
+    "darknetpy-convolutions": ("ours_convolutions", {}, {}, "darknetpy"),
+    "torch-best-convolutions": ("torch_convolutions", {}, _KEEP_MEMORY, "PyTorch, memory reused"),
     "limits": ("limits", {}, {}, "numpy"),
 }
 # peer -> its programs

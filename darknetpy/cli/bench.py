@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ..bench.process import PEERS, TRAINING_PEERS
 from ..core import core
-from . import bench_kernels
+from . import bench_convolution, bench_kernels
 from .bench_options import check_output, check_plot, names, progress_line, seconds, thread_counts
 from .parser import positive
 
@@ -22,6 +22,7 @@ def add_parser(subparsers):
     subjects = parser.add_subparsers(dest="subject", metavar="SUBJECT", required=True)
     _add_network(subjects)
     bench_kernels.add_parser(subjects)
+    bench_convolution.add_parser(subjects)
     return parser
 
 
