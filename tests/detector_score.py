@@ -72,12 +72,11 @@ def draw_sheet(net, dataset, path, count=24, columns=6, side=320, thresh=0.25):
     count = min(count, len(dataset))
     sheet = Image.new("RGB", (columns * side, -(-count // columns) * side))
     for index in range(count):
-        pixels = dataset.pixels(index)
-        large = Image.fromarray(pixels.squeeze()).resize((side, side), Image.Resampling.NEAREST)
+        image = Image.fromarray(dataset.pixels(index).squeeze())
+        size = tuple(side * edge // max(image.size) for edge in image.size)
+        large = image.resize(size, Image.Resampling.NEAREST)
         found = net.detect(large, thresh=thresh, names=dataset.names)
-        sheet.paste(
-            draw(large, found).resize((side, side)), (index % columns * side, index // columns * side)
-        )
+        sheet.paste(draw(large, found).resize(size), (index % columns * side, index // columns * side))
     sheet.save(path)
 
 
