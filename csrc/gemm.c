@@ -6,6 +6,8 @@
 typedef void (*sgemm_function)(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a,
                                int lda, const float *b, int ldb, float beta, float *c, int ldc);
 enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };   /* of the CBLAS interface */
+/* Rows or columns: for thinner slices a BLAS spends its time on copying the other factor. */
+enum { SLICE = 64 };
 
 #ifdef DARKNET_DOUBLE
 void set_sgemm(void *cblas_sgemm) { (void)cblas_sgemm; }   /* the twin has our own product only */
@@ -18,10 +20,11 @@ void set_sgemm(void *cblas_sgemm) { __atomic_store_n(&sgemm, (sgemm_function)cbl
 static void blas_product(sgemm_function f, int TA, int TB, int M, int N, int K, float alpha, const float *A,
                          int lda, const float *B, int ldb, float beta, float *C, int ldc)
 {
-    const int wide = N >= M, units = (int)pieces(wide ? N : M, 16), slices = at_most(units, TASKS);
+    const int wide = N >= M, units = (int)pieces(wide ? N : M, SLICE), slices = at_most(units, TASKS);
     #pragma omp parallel for num_threads(dn_num_threads()) schedule(dynamic, 1)
     for (int i = 0; i < slices; ++i) {
-        const ptrdiff_t from = part_of(units, i, slices) * 16, upto = part_of(units, i + 1, slices) * 16;
+        const ptrdiff_t from = part_of(units, i, slices) * SLICE,
+                        upto = part_of(units, i + 1, slices) * SLICE;
         const int side = wide ? N : M, size = (int)((upto < side ? upto : side) - from);
         const float *a = wide ? A : A + from * (TA ? 1 : lda), *b = wide ? B + from * (TB ? ldb : 1) : B;
         float *c = C + (wide ? from : from * ldc);

@@ -1,5 +1,6 @@
 /* Dropout, softmax and the losses. delta is the negative gradient (of half the loss for the squared ones),
  * error the loss of each element. */
+#include "elementary.h"
 #include "layer.h"
 #include "parallel.h"
 #include "random.h"
@@ -68,6 +69,10 @@ void dropout_cpu(const real *x, int batch, int inputs, real probability, uint64_
     }
 }
 
+MULTIVERSION static void exponentials(const real *x, int n, int stride, real largest, real temp, real *y)
+{
+    for (int i = 0; i < n; ++i) y[(size_t)i * stride] = exp_of((x[(size_t)i * stride] - largest) / temp);
+}
 /* output = softmax of input / temp over n values `stride` apart, for each of `groups` sets of each image.
  * Darknet: softmax_cpu. */
 void softmax_cpu(const real *input, int n, int batch, int batch_offset, int groups, int group_offset,
@@ -79,15 +84,12 @@ void softmax_cpu(const real *input, int n, int batch, int batch_offset, int grou
             const size_t at = (size_t)b * batch_offset + (size_t)g * group_offset;
             const real *x = input + at;
             real *y = output + at, largest = x[0];
-            double sum = 0;
             for (int i = 1; i < n; ++i) {
                 largest = x[(size_t)i * stride] > largest ? x[(size_t)i * stride] : largest;
             }
-            for (int i = 0; i < n; ++i) {
-                const double e = exp(((double)x[(size_t)i * stride] - largest) / temp);
-                sum += e;
-                y[(size_t)i * stride] = (real)e;
-            }
+            double sum = 0;
+            exponentials(x, n, stride, largest, temp, y);
+            for (int i = 0; i < n; ++i) sum += y[(size_t)i * stride];
             for (int i = 0; i < n; ++i) y[(size_t)i * stride] = (real)(y[(size_t)i * stride] / sum);
         }
     }

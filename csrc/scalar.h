@@ -1,19 +1,9 @@
 /* The formula of every activation and the constants of batch normalization, each in one place: gcc and nvcc
- * compile this file. <tgmath.h> (in C++: the overloads of <cmath>) picks expf or exp by the type of its
+ * compile this file. <tgmath.h> (in C++: the overloads of <cmath>) picks sqrtf or sqrt by the type of its
  * argument. */
 #ifndef DN_SCALAR_H
 #define DN_SCALAR_H
-#include "darknet.h"
-#ifdef __cplusplus
-#include <cmath>
-#else
-#include <tgmath.h>
-#endif
-#ifdef __CUDACC__
-#define SCALAR static inline __host__ __device__
-#else
-#define SCALAR static inline
-#endif
+#include "elementary.h"
 
 /* ---- batch normalization (arXiv:1502.03167, Algorithm 1: epsilon inside the root) */
 #define BN_EPSILON ((real)1e-5)
@@ -22,8 +12,8 @@ SCALAR real bn_inverse_std(real variance) { return 1 / sqrt(variance + BN_EPSILO
 SCALAR real bn_normalize(real x, real mean, real inverse_std) { return (x - mean) * inverse_std; }
 
 /* ---- activations: y = f(x) */
-SCALAR real logistic_activate(real x) { return 1 / (1 + exp(-x)); }
-SCALAR real loggy_activate(real x) { return 2 / (1 + exp(-x)) - 1; }
+SCALAR real logistic_activate(real x) { return 1 / (1 + exp_of(-x)); }
+SCALAR real loggy_activate(real x) { return 2 / (1 + exp_of(-x)) - 1; }
 SCALAR real relu_activate(real x) { return x < 0 ? 0 : x; }   /* NaN stays NaN, so that it is noticed */
 SCALAR real relu6_activate(real x) { return x > 6 ? 6 : x < 0 ? 0 : x; }
 SCALAR real elu_activate(real x) { return x >= 0 ? x : expm1(x); }
@@ -33,7 +23,7 @@ SCALAR real selu_activate(real x) { return x >= 0 ? SELU_SCALE * x : SELU_SCALE 
 SCALAR real relie_activate(real x) { return x > 0 ? x : (real).01 * x; }
 SCALAR real ramp_activate(real x) { return (x > 0 ? x : 0) + (real).1 * x; }
 SCALAR real leaky_activate(real x) { return x > 0 ? x : (real).1 * x; }
-SCALAR real tanh_activate(real x) { return tanh(x); }
+SCALAR real tanh_activate(real x) { return tanh_of(x); }
 SCALAR real plse_activate(real x)
 {
     return x < -4 ? (real).01 * (x + 4) : x > 4 ? (real).01 * (x - 4) + 1 : (real).125 * x + (real).5;
@@ -52,8 +42,13 @@ SCALAR real lhtan_activate(real x) { return x < 0 ? (real).001 * x : x > 1 ? (re
 SCALAR real gelu_sigmoid(real x) { return logistic_activate(2 * x * (GELU_A + GELU_B * x * x)); }
 SCALAR real gelu_activate(real x) { return x * gelu_sigmoid(x); }
 SCALAR real swish_activate(real x) { return x * logistic_activate(x); }
-SCALAR real softplus(real x) { return x > 20 ? x : x < -20 ? exp(x) : log1p(exp(x)); }
-SCALAR real mish_activate(real x) { return x * tanh(softplus(x)); }
+/* tanh(log(1 + e^x)) without the logarithm; from 20 on it is 1 to the last digit. */
+SCALAR real mish_tanh(real x)
+{
+    const real e = exp_of(x < 20 ? x : 20), w = e * (e + 2);
+    return w / (w + 2);
+}
+SCALAR real mish_activate(real x) { return x * mish_tanh(x); }
 SCALAR real hard_mish_activate(real x) { return x > 0 ? x : x > -2 ? x * x / 2 + x : 0; }
 
 /* ---- their derivatives from the output y, where y determines them */
@@ -85,7 +80,7 @@ SCALAR real swish_gradient(real x)
 }
 SCALAR real mish_gradient(real x)
 {
-    const real t = tanh(softplus(x));
+    const real t = mish_tanh(x);
     return t + x * (1 - t * t) * logistic_activate(x);
 }
 SCALAR real hard_mish_gradient(real x) { return x > 0 ? 1 : x > -2 ? x + 1 : 0; }

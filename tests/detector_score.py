@@ -1,7 +1,7 @@
 """Recall and precision of a detector: python tests/detector_score.py CFG WEIGHTS [DATA] [--draw PICTURE].
 
 A detection counts as right if a box of its class, that no surer detection took, overlaps it by an IoU of at
-least .5.
+least .5. Found is an object that a detection of any class overlaps so; astray a detection that so overlaps none.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from darknetpy.drawing import draw
 
 
 class Score(NamedTuple):
-    """Objects there are, detections made, detections that are right."""
+    """Objects there are, detections made, detections that are right; objects found, detections astray."""
 
     objects: int
     detections: int
     right: int
+    found: int
+    astray: int
 
     @property
     def recall(self):
@@ -47,16 +49,22 @@ def count_right(found, boxes, least=0.5):
     return right
 
 
+def count_found(found, objects, least=0.5):
+    """How many objects are found, and how many detections are astray."""
+    boxes = np.array([detection.box for detection in found], float).reshape(-1, 1, 4)
+    hits = overlap(boxes, objects[None, :, :4].astype(float)) >= least
+    return hits.any(axis=0).sum(), (~hits.any(axis=1)).sum()
+
+
 def score(net, dataset, count=None, thresh=0.25):
     """Return the Score over the first `count` images."""
-    objects = detections = right = 0
+    total = np.zeros(len(Score._fields), int)
     for index in range(min(count or len(dataset), len(dataset))):
-        pixels, boxes = dataset.pixels(index), dataset.boxes(index).copy()
-        boxes[:, :4] *= [pixels.shape[1], pixels.shape[0]] * 2
+        pixels, objects = dataset.pixels(index), dataset.boxes(index).copy()
+        objects[:, :4] *= [pixels.shape[1], pixels.shape[0]] * 2
         found = net.detect(pixels, thresh=thresh)
-        objects, detections = objects + len(boxes), detections + len(found)
-        right += count_right(found, boxes)
-    return Score(objects, detections, right)
+        total += [len(objects), len(found), count_right(found, objects), *count_found(found, objects)]
+    return Score(*total.tolist())
 
 
 def draw_sheet(net, dataset, path, count=24, columns=6, side=320, thresh=0.25):
@@ -64,12 +72,11 @@ def draw_sheet(net, dataset, path, count=24, columns=6, side=320, thresh=0.25):
     count = min(count, len(dataset))
     sheet = Image.new("RGB", (columns * side, -(-count // columns) * side))
     for index in range(count):
-        pixels = dataset.pixels(index)
-        large = Image.fromarray(pixels.squeeze()).resize((side, side), Image.Resampling.NEAREST)
+        image = Image.fromarray(dataset.pixels(index).squeeze())
+        size = tuple(side * edge // max(image.size) for edge in image.size)
+        large = image.resize(size, Image.Resampling.NEAREST)
         found = net.detect(large, thresh=thresh, names=dataset.names)
-        sheet.paste(
-            draw(large, found).resize((side, side)), (index % columns * side, index // columns * side)
-        )
+        sheet.paste(draw(large, found).resize(size), (index % columns * side, index // columns * side))
     sheet.save(path)
 
 
@@ -88,7 +95,8 @@ def main():
     result = score(net, dataset, args.count, args.thresh)
     print(
         f"recall {100 * result.recall:.1f} %, precision {100 * result.precision:.1f} % at IoU .5, "
-        f"thresh {args.thresh}: {result}"
+        f"thresh {args.thresh}; whatever the class, {100 * result.found / max(result.objects, 1):.1f} % found, "
+        f"{100 * result.astray / max(result.detections, 1):.1f} % astray: {result}"
     )
     if args.draw:
         draw_sheet(net, dataset, args.draw, thresh=args.thresh)

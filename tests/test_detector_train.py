@@ -7,7 +7,7 @@ import signal
 
 import numpy as np
 import pytest
-from detector_score import count_right, score
+from detector_score import count_found, count_right, score
 from PIL import Image
 from test_cli import check_signal, one_line, run
 
@@ -238,6 +238,8 @@ def test_score_counts_each_object_once():
     ]
     assert count_right(found, boxes) == 1 and count_right(found, boxes, 0.4) == 2
     assert count_right(found, boxes[:0]) == 0
+    assert count_found(found, boxes) == (2, 1) and count_found(found[:2], boxes, 0.8) == (1, 1)
+    assert count_found(found, boxes[:0]) == (0, 4) and count_found([], boxes) == (0, 0)
 
 
 # ---- the command

@@ -12,6 +12,9 @@ import pytest
 from kernel_calls import KERNELS
 
 import darknetpy as dn
+import darknetpy.data
+from darknetpy.cli.parser import make_parser
+from darknetpy.summary import summary_rows
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = ["docs/batchnorm.md", "docs/convolution.md"]
@@ -70,3 +73,47 @@ def test_named_files_and_functions_exist(name):
     functions = set(re.findall(r"`(\w+(?:_cpu|_bias|_layer))`", text))
     assert paths and [path for path in paths if not (ROOT / path).exists()] == []
     assert functions and sorted(functions - {*vars(dn), *vars(dn.kernels), *KERNELS}) == []
+
+
+# ---- docs/examples.md
+
+
+def test_the_examples_table_is_true():
+    """Every network of cfg/ has its row but the full set's, with the file's number of parameters and updates."""
+    rows = re.findall(r"^\| `(cfg/[\w.-]+)` \|.*?\| ([\d,]+) \| ([\d,]+) \|", page("docs/examples.md"), re.MULTILINE)
+    others = {"cfg/text.cfg", "cfg/fashion-mnist-full.cfg"}
+    assert {name for name, *_ in rows} | others == {f"cfg/{path.name}" for path in (ROOT / "cfg").glob("*.cfg")}
+    for name, parameters, updates in rows:
+        assert updates.replace(",", "") == re.search(r"^max_batches=(\d+)", page(name), re.MULTILINE)[1], name
+        assert parameters == trainable(name), name
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "cfg").glob("*.cfg")))
+def test_first_line_of_a_network_file(name):
+    first = page(f"cfg/{name}").splitlines()[0]
+    assert first.startswith("# ") and f"{trainable(f'cfg/{name}')} trainable parameters" in first
+
+
+def trainable(name):
+    """The number of a network's parameters, as the pages write it."""
+    return f"{sum(row['trainable'] for row in summary_rows(dn.load_network(ROOT / name))):,}"
+
+
+def test_labels_from_an_annotation(tmp_path):
+    (tmp_path / "a.xml").write_text(
+        "<annotation><size><width>200</width><height>100</height></size><object><name>b</name><bndbox><xmin>20</xmin>"
+        "<ymin>10</ymin><xmax>60</xmax><ymax>60</ymax></bndbox></object></annotation>"
+    )
+    names = {}
+    exec(EXAMPLE.findall(page("docs/examples.md"))[0][0], names)
+    lines = list(names["label_lines"](tmp_path / "a.xml", ["a", "b"]))
+    assert lines == ["1 0.200000 0.350000 0.200000 0.500000"]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    assert dn.data.read_boxes(tmp_path / "a.txt", 2).shape == (1, 5)
+
+
+def test_commands_of_the_examples():
+    parser, commands = make_parser(), re.findall(r"`darknetpy ([^`]*)`", page("docs/examples.md"))
+    assert len(commands) == 3
+    for command in commands:
+        parser.parse_args(command.split())

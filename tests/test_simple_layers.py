@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from activations import ACTIVATIONS, ELEMENTWISE
 from gradcheck import SCALES, Case, check
+
+import darknetpy as dn
 
 
 def _cases():
@@ -65,3 +68,36 @@ GRADIENT_CASES = list(_cases())
 @pytest.mark.parametrize("case", GRADIENT_CASES, ids=str)
 def test_gradient(case, scale):
     check(case, scale)
+
+
+# ---- e^x and tanh x of csrc/elementary.h
+
+
+@pytest.mark.parametrize(
+    "a, exact",
+    [
+        ("logistic", lambda x: 1 / (1 + np.exp(-x))),
+        ("tanh", np.tanh),
+        ("swish", lambda x: x / (1 + np.exp(-x))),
+        ("mish", lambda x: x * np.tanh(np.logaddexp(0, x))),
+    ],
+)
+def test_exponentials_everywhere(a, exact):
+    """Within 4 units of the last digit wherever e^x is a whole float; NaN and what lies beyond as they should be."""
+    x = np.concatenate([np.linspace(-87, 110, 200001), np.linspace(-1, 1, 20001), np.logspace(-37, 0, 2001)])
+    x = x.astype(np.float32)
+    y, wanted = x.copy(), exact(x.astype(float))
+    dn.kernels.activate_array(y, len(y), a)
+    assert (np.abs(y - wanted) <= 4 * np.spacing(np.abs(wanted).astype(np.float32))).all()
+    ends = np.array([np.nan, 2.0**100, -200, 0], np.float32)
+    dn.kernels.activate_array(ends, len(ends), a)
+    assert np.isnan(ends[0]) and ends[1] == exact(2.0**100) and abs(ends[2] - exact(-200.0)) < 1e-36
+    assert ends[3] == exact(0.0)
+
+
+def test_softmax_of_far_values():
+    x = np.array([[1000.0, 999.0, 0.0, -1000.0]], np.float32)
+    y = np.empty_like(x)
+    dn.kernels.softmax_cpu(x, 4, 1, 4, 1, 4, 1, 1.0, y)
+    np.testing.assert_allclose(y[0, :2], 1 / (1 + np.exp([-1.0, 1.0])), rtol=1e-6)
+    assert (y[0, 2:] == 0).all()
