@@ -62,7 +62,7 @@ static void fill_band(const conv_product *p, const band_layout *l, const real *p
         const int count = at_most((p->x.in - x + stride - 1) / stride, l->part - skip);
         const real *row = plane + (ptrdiff_t)(first + above) * p->x.in + x;
         real *to = out + above * l->pitch + phase * l->part + skip;
-        for (int i = 0; i < (x < p->x.in ? inside : 0); ++i, row += p->x.in, to += l->pitch)
+        for (int i = 0; i < (x < p->x.in && count > 0 ? inside : 0); ++i, row += p->x.in, to += l->pitch)
             copy_strided(to, row, count, stride);
     }
 }
@@ -194,8 +194,7 @@ static void depthwise(const conv_product *p, const band_layout *l, const real *x
 }
 
 /* ---- the gradient of the data with stride 2: outputs (2i, 2j), (2i, 2j + 1), (2i + 1, 2j), (2i + 1, 2j + 1)
- * are four phases, each a convolution of dy with some of the taps; with zeros for the others all have `taps`
- * x `taps` */
+ * are four phases, each a convolution of dy with some of the taps; zeros stand for the others */
 
 /* 1 where the phases p[2y + x] have up to 3x3 taps that stand side by side. */
 static int lay_phases(const conv_product p[PHASES], band_layout *l)
@@ -206,8 +205,9 @@ static int lay_phases(const conv_product p[PHASES], band_layout *l)
         const conv_axis *axes[] = {&p[i].y, &p[i].x};
         for (int k = 0; k < 2; ++k) {
             for (int t = 0; t < axes[k]->taps; ++t) {
-                low[k] = at_most(low[k], tap_input(axes[k], t));
-                high[k] = -at_most(-high[k], -tap_input(axes[k], t));
+                const int input = tap_input(axes[k], t);
+                if (input < low[k]) low[k] = input;
+                if (input > high[k]) high[k] = input;
             }
         }
     }

@@ -131,8 +131,7 @@ static void take_moments(const product_task *t, int from, int upto)
     }
 }
 
-/* ahead: see find_columns(); what is made block by block stands there step by step. `from`: image of ahead.
- */
+/* ahead: see find_columns(); what is made block by block stands there step by step. `image`: the first in it. */
 static void run_product_task(const product_task *t, const real *x, int image, const real *ahead,
                              real *scratch)
 {

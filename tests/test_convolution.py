@@ -38,6 +38,8 @@ SHAPES = {
     "depthwise unequal": (1, 3, 9, 20, 3, 3, 3, 2, 1, 1, 1),
     "depthwise dilated": (1, 3, 12, 20, 3, 3, 3, 1, 1, 2, 2),
     "depthwise 1x1 strided": (1, 3, 7, 9, 3, 3, 1, 2, 2, 1, 0),
+    "depthwise padded": (1, 2, 3, 2, 2, 2, 3, 1, 1, 1, 40),
+    "depthwise padded strided": (1, 2, 3, 2, 2, 2, 5, 2, 2, 1, 41),
     "depthwise small": (1, 3, 2, 3, 3, 3, 3, 2, 2, 1, 1),
     "doubled": (1, 4, 6, 6, 12, 4, 3, 1, 1, 1, 1),
     "dilation": (1, 3, 11, 12, 5, 1, 3, 1, 1, 2, 2),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from darknetpy.bench.process import Process, missing
 from darknetpy.bench.report import columns, pipes
-from darknetpy.errors import ArgumentError
+from darknetpy.errors import ArgumentError, DarknetError
 
 PASSES = ("forward", "data", "weights")
 CLASSES = {
@@ -129,7 +129,8 @@ def _compare_numbers(shape, made):
     wanted = made["darknetpy"]["norms"]
     for name, reply in made.items():
         for p, norm in reply["norms"].items():
-            assert abs(norm - wanted[p]) <= 1e-3 * wanted[p], (shape, name, p, norm, wanted[p])
+            if abs(norm - wanted[p]) > 1e-3 * wanted[p]:
+                raise DarknetError(f"{shape}, {p}: the result's norm is {wanted[p]:g}, {name}'s {norm:g}")
 
 
 # ---- report
