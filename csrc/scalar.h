@@ -1,5 +1,5 @@
-/* The formula of every activation and the constants of the kernels, each in one place: gcc and nvcc compile this
- * file. <tgmath.h> (in C++: the overloads of <math.h>) picks sqrtf or sqrt by the type of its argument. */
+/* The formula of every activation and the constants of the kernels, each in one place: gcc and nvcc compile
+ * this file. <tgmath.h> (in C++: the overloads of <math.h>) picks sqrtf or sqrt by the type of its argument. */
 #ifndef DN_SCALAR_H
 #define DN_SCALAR_H
 #include "elementary.h"
@@ -90,9 +90,9 @@ SCALAR real revleaky_gradient(real y) { return leaky_gradient(y); }
 
 /* The activations by their formulas' names: those whose output tells the slope, and those whose input does. */
 #define EACH_FORMULA(CASE) \
-    CASE(LOGISTIC, logistic) CASE(LOGGY, loggy) CASE(RELU, relu) CASE(RELU6, relu6) CASE(ELU, elu) CASE(SELU, selu) \
-    CASE(RELIE, relie) CASE(RAMP, ramp) CASE(LEAKY, leaky) CASE(REVLEAKY, revleaky) CASE(TANH, tanh) CASE(PLSE, plse) \
-    CASE(STAIR, stair) CASE(HARDTAN, hardtan) CASE(LHTAN, lhtan)
+    CASE(LOGISTIC, logistic) CASE(LOGGY, loggy) CASE(RELU, relu) CASE(RELU6, relu6) CASE(ELU, elu) \
+    CASE(SELU, selu) CASE(RELIE, relie) CASE(RAMP, ramp) CASE(LEAKY, leaky) CASE(REVLEAKY, revleaky) \
+    CASE(TANH, tanh) CASE(PLSE, plse) CASE(STAIR, stair) CASE(HARDTAN, hardtan) CASE(LHTAN, lhtan)
 #define EACH_INPUT_FORMULA(CASE) \
     CASE(GELU, gelu) CASE(SWISH, swish) CASE(MISH, mish) CASE(HARD_MISH, hard_mish)
 

@@ -10,7 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <ucontext.h>
-/* Other processors, and this one with EMULATE_PORTABLY, switch by swapcontext, which asks the system each time. */
+/* Other processors, and this one with EMULATE_PORTABLY, switch by swapcontext, which asks the system each
+ * time. */
 #if defined(__x86_64__) && !defined(EMULATE_PORTABLY)
 #define OWN_SWITCH
 #endif
