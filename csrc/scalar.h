@@ -1,5 +1,6 @@
 /* The formula of every activation and the constants of the kernels, each in one place: gcc and nvcc compile
- * this file. <tgmath.h> (in C++: the overloads of <math.h>) picks sqrtf or sqrt by the type of its argument. */
+ * this file. <tgmath.h> (in C++: the overloads of <math.h>) picks sqrtf or sqrt by the type of its
+ * argument. */
 #ifndef DN_SCALAR_H
 #define DN_SCALAR_H
 #include "elementary.h"
@@ -88,7 +89,8 @@ SCALAR real linear_activate(real x) { return x; }
 SCALAR real revleaky_activate(real x) { return leaky_activate(x); }
 SCALAR real revleaky_gradient(real y) { return leaky_gradient(y); }
 
-/* The activations by their formulas' names: those whose output tells the slope, and those whose input does. */
+/* The activations by their formulas' names: those whose output tells the slope, then those whose input
+ * does. */
 #define EACH_FORMULA(CASE) \
     CASE(LOGISTIC, logistic) CASE(LOGGY, loggy) CASE(RELU, relu) CASE(RELU6, relu6) CASE(ELU, elu) \
     CASE(SELU, selu) CASE(RELIE, relie) CASE(RAMP, ramp) CASE(LEAKY, leaky) CASE(REVLEAKY, revleaky) \
