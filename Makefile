@@ -4,10 +4,10 @@ VENV   ?= .venv
 SOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.def) setup.py pyproject.toml darknetpy/_build_ffi.py
 BIN    := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help build train test gradcheck golden lint sanitize coverage bench cuda clean python-ready
+.PHONY: help build train test gradcheck golden lint sanitize coverage bench cuda cuda-emulated cuda-resources clean python-ready
 
 help:       ## this list
-	@sed -n 's/^\([a-z]*\): .*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 build: $(VENV)/built            ## make the environment in .venv and build the package into it
 train: $(VENV)/built            ## build, then train the default network on the embedded Fashion-MNIST images
@@ -42,8 +42,10 @@ $(VENV)/tested: $(VENV)/built
 
 lint: $(VENV)/built             ## warnings as errors: the C compiler's, and ruff's for Python
 	@for file in csrc/*.c; do $(CC) -std=gnu11 -fopenmp -fsyntax-only -Wall -Wextra -Werror $$file || exit 1; done
+	@command -v $(CXX) >/dev/null || exit 0; for file in cuda/*.cu cuda/*.cpp; do \
+	    $(CXX) -x c++ -std=c++17 -Icuda -Icsrc -fsyntax-only -Wall -Wextra -Wno-unknown-pragmas -Werror $$file || exit 1; done
 	@$(BIN)/python -m pip install -q --disable-pip-version-check ruff
-	$(BIN)/ruff check setup.py darknetpy tests
+	$(BIN)/ruff check setup.py darknetpy cuda tests
 
 # The core with the address and undefined-behaviour sanitizers, its asserts on, under the same tests.
 REPORT := $(CURDIR)/build/sanitize/report
@@ -64,8 +66,12 @@ coverage: $(VENV)/tested        ## run the tests on a core that counts lines; re
 bench: $(VENV)/built            ## time training steps beside the peers that are installed
 	$(BIN)/darknetpy bench network cfg/fashion-mnist.cfg --train
 
-cuda:       ## build the CUDA kernels
-	@ls cuda/*.cu >/dev/null 2>&1 || { echo "cuda/ holds no kernels yet: nothing to build"; exit 0; }
+cuda: $(VENV)/built             ## build the CUDA kernels with nvcc, for all architectures or CUDA_ARCHS="90 120"
+	$(BIN)/python cuda/build.py
+cuda-emulated: $(VENV)/built    ## build the CUDA kernels with g++, to run on the CPU
+	$(BIN)/python cuda/build.py --emulated
+cuda-resources: $(VENV)/built   ## registers and spills of every CUDA kernel, as nvcc reports them for sm_90
+	$(BIN)/python cuda/build.py --resources
 
 clean:      ## remove what was built; .venv too
 	rm -rf build dist .venv *.egg-info darknetpy/_darknet*.c darknetpy/*.so .pytest_cache .ruff_cache

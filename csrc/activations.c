@@ -5,13 +5,6 @@
 #include "scalar.h"
 #include <assert.h>
 
-#define EACH_FORMULA(CASE) \
-    CASE(LOGISTIC, logistic) CASE(LOGGY, loggy) CASE(RELU, relu) CASE(RELU6, relu6) CASE(ELU, elu) CASE(SELU, selu) \
-    CASE(RELIE, relie) CASE(RAMP, ramp) CASE(LEAKY, leaky) CASE(REVLEAKY, revleaky) CASE(TANH, tanh) CASE(PLSE, plse) \
-    CASE(STAIR, stair) CASE(HARDTAN, hardtan) CASE(LHTAN, lhtan)
-#define EACH_INPUT_FORMULA(CASE) \
-    CASE(GELU, gelu) CASE(SWISH, swish) CASE(MISH, mish) CASE(HARD_MISH, hard_mish)
-
 MULTIVERSION void activate_row(real *x, int n, ACTIVATION a)
 {
     switch (a) {
@@ -84,8 +77,6 @@ void gradient_input_array(const real *x, int n, ACTIVATION a, real *delta)
 
 /* ---- normalize_channels*: y[c] = r(x[c]) / (sum over channels of r + 1e-4) at every pixel; r is relu, exp,
  * or exp(x - max). AlexeyAB: activate_array_normalize_channels and its softmax twin. */
-#define CHANNELS_EPSILON ((real)1e-4)
-
 static real channels_shift(const real *x, int channels, int spatial, ACTIVATION a)
 {
     if (a != NORM_CHAN_SOFTMAX_MAXVAL) return 0;

@@ -74,6 +74,8 @@ typedef enum {
 /* What becomes of the weights that meet in one sum of a weighted [shortcut]. */
 typedef enum { MIX_PLAIN, MIX_RELU, MIX_SOFTMAX, MIX_NORMALIZATIONS } mix_normalization;
 
+enum { DN_SECRET_NUM = -1234 };        /* a truth that counts for nothing (Darknet's SECRET_NUM) */
+
 typedef struct layer layer;
 typedef struct network network;
 

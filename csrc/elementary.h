@@ -5,14 +5,9 @@
 #define DN_ELEMENTARY_H
 #include "darknet.h"
 #ifdef __cplusplus
-#include <cmath>
+#include <math.h>
 #else
 #include <tgmath.h>
-#endif
-#ifdef __CUDACC__
-#define SCALAR static inline __host__ __device__
-#else
-#define SCALAR static inline
 #endif
 
 #if defined(__CUDACC__) || defined(DARKNET_DOUBLE)

@@ -198,7 +198,6 @@ void dn_tell_parts(layer *l, int train); /* what they take over from the whole *
 convolution_algorithm dn_convolution(const layer *l); /* of its convolutions: F(6x6, 3x3) is for inference */
 void dn_loss(layer *l, network *net,
              const real *loss); /* the cost is the sum of loss, the delta is the loss's own */
-#define DN_SECRET_NUM (-1234)   /* a truth that counts for nothing (Darknet's SECRET_NUM) */
 
 dn_status dn_place_activations(network *net);         /* of an arena as plan_network() has it */
 void dn_forget_activations(layer *l);                 /* of a layer that leaves the arena */

@@ -1,8 +1,8 @@
 /* Products of maps, and sums of maps with learned weights. */
 #include "parallel.h"
+#include "scalar.h"
 #include "sums.h"
 #include <assert.h>
-#include <math.h>
 
 /* y = or += a b, element by element. */
 MULTIVERSION void multiply_cpu(int n, const real *a, const real *b, int add, real *y)
@@ -87,7 +87,6 @@ void mix_rows_backward_cpu(const real *x, int ldx, const real *delta, int ldd, i
 
 /* Normalization of the n weights that meet in one sum, for each of `length` sums (weights are (n, length)):
  *     e_i = relu(w_i), or exp(w_i - largest w);   mixed_i = e_i / (epsilon + the sum of e) */
-#define MIX_EPSILON ((real)1e-4)
 static int largest_of(const real *weights, int n, int length)
 {
     int best = 0;

@@ -5,6 +5,7 @@
 #define DN_RANDOM_H
 
 #ifndef DARKNET_CDEF
+#include "real.h"
 #include <stddef.h>
 #include <stdint.h>
 #endif
@@ -53,7 +54,7 @@ enum { DN_PHILOX_ROUNDS = 10 };
 #define DN_PHILOX_WEYL0 0x9E3779B9u   /* the golden ratio */
 #define DN_PHILOX_WEYL1 0xBB67AE85u   /* the square root of 3, less 1 */
 
-static inline dn_random4 dn_philox(dn_random4 counter, uint32_t key0, uint32_t key1)
+SCALAR dn_random4 dn_philox(dn_random4 counter, uint32_t key0, uint32_t key1)
 {
     uint32_t *x = counter.v;
     for (int round = 0; round < DN_PHILOX_ROUNDS; ++round) {
@@ -71,7 +72,7 @@ static inline dn_random4 dn_philox(dn_random4 counter, uint32_t key0, uint32_t k
 }
 
 /* Four independent 32-bit numbers: block `block` of the stream (seed, purpose, index). */
-static inline dn_random4 dn_random(uint64_t seed, uint32_t purpose, uint64_t index, uint32_t block)
+SCALAR dn_random4 dn_random(uint64_t seed, uint32_t purpose, uint64_t index, uint32_t block)
 {
     const dn_random4 counter = {{(uint32_t)index, (uint32_t)(index >> 32), purpose, block}};
     return dn_philox(counter, (uint32_t)seed, (uint32_t)(seed >> 32));
@@ -79,13 +80,13 @@ static inline dn_random4 dn_random(uint64_t seed, uint32_t purpose, uint64_t ind
 
 /* Uniform in [0, 1): the 24 upper bits, so that every value is a float exactly and 1 is never
  * reached. */
-static inline float dn_uniform(uint32_t bits)
+SCALAR float dn_uniform(uint32_t bits)
 {
     return (float)(bits >> 8) * 0x1p-24f;
 }
 
 /* Uniform in low..high, both included; exact to high-low+1 parts in 2^32. */
-static inline int dn_uniform_int(uint32_t bits, int low, int high)
+SCALAR int dn_uniform_int(uint32_t bits, int low, int high)
 {
     const uint64_t values = (uint64_t)((int64_t)high - low + 1);
     return (int)(low + (int64_t)((values * bits) >> 32));

@@ -6,4 +6,11 @@ typedef double real;
 #else
 typedef float real;
 #endif
+
+/* What both compilers take: gcc for the CPU, nvcc for the CPU and the GPU. */
+#ifdef __CUDACC__
+#define SCALAR static inline __host__ __device__
+#else
+#define SCALAR static inline
+#endif
 #endif

@@ -1,5 +1,5 @@
-/* The formula of every activation and the constants of batch normalization, each in one place: gcc and nvcc
- * compile this file. <tgmath.h> (in C++: the overloads of <cmath>) picks sqrtf or sqrt by the type of its
+/* The formula of every activation and the constants of the kernels, each in one place: gcc and nvcc compile
+ * this file. <tgmath.h> (in C++: the overloads of <math.h>) picks sqrtf or sqrt by the type of its
  * argument. */
 #ifndef DN_SCALAR_H
 #define DN_SCALAR_H
@@ -89,6 +89,15 @@ SCALAR real linear_activate(real x) { return x; }
 SCALAR real revleaky_activate(real x) { return leaky_activate(x); }
 SCALAR real revleaky_gradient(real y) { return leaky_gradient(y); }
 
+/* The activations by their formulas' names: those whose output tells the slope, then those whose input
+ * does. */
+#define EACH_FORMULA(CASE) \
+    CASE(LOGISTIC, logistic) CASE(LOGGY, loggy) CASE(RELU, relu) CASE(RELU6, relu6) CASE(ELU, elu) \
+    CASE(SELU, selu) CASE(RELIE, relie) CASE(RAMP, ramp) CASE(LEAKY, leaky) CASE(REVLEAKY, revleaky) \
+    CASE(TANH, tanh) CASE(PLSE, plse) CASE(STAIR, stair) CASE(HARDTAN, hardtan) CASE(LHTAN, lhtan)
+#define EACH_INPUT_FORMULA(CASE) \
+    CASE(GELU, gelu) CASE(SWISH, swish) CASE(MISH, mish) CASE(HARD_MISH, hard_mish)
+
 /* gelu, swish and the mishes rise and fall, so their output does not tell the slope; normalize_channels* mix
  * channels. */
 SCALAR int activation_needs_input(ACTIVATION a) { return a >= GELU; }
@@ -98,4 +107,8 @@ SCALAR int activation_is_cheap(ACTIVATION a)
     return a != LOGISTIC && a != LOGGY && a != ELU && a != SELU && a != TANH && !activation_needs_input(a);
 }
 SCALAR int activation_mixes_channels(ACTIVATION a) { return a >= NORM_CHAN; }
+
+/* ---- what keeps a quotient finite */
+#define CHANNELS_EPSILON ((real)1e-4)       /* normalize_channels* */
+#define MIX_EPSILON ((real)1e-4)            /* normalized weights of a sum */
 #endif

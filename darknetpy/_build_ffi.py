@@ -27,9 +27,9 @@ def compiler():
     return shlex.split(os.environ.get("CC") or (sysconfig.get_config_var("CC") or "cc").split()[0])
 
 
-def declarations(*defines):
-    """Return darknet.h as cffi's cdef wants it; `defines` are preprocessor symbols, such as DARKNET_DOUBLE."""
-    command = compiler() + ["-E", "-P", "-DDARKNET_CDEF", *(f"-D{d}" for d in defines), os.path.join(CSRC, "darknet.h")]
+def declarations(*defines, header="csrc/darknet.h"):
+    """Return a header as cffi's cdef wants it; `defines` are preprocessor symbols, such as DARKNET_DOUBLE."""
+    command = compiler() + ["-E", "-P", "-DDARKNET_CDEF", f"-I{CSRC}", *(f"-D{d}" for d in defines), os.path.join(ROOT, header)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

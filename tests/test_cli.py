@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -128,7 +129,9 @@ def test_info_names_what_it_runs_on(capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["darknetpy"] == darknetpy.__version__ and facts["simd"] in ("baseline", "avx2", "avx512")
     assert facts["threads"] == darknetpy.get_num_threads() and facts["devices"][0] == "cpu" and facts["packages"]["numpy"]
-    assert main(["info"]) == 0 and "blas" in capsys.readouterr().out
+    assert set(facts["cuda_kernels"]) == {"cuda", "emulated"}
+    assert main(["info"]) == 0
+    assert re.search(r"^blas .*^cuda kernels +(not built|CUDA|emulated)", capsys.readouterr().out, re.M | re.S)
 
 
 def test_summary_counts_parameters(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""``darknetpy info``: versions, BLAS, threads, SIMD level and devices."""
+"""``darknetpy info``: versions, BLAS, threads, SIMD level, devices and CUDA kernels."""
 from __future__ import annotations
 
 import importlib.metadata
@@ -6,6 +6,7 @@ import os
 import platform
 
 import darknetpy
+from darknetpy import gpu
 from darknetpy.cli.common import print_json
 from darknetpy.core import blas_version, core
 from darknetpy.paths import cfg_folder
@@ -16,7 +17,7 @@ _PACKAGES = ("numpy", "cffi", "Pillow", "rich", "scipy-openblas32", "matplotlib"
 def add_parser(subparsers):
     """Add the command to the command line's parser and return its own parser."""
     parser = subparsers.add_parser(
-        "info", help="versions, BLAS, threads, SIMD level, devices",
+        "info", help="versions, BLAS, threads, SIMD level, devices, CUDA kernels",
         description="Print what darknetpy runs on; please add it to reports of faults.", epilog="example: darknetpy info --json")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -31,6 +32,8 @@ def run(args):
         return 0
     packages = facts.pop("packages")
     facts["devices"] = ", ".join(facts["devices"])
+    built = [target for target in facts["cuda_kernels"].values() if target]
+    facts["cuda_kernels"] = ", ".join(built) or "not built (make cuda; make cuda-emulated)"
     lines = {**facts, **{name: version or "not installed" for name, version in packages.items()}}
     width = max(map(len, lines))
     for name, value in lines.items():
@@ -44,7 +47,7 @@ def collect():
         "darknetpy": darknetpy.__version__, "python": platform.python_version(), "system": platform.platform(),
         "processor": _processor(), "cpus": len(os.sched_getaffinity(0)), "threads": darknetpy.get_num_threads(),
         "simd": core.ffi.string(core.lib.dn_simd_level()).decode(), "blas": blas_version or "own SGEMM (scipy-openblas32 is missing)",
-        "devices": ["cpu"], "cfgs": cfg_folder(), "packages": {name: _version(name) for name in _PACKAGES},
+        "devices": ["cpu"], "cuda_kernels": gpu.builds(), "cfgs": cfg_folder(), "packages": {name: _version(name) for name in _PACKAGES},
     }
 
 

@@ -1,0 +1,50 @@
+/* The public header of the GPU library, real or emulated: the kernels by name and as the table through which
+ * layers call them, device memory, and errors. Arrays are in device memory, structs of pointers and shapes in
+ * the host's. Kernels are queued on the calling thread's stream and return at once; the first that fails is
+ * kept until dn_gpu_status() asks. Like darknet.h this is also the cffi cdef. */
+#ifndef DARKNET_CUDA_H
+#define DARKNET_CUDA_H
+#include "darknet.h"
+#ifndef DARKNET_CDEF
+#ifdef __cplusplus
+extern "C" {
+#endif
+#endif
+
+#define KERNEL(member, cpu, gpu, args) void gpu args;
+#include "kernels.def"
+#undef KERNEL
+const kernels *gpu_kernels(void);
+
+/* Darknet's other names: mean_gpu and the rest are as fast here. */
+void fast_mean_gpu(const real *x, int batch, int filters, int spatial, real *mean);
+void fast_variance_gpu(const real *x, const real *mean, int batch, int filters, int spatial, real *variance);
+void fast_mean_delta_gpu(const real *delta, const real *variance, int batch, int filters, int spatial,
+                         real *mean_delta);
+void fast_variance_delta_gpu(const real *x, const real *delta, const real *mean, const real *variance,
+                             int batch, int filters, int spatial, real *variance_delta);
+void im2col_gpu(const real *image, int channels, int height, int width, int ksize, int stride, int pad,
+                real *col);
+void col2im_gpu(const real *col, int channels, int height, int width, int ksize, int stride, int pad,
+                real *image);
+
+/* Device memory, at multiples of 256 bytes; NULL: see dn_gpu_status(). Copies wait until they are done. */
+void *dn_gpu_allocate(size_t bytes);
+void dn_gpu_release(void *memory);
+dn_status dn_gpu_push(void *device, const void *host, size_t bytes);
+dn_status dn_gpu_pull(void *host, const void *device, size_t bytes);
+
+void dn_gpu_set_stream(void *stream); /* a cudaStream_t of the calling thread's kernels; NULL: the default */
+dn_status dn_gpu_synchronize(void);   /* waits for the stream */
+dn_status dn_gpu_status(void);        /* of the first failure since it was last asked for */
+const char *dn_gpu_last_error(void);  /* what that was: the kernel, and why */
+const char *dn_gpu_target(void);      /* what the kernels were compiled for: "emulated", or nvcc's version */
+void dn_gpu_set_backwards(
+    int on); /* emulated: the last block and thread first. A GPU has an order of its own */
+
+#ifndef DARKNET_CDEF
+#ifdef __cplusplus
+}
+#endif
+#endif
+#endif

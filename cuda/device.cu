@@ -1,0 +1,107 @@
+/* The table of GPU kernels, device memory, the stream of each thread, and errors. */
+#include "kernels.cuh"
+#include <stdio.h>
+
+static const kernels gpu = {
+#define KERNEL(member, cpu, gpu, args) gpu,
+#include "kernels.def"
+#undef KERNEL
+};
+const kernels *gpu_kernels(void) { return &gpu; }
+
+#ifdef __CUDACC__
+#define TEXT_OF(number) #number
+#define TEXT(number) TEXT_OF(number)
+const char *dn_gpu_target(void) { return "CUDA " TEXT(__CUDACC_VER_MAJOR__) "." TEXT(__CUDACC_VER_MINOR__); }
+void dn_gpu_set_backwards(int) {}
+#else
+const char *dn_gpu_target(void) { return "emulated"; }
+void dn_gpu_set_backwards(int on) { emulator::set_backwards(on); }
+#endif
+
+/* ---- errors: the first of a thread is kept */
+
+static thread_local dn_status status = DN_OK;
+static thread_local char message[768];
+
+bool gpu_failed() { return status != DN_OK; }
+void note_failure(const char *what, cudaError_t error)
+{
+    if (error == cudaSuccess || gpu_failed()) return;
+    status = error == cudaErrorMemoryAllocation ? DN_ERR_MEMORY : DN_ERR_DEVICE;
+    snprintf(message, sizeof message, "%s: %s", what, cudaGetErrorString(error));
+}
+void refuse(const char *why)
+{
+    if (gpu_failed()) return;
+    status = DN_ERR_ARGUMENT;
+    snprintf(message, sizeof message, "%s", why);
+}
+/* The runtime keeps a launch's error until it is asked, as this file does: it is taken over here. */
+static dn_status noted(const char *what, cudaError_t error)
+{
+    note_failure(what, error);
+    cudaGetLastError();
+    return status;
+}
+dn_status dn_gpu_status(void)
+{
+    const dn_status found = status;
+    status = DN_OK;
+    return found;
+}
+const char *dn_gpu_last_error(void) { return message; }
+
+/* ---- memory */
+
+void *dn_gpu_allocate(size_t bytes)
+{
+    void *memory = NULL;
+    char what[64];
+    snprintf(what, sizeof what, "%zu bytes of device memory", bytes);
+    noted(what, cudaMalloc(&memory, bytes));
+    return memory;
+}
+void dn_gpu_release(void *memory) { noted("release of device memory", cudaFree(memory)); }
+static dn_status copy_bytes(const char *what, void *to, const void *from, size_t bytes)
+{
+    noted(what, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, current_stream()));
+    return dn_gpu_synchronize();
+}
+dn_status dn_gpu_push(void *device, const void *host, size_t bytes)
+{
+    return copy_bytes("copy to the device", device, host, bytes);
+}
+dn_status dn_gpu_pull(void *host, const void *device, size_t bytes)
+{
+    return copy_bytes("copy from the device", host, device, bytes);
+}
+
+/* ---- the stream, and the scratch memory of those who use it one after another */
+
+static thread_local cudaStream_t stream;
+static thread_local struct scratch_memory {
+    void *memory = NULL;
+    size_t bytes = 0;
+} work[SCRATCH_PLACES];
+
+cudaStream_t current_stream() { return stream; }
+dn_status dn_gpu_synchronize(void) { return noted("wait for the stream", cudaStreamSynchronize(stream)); }
+/* Another stream would take over the scratch memory at once, so it waits for the old one. */
+void dn_gpu_set_stream(void *next)
+{
+    if ((cudaStream_t)next == stream) return;
+    if (work[FOR_SUMS].memory || work[FOR_KERNEL].memory) dn_gpu_synchronize();
+    stream = (cudaStream_t)next;
+}
+void *scratch(scratch_place place, size_t bytes)
+{
+    scratch_memory &own = work[place];
+    if (gpu_failed()) return NULL;
+    if (bytes > own.bytes) {
+        if (own.memory) dn_gpu_release(own.memory); /* waits for the kernels that use it */
+        own.memory = dn_gpu_allocate(bytes);
+        own.bytes = own.memory ? bytes : 0;
+    }
+    return own.memory;
+}

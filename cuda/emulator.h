@@ -1,0 +1,154 @@
+/* CUDA C++ on a CPU: what cuda_runtime.h and nvcc's language offer to the files of this folder, for g++.
+ * Blocks run one after another, and so do the threads of a block, fibers that run until they wait for others;
+ * a warp goes on as far as it can before the next begins (emulator.cpp). What a GPU leaves undefined is
+ * looked for and reported with kernel, block and thread as the launch's error:
+ *     a barrier, shuffle or vote that some threads never reach, or reach in another line
+ *     a shuffle's value from a lane that takes no part
+ *     an index beyond the end of an array in shared memory, which holds NaN when a block begins
+ *     an address beyond the ends of what cudaMalloc gave, and a value written there
+ * With the order of blocks and threads turned round (set_backwards) a kernel whose result depends on it gives
+ * another one. Not seen: warps in lockstep, races that both orders hide, the cost of anything. */
+#ifndef DN_EMULATOR_H
+#define DN_EMULATOR_H
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* ---- the language */
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned width = 1, unsigned height = 1, unsigned depth = 1) : x(width), y(height), z(depth) {}
+};
+struct __align__(8) float2 { float x, y; };
+struct __align__(16) float4 { float x, y, z, w; };
+struct __align__(16) double2 { double x, y; };
+static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+static inline double2 make_double2(double x, double y) { return {x, y}; }
+
+namespace emulator
+{
+extern dim3 thread_index, block_index, block_size, grid_size;
+
+/* Runs body(context) once for each thread of the grid; the first fault ends the launch. */
+void launch(dim3 grid, dim3 block, size_t shared_bytes, void (*body)(const void *), const void *context);
+[[noreturn]] void fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void set_backwards(int backwards); /* the last block and thread first */
+
+void block_barrier(const char *file, int line);
+void warp_barrier(unsigned mask);
+uint64_t exchange(unsigned mask, uint64_t value, int from); /* the value that lane `from` hands in */
+unsigned ballot(unsigned mask, bool vote);
+void *static_shared(const void *site, size_t bytes); /* of this block; the same for all its threads */
+void *dynamic_shared(size_t *bytes);
+int lane();
+[[noreturn]] void beyond(const char *name, size_t index, size_t count);
+
+/* An array in shared memory whose indices are checked. */
+template <class T> class shared_array
+{
+    T *values;
+    size_t count;
+    const char *name;
+
+  public:
+    shared_array(T *memory, size_t n, const char *title) : values(memory), count(n), name(title) {}
+    T &operator[](size_t i) const
+    {
+        if (i >= count) beyond(name, i, count);
+        return values[i];
+    }
+};
+template <class T> class shared_matrix
+{
+    shared_array<T> values;
+    size_t rows, columns;
+    const char *name;
+
+  public:
+    shared_matrix(T *memory, size_t r, size_t c, const char *title)
+        : values(memory, r * c, title), rows(r), columns(c), name(title)
+    {
+    }
+    shared_array<T> operator[](size_t row) const
+    {
+        if (row >= rows) beyond(name, row, rows);
+        return shared_array<T>(&values[row * columns], columns, name);
+    }
+};
+template <class T> static shared_array<T> whole_dynamic_shared(const char *name)
+{
+    size_t bytes;
+    T *memory = (T *)dynamic_shared(&bytes);
+    return shared_array<T>(memory, bytes / sizeof(T), name);
+}
+
+template <class T> T exchange_value(unsigned mask, T value, int from)
+{
+    static_assert(sizeof(T) <= sizeof(uint64_t), "a shuffle moves 8 bytes at most");
+    uint64_t bits = 0;
+    memcpy(&bits, &value, sizeof value);
+    bits = exchange(mask, bits, from);
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+/* The lane `wanted` of this thread's segment of `width` lanes, or its own where that lies outside. */
+static inline int in_segment(int wanted, int width)
+{
+    const int first = lane() / width * width;
+    return wanted >= first && wanted < first + width ? wanted : lane();
+}
+} // namespace emulator
+
+#define threadIdx (emulator::thread_index)
+#define blockIdx (emulator::block_index)
+#define blockDim (emulator::block_size)
+#define gridDim (emulator::grid_size)
+
+#define __syncthreads() emulator::block_barrier(__FILE__, __LINE__)
+static inline void __syncwarp(unsigned mask = ~0u) { emulator::warp_barrier(mask); }
+template <class T> T __shfl_sync(unsigned mask, T value, int from, int width = 32)
+{
+    return emulator::exchange_value(mask, value, emulator::lane() / width * width + from % width);
+}
+template <class T> T __shfl_down_sync(unsigned mask, T value, int distance, int width = 32)
+{
+    return emulator::exchange_value(mask, value, emulator::in_segment(emulator::lane() + distance, width));
+}
+template <class T> T __shfl_up_sync(unsigned mask, T value, int distance, int width = 32)
+{
+    return emulator::exchange_value(mask, value, emulator::in_segment(emulator::lane() - distance, width));
+}
+template <class T> T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32)
+{
+    return emulator::exchange_value(mask, value, emulator::in_segment(emulator::lane() ^ bits, width));
+}
+static inline unsigned __ballot_sync(unsigned mask, int vote) { return emulator::ballot(mask, vote != 0); }
+static inline int __any_sync(unsigned mask, int vote) { return __ballot_sync(mask, vote) != 0; }
+static inline int __all_sync(unsigned mask, int vote) { return __ballot_sync(mask, !vote) == 0; }
+/* ---- the part of the runtime library that device.cu calls */
+typedef void *cudaStream_t;
+typedef enum {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInvalidConfiguration = 9,
+    cudaErrorLaunchFailure = 719
+} cudaError_t;
+typedef enum { cudaMemcpyDefault = 4 } cudaMemcpyKind;
+cudaError_t cudaMalloc(void **memory, size_t bytes);
+cudaError_t cudaFree(void *memory);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaGetLastError(void);
+const char *cudaGetErrorString(cudaError_t error); /* of the last one: what was found, and where */
+#endif
