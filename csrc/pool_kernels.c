@@ -1,6 +1,7 @@
 /* Pooling, resampling, cropping and pjreddie's shortcut: kernels that move values between maps. A plane is
  * one channel of one image. */
 #include "parallel.h"
+#include "rows.h"
 #include <assert.h>
 #include <string.h>
 
@@ -91,16 +92,21 @@ static void maxpool_row(const real *plane, const pool_shape *s, int first, int o
         if (indexes) indexes[ox] = first + at;
     }
 }
+void maxpool_plane(const real *plane, const pool_shape *s, int first, real *y, int *indexes)
+{
+    for (int oy = 0; oy < s->out_h; ++oy) {
+        const size_t row = (size_t)oy * s->out_w;
+        maxpool_row(plane, s, first, oy, y + row, indexes ? indexes + row : NULL);
+    }
+}
 /* y = the largest of each window; indexes (or NULL) = where in x it stood. */
 void maxpool_forward_cpu(const real *x, const pool_shape *s, real *y, int *indexes)
 {
     const int area = s->h * s->w, out = s->out_h * s->out_w;
     PARALLEL_FOR((size_t)s->batch *s->c *out)
     for (int p = 0; p < s->batch * s->c; ++p) {
-        for (int oy = 0; oy < s->out_h; ++oy) {
-            const size_t row = (size_t)p * out + (size_t)oy * s->out_w;
-            maxpool_row(x + (size_t)p * area, s, p * area, oy, y + row, indexes ? indexes + row : NULL);
-        }
+        const size_t at = (size_t)p * out;
+        maxpool_plane(x + (size_t)p * area, s, p * area, y + at, indexes ? indexes + at : NULL);
     }
 }
 /* dx at the place of each maximum gets its delta; windows may share one. */
