@@ -78,9 +78,32 @@ static void maxpool_window(const real *plane, const pool_shape *s, int oy, int o
         }
     }
 }
+/* A row of windows that move by one, tap by tap: neighbours meet neighbours. */
+MULTIVERSION static void maxpool_row_by_one(const real *plane, const pool_shape *s, int first, int oy,
+                                            real *restrict y, int *restrict indexes)
+{
+    const int y0 = oy * s->stride_y - s->offset, top = larger(y0, 0), bottom = smaller(y0 + s->size, s->h);
+    for (int ox = 0; ox < s->out_w; ++ox) {
+        const int at = top * s->w + larger(ox - s->offset, 0);
+        y[ox] = plane[at];
+        if (indexes) indexes[ox] = first + at;
+    }
+    for (int tap = 0; tap < (bottom - top) * s->size; ++tap) {
+        const int shift = tap % s->size - s->offset, start = (top + tap / s->size) * s->w + shift;
+        const int end = smaller(s->out_w, s->w - shift);
+        for (int ox = larger(-shift, 0); ox < end && indexes; ++ox) {
+            indexes[ox] = exceeds(plane[start + ox], y[ox]) ? first + start + ox : indexes[ox];
+        }
+        for (int ox = larger(-shift, 0); ox < end; ++ox) y[ox] = maximum(plane[start + ox], y[ox]);
+    }
+}
 static void maxpool_row(const real *plane, const pool_shape *s, int first, int oy, real *y, int *indexes)
 {
     int ox = 0;
+    if (s->stride_x == 1 && 2 * s->size <= s->w) { /* with fewer neighbours it is no faster */
+        maxpool_row_by_one(plane, s, first, oy, y, indexes);
+        return;
+    }
     if (s->size == 2 && s->stride_x == 2 && s->stride_y == 2 && s->offset == 0 && 2 * oy + 1 < s->h) {
         const real *above = plane + (size_t)2 * oy * s->w;
         ox = smaller(s->w / 2, s->out_w);
