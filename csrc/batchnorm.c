@@ -35,6 +35,17 @@ static batchnorm_arrays arrays_of(const batch_normalization *n, int batch)
     };
 }
 
+/* The same, and the windows of the pool that the layer takes on its way. */
+static batchnorm_arrays pooled_arrays_of(const layer *l, const batch_normalization *n, int batch,
+                                         pool_shape *windows)
+{
+    batchnorm_arrays p = arrays_of(n, batch);
+    if (!l->pool) return p;
+    *windows = l->pool->ops->windows(l->pool);
+    p.pool = windows;
+    return p;
+}
+
 /* Share that the moving statistics keep when mini-batch number `count` since their reset joins them. */
 static real share_of_old(const network *net, const batch_normalization *n, int count)
 {
@@ -103,7 +114,9 @@ dn_status batchnorm_forward(const layer *l, network *net, const batch_normalizat
         composed_forward(l, net, n, x, channels, spatial, a, y);
         return DN_OK;
     }
-    const batchnorm_arrays p = arrays_of(n, uses_batch);
+    pool_shape windows;
+    const batchnorm_arrays p = pooled_arrays_of(l, n, uses_batch, &windows);
+    if (p.pool) y = l->pool->output;
     if (uses_batch && !has_statistics) k->batchnorm_forward_train(x, l->batch, channels, spatial, &p, a, y);
     else k->batchnorm_forward(x, l->batch, channels, spatial, &p, a, y);
     if (uses_batch) roll(net, n, channels, (real)(m / (m - 1)));
@@ -164,7 +177,9 @@ dn_status batchnorm_backward(const layer *l, network *net, const batch_normaliza
         return composed_backward(l, net, n, x, y, delta, channels, spatial, a, add, dx);
     }
     const int uses_batch = batchnorm_uses_batch(net, n);
-    const batchnorm_arrays p = arrays_of(n, uses_batch);
+    pool_shape windows;
+    const batchnorm_arrays p = pooled_arrays_of(l, n, uses_batch, &windows);
+    if (p.pool) delta = l->pool->delta;
     net->k->batchnorm_backward(x, y, delta, l->batch, channels, spatial, &p, a, !uses_batch, add, dx);
     return DN_OK;
 }

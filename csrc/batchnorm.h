@@ -40,7 +40,8 @@ int batchnorm_keeps_x_norm(const layer *l, const batch_normalization *n);
 int batchnorm_uses_batch(const network *net, const batch_normalization *n);
 
 /* y = activation(scales * normalized x + biases), x (batch, channels, spatial); updates the moving
- * statistics where it normalizes with the mini-batch's. has_statistics: a convolution has taken these. */
+ * statistics where it normalizes with the mini-batch's. has_statistics: a convolution has taken these. With
+ * l->pool the output and its delta are the pool's. */
 dn_status batchnorm_forward(const layer *l, network *net, const batch_normalization *n, const real *x,
                             int channels, int spatial, ACTIVATION a, int has_statistics, real *y);
 /* delta at y -> dx (written, or added to; NULL: not wanted) and the updates. With an activation dx must be
@@ -48,6 +49,8 @@ dn_status batchnorm_forward(const layer *l, network *net, const batch_normalizat
 dn_status batchnorm_backward(const layer *l, network *net, const batch_normalization *n, const real *x,
                              const real *y, const real *delta, int channels, int spatial, ACTIVATION a,
                              int add, real *dx);
+/* Can these windows of its output be taken on the way? */
+int batchnorm_takes_pool(const pool_shape *s);
 /* What inference does to x, as y = scale * x + shift; arrays of (channels,). */
 void batchnorm_fold(const batch_normalization *n, int channels, real *scale, real *shift);
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define ROW(b, f) (((size_t)(b)*filters + (f)) * spatial)
+static int least(int64_t a, int b) { return a < b ? (int)a : b; }
 
 /* ---- how the work is cut, by shape alone */
 
@@ -154,13 +155,51 @@ static void affine_of(const batchnorm_arrays *p, int f0, int count, real *scale,
         bias[j] = p->biases[f0 + j] - mean_rest_of(p, f0 + j) * scale[j];
     }
 }
-/* y = normalized and activated, images and their stretches from the last to the first. */
-static void task_forward(const real *x, int batch, int filters, int spatial, int f0, int count,
+
+/* Max-pooling on the way, whose windows lie side by side: a strip is as many rows of windows as fit in a
+ * stretch, and a pooling of its own. The activated map never leaves the first-level cache. */
+int batchnorm_takes_pool(const pool_shape *s)
+{
+    return s->size > 1 && s->size == s->stride_x && s->size == s->stride_y && s->offset == 0 &&
+           (int64_t)s->size * s->w <= STRETCH && (int64_t)s->h * s->w > 1;
+}
+static pool_shape strip_of(const pool_shape *s, int oy)
+{
+    pool_shape strip = *s;
+    strip.out_h = least(s->out_h - oy, STRETCH / (s->size * s->w));
+    strip.h = least(s->h - oy * s->size, strip.out_h * s->size);
+    return strip;
+}
+static void activate_strip(const real *x, int n, const batchnorm_arrays *p, int f, ACTIVATION a, real *z)
+{
+    real scale, bias;
+    affine_of(p, f, 1, &scale, &bias);
+    normalize_rows(x, 1, n, p->mean + f, &scale, &bias, 0, z);
+    activate_row(z, n, a);
+}
+static void plane_forward(const real *x, const batchnorm_arrays *p, int f, ACTIVATION a, real *y)
+{
+    real z[STRETCH];
+    pool_shape strip;
+    for (int oy = 0; oy < p->pool->out_h; oy += strip.out_h) {
+        strip = strip_of(p->pool, oy);
+        activate_strip(x + (size_t)oy * strip.size * strip.w, strip.h * strip.w, p, f, a, z);
+        maxpool_plane(z, &strip, 0, y + (size_t)oy * strip.out_w, NULL);
+    }
+}
+
+/* y = normalized, activated and pooled, images from..to and their stretches from the last to the first. */
+static void task_forward(const real *x, int from, int to, int filters, int spatial, int f0, int count,
                          const batchnorm_arrays *p, ACTIVATION a, int stream, real *y)
 {
     real scale[MOST_CHANNELS], bias[MOST_CHANNELS];
     affine_of(p, f0, count, scale, bias);
-    for (int b = batch - 1; b >= 0; --b) {
+    for (int b = to - 1; b >= from; --b) {
+        for (int f = f0; p->pool && f < f0 + count; ++f) {
+            const size_t plane = (size_t)p->pool->out_h * p->pool->out_w;
+            plane_forward(x + ROW(b, f), p, f, a, y + ((size_t)b * filters + f) * plane);
+        }
+        if (p->pool) continue;
         EACH_STRETCH {
             const size_t at = ROW(b, f0) + i;
             normalize_rows(x + at, count, n, p->mean + f0, scale, bias, stream && a == LINEAR, y + at);
@@ -172,15 +211,40 @@ static void task_forward(const real *x, int batch, int filters, int spatial, int
 /* ---- backward */
 
 /* What a backward pass works on; dx may be delta, and is so with an activation, whose gradient is kept there
- * between the two reads. */
+ * between the two reads, or with a pool, whose delta is spread there. */
 typedef struct {
-    const real *x, *y, *delta;
+    const real *x, *y, *delta, *pooled_delta;
     int batch, filters, spatial;
     const batchnorm_arrays *p;
     ACTIVATION a;
     int frozen, add;
     real *dx;
 } backward_pass;
+
+/* Rows of windows from oy on, of one plane: dx = delta f'(z) where the largest value stood, 0 elsewhere. */
+static int spread_strip(const backward_pass *w, int b, int f, int oy)
+{
+    const pool_shape *s = w->p->pool, strip = strip_of(s, oy);
+    const size_t row = (size_t)b * w->filters + f, at = row * w->spatial + (size_t)oy * s->size * s->w;
+    const int n = strip.h * strip.w, windows = strip.out_h * strip.out_w,
+              rest = oy + strip.out_h == s->out_h ? w->spatial - s->w * oy * s->size - n : 0;
+    real z[STRETCH], largest[STRETCH / 2], delta[STRETCH / 2];
+    int place[STRETCH / 2];
+    activate_strip(w->x + at, n, w->p, f, w->a, z);
+    maxpool_plane(z, &strip, 0, largest, place);
+    memcpy(delta, w->pooled_delta + (row * s->out_h + oy) * s->out_w, (size_t)windows * sizeof *delta);
+    gradient_row(largest, windows, w->a, delta);
+    memset(w->dx + at, 0, (size_t)(n + rest) * sizeof *w->dx);
+    for (int i = 0; i < windows; ++i) w->dx[at + place[i]] += delta[i];
+    return oy + strip.out_h;
+}
+/* Goes on at oy until the first `end` values of the plane are done; returns the next row of windows. */
+static int spread_until(const backward_pass *w, int b, int f, int oy, int end)
+{
+    const pool_shape *s = w->p->pool;
+    while (oy < s->out_h && (int64_t)oy * s->size * s->w < end) oy = spread_strip(w, b, f, oy);
+    return oy;
+}
 
 /* delta *= f'(z) on n values: from z, or from y = f(z), found from z where that costs less than a read. */
 static int slope_from_z(ACTIVATION a) { return activation_needs_input(a) || activation_is_cheap(a); }
@@ -225,18 +289,23 @@ static delta_map finish_backward(const backward_pass *w, int f, double sum, doub
                        .constant = (real)(-sum * through / m - x_factor * rest)};
 }
 
-/* First read: the activation's gradient, and the sums of delta and delta (x - mean). */
+/* First read: the pool's and the activation's gradient, and the sums of delta and delta (x - mean). */
 static void sum_deltas(const backward_pass *w, int from, int to, int f0, int count, row_sums *sums)
 {
     const int filters = w->filters, spatial = w->spatial;
     for (int b = from; b < to; ++b) {
+        int oy = 0;
         EACH_STRETCH {
             const size_t at = ROW(b, f0) + i;
+            if (w->p->pool) { /* several channels have their whole planes in the stretch */
+                for (int f = f0 + 1; f < f0 + count; ++f) spread_until(w, b, f, 0, i + n);
+                oy = spread_until(w, b, f0, oy, i + n);
+            }
             if (b + 1 < to) {
                 fetch(w->x + at + ROW(1, 0), count * n);
                 fetch(w->delta + at + ROW(1, 0), count * n);
             }
-            if (w->a != LINEAR) activation_delta(w, at, f0, count, n);
+            if (w->a != LINEAR && !w->p->pool) activation_delta(w, at, f0, count, n);
             add_delta_sums(w->x + at, w->delta + at, count, n, w->p->mean + f0, sums);
         }
     }
@@ -301,8 +370,6 @@ enum { TILE_ROWS = 32, TILE_CHANNELS = 512 };
     PARALLEL_FOR2((size_t)batch *filters) \
     for (int64_t b0 = 0; b0 < batch; b0 += TILE_ROWS) \
         for (int64_t f0 = 0; f0 < filters; f0 += TILE_CHANNELS)
-static int least(int64_t a, int b) { return a < b ? (int)a : b; }
-
 static void flat_statistics(const real *x, int batch, int filters, const batchnorm_arrays *p)
 {
     EACH_BLOCK {
@@ -425,8 +492,7 @@ void batchnorm_forward_cpu(const real *x, int batch, int filters, int spatial, c
     PARALLEL_FOR2((size_t)batch * filters * spatial)
     for (int b = 0; b < batch; ++b) {
         for (int64_t f0 = 0; f0 < filters; f0 += together) {
-            const size_t at = ROW(b, 0);
-            task_forward(x + at, 1, filters, spatial, (int)f0, CHANNELS_HERE, p, a, stream, y + at);
+            task_forward(x, b, b + 1, filters, spatial, (int)f0, CHANNELS_HERE, p, a, stream, y);
         }
     }
 }
@@ -444,19 +510,22 @@ void batchnorm_forward_train_cpu(const real *x, int batch, int filters, int spat
     }
     EACH_TASK {
         task_statistics(x, batch, filters, spatial, (int)f0, CHANNELS_HERE, p);
-        task_forward(x, batch, filters, spatial, (int)f0, CHANNELS_HERE, p, a, stream, y);
+        task_forward(x, 0, batch, filters, spatial, (int)f0, CHANNELS_HERE, p, a, stream, y);
     }
 }
 
 /* The whole backward pass: delta at y -> dx (written, or added to; NULL: not wanted), and the updates of
  * scales and biases. x is the layer's input, y its output, which is not read where activation_is_cheap or
- * activation_needs_input. dx may be delta, and is so with an activation. */
+ * activation_needs_input. dx may be delta, and is so with an activation; with a pool it is written, and delta
+ * is the pooled map's. */
 void batchnorm_backward_cpu(const real *x, const real *y, const real *delta, int batch, int filters,
                             int spatial, const batchnorm_arrays *p, ACTIVATION a, int frozen, int add,
                             real *dx)
 {
-    assert((a == LINEAR || dx == delta) && (!add || dx != delta) && !activation_mixes_channels(a));
-    const backward_pass w = {x, y, delta, batch, filters, spatial, p, a, frozen, add, dx};
+    assert((a == LINEAR || dx == delta || p->pool) && (!add || dx != delta) && !activation_mixes_channels(a));
+    assert(!p->pool || (dx && dx != delta && !add && activation_is_cheap(a)));
+    const backward_pass w = {x,   y, p->pool ? dx : delta, delta, batch, filters, spatial, p, a, frozen,
+                             add, dx};
     const int parts = parts_of(batch, filters, spatial);
     if (spatial == 1) flat_backward(&w);
     else if (parts > 1) parted_backward(&w, parts);

@@ -37,10 +37,14 @@ MULTIVERSION void copy_rows_cpu(int rows, int columns, real alpha, const real *x
                                 int ldy)
 {
     assert((ldx >= columns || ldx == 0) && ldy >= columns);
-    PARALLEL_FOR((size_t)rows * columns)
+    enum { PIECE = 8192 }; /* of a row: a single one keeps all threads busy */
+    PARALLEL_FOR2((size_t)rows * columns)
     for (int r = 0; r < rows; ++r) {
-        const real *from = x + (size_t)r * ldx;
-        real *to = y + (size_t)r * ldy;
-        for (int i = 0; i < columns; ++i) to[i] = (add ? to[i] : 0) + alpha * from[i];
+        for (int64_t first = 0; first < columns; first += PIECE) {
+            const int n = columns - first < PIECE ? (int)(columns - first) : PIECE;
+            const real *from = x + (size_t)r * ldx + first;
+            real *to = y + (size_t)r * ldy + first;
+            for (int i = 0; i < n; ++i) to[i] = (add ? to[i] : 0) + alpha * from[i];
+        }
     }
 }

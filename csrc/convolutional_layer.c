@@ -274,6 +274,10 @@ static int convolutional_reads(const layer *l)
 {
     return READS_INPUT | normalization_reads(l, &((const convolutional_layer *)l)->norm);
 }
+static int convolutional_takes_pool(const layer *l, const pool_shape *windows)
+{
+    return normalization_takes_pool(l, &((const convolutional_layer *)l)->norm, windows);
+}
 
 const layer_ops convolutional_ops = {
     .name = "convolutional",
@@ -284,6 +288,7 @@ const layer_ops convolutional_ops = {
     .forward = convolutional_forward,
     .backward = convolutional_backward,
     .backward_reads = convolutional_reads,
+    .takes_pool = convolutional_takes_pool,
     .initialize = convolutional_initialize,
     .workspace = convolutional_workspace,
     .flops = convolutional_flops,

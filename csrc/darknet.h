@@ -126,10 +126,12 @@ typedef struct {
 } overlap_shape;
 
 /* The arrays of one batch normalization, each (filters,). mean_rest is what `mean` leaves out of the exact mean
- * of a mini-batch, less than half a unit in its last place; NULL: nothing. */
+ * of a mini-batch, less than half a unit in its last place; NULL: nothing. With a pool the output and its
+ * delta are those of this max-pooling behind the activation (batchnorm_takes_pool). */
 typedef struct {
     real *scales, *biases, *scale_updates, *bias_updates;
     real *mean, *mean_rest, *variance, *mean_delta, *variance_delta;
+    const pool_shape *pool;
 } batchnorm_arrays;
 
 /* ---- kernels: the CPU functions by name, and the table through which layers call them */

@@ -89,6 +89,10 @@ typedef struct layer_ops {
     void (*gradients)(layer *l, network *net, int rows);
     void (*initialize)(layer *l, uint64_t seed);           /* NULL: parameters keep their zeros and ones */
     int (*backward_reads)(const layer *l);                 /* NULL: READS_INPUT | READS_OUTPUT */
+    /* A pool's windows, without a size where it does more than pool; and: can a layer take such windows of
+     * its output on the way? NULL: is none; cannot. */
+    pool_shape (*windows)(const layer *l);
+    int (*takes_pool)(const layer *l, const pool_shape *windows);
     size_t links;                                          /* of the int_list of layers it reads; 0: none */
     size_t (*workspace)(const layer *l);                   /* number of reals; NULL: none */
     double (*flops)(const layer *l);
@@ -118,6 +122,8 @@ struct layer {
     int convolution;                 /* the algorithm asked for; see dn_convolution() */
     int complete;                    /* all arrays that it needs are allocated */
     int shared, input_shared;        /* its activations, or its input, lie in the network's arena */
+    struct layer *pool;              /* whose output it writes, its own having no place; or NULL */
+    int pooled;                      /* the layer before does so with this one */
     int has_cost;                    /* the last forward pass had a truth: delta holds the loss's own */
     int delta_live;                  /* delta holds what the output's consumers sent in this backward pass */
     double cost;

@@ -1,6 +1,7 @@
 /* [maxpool]: the largest value of each window; with maxpool_depth=1 the largest over channels instead: output
  * channel g is the largest of the input's channels g, g + out_channels, g + 2 out_channels, ... (AlexeyAB).
- * antialiasing: map_tail.h. */
+ * antialiasing: map_tail.h. A layer whose only reader it is may do its work
+ * (memory_plan.c): it is `pooled`. */
 #include "pool.h"
 #include <math.h>
 
@@ -36,9 +37,18 @@ static dn_status maxpool_shape(layer *l, network *net)
               stride_y = self->stride_y < 1 ? self->stride : self->stride_y;
     return tail_shape(l, &self->tail, l->h, l->w, self->out_channels, stride_x, stride_y);
 }
+static pool_shape maxpool_windows(const layer *l)
+{
+    const pool_layer *self = (const pool_layer *)l;
+    return self->depth || has_tail(&self->tail) ? (pool_shape){0} : pool_shape_of(l);
+}
 static dn_status maxpool_forward(layer *l, network *net)
 {
     const pool_layer *self = (pool_layer *)l;
+    if (l->pooled) {
+        l->x = l->output; /* it has run, on an input that nobody has written */
+        return DN_OK;
+    }
     const pool_shape s = pool_shape_of(l);
     real *map = self->tail.map ? self->tail.map : l->output;
     if (self->depth) {
@@ -61,6 +71,7 @@ static dn_status maxpool_backward(layer *l, network *net)
     const pool_shape s = self->depth ? whole_images(l) : pool_shape_of(l);
     if (self->tail.map) tail_backward(l, net->k, &self->tail);
     const delta_sink sink = input_sink(net);
+    if (l->pooled) return DN_OK;
     const real *delta = self->tail.map ? self->tail.map_delta : l->delta;
     if (sink.to) net->k->maxpool_backward(delta, self->indexes, &s, sink.add, sink.to);
     return DN_OK;
@@ -74,5 +85,6 @@ const layer_ops maxpool_ops = {
     .forward = maxpool_forward,
     .backward = maxpool_backward,
     .backward_reads = dn_reads_nothing,
+    .windows = maxpool_windows,
     .flops = pool_flops,
 };

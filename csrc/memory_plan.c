@@ -6,6 +6,9 @@
  *               of those that then read it again (backward_reads)
  *     delta     from the backward pass of its first reader to arrive, the last in the network, to its layer's
  *     others    during its layer's forward pass; in training until its backward pass
+ * A pool that is the only reader of an output can be left to the layer before, which then writes the pooled
+ * map at once: its own output and the pool's indexes need no place, and its delta none before its own
+ * backward pass.
  * The largest array is placed first, each at the lowest address that is free for its whole life: Greedy by
  * Size for Offset Calculation, Y. Pisarchyk and J. Lee, arXiv:2001.03288. The plan depends on shapes alone. */
 #include "layer.h"
@@ -27,10 +30,6 @@ static int shares(const network *net, const layer *l)
     return !net->keep_activations && !looked_at && !ops->parts && (l->shared || !l->output);
 }
 
-/* ---- lives */
-typedef struct {
-    int first, last;
-} life;
 static int reads_output_of(const layer *l, int index)
 {
     if (l->index == index + 1) return 1;
@@ -40,6 +39,26 @@ static int reads_output_of(const layer *l, int index)
     }
     return 0;
 }
+/* The pool behind layer `index` if it may be left to that layer, else NULL. */
+static layer *pool_of(const network *net, int index)
+{
+    layer *l = net->layers[index], *pool = index + 1 < net->n ? net->layers[index + 1] : NULL;
+    if (!pool || !pool->ops->windows || !l->ops->takes_pool || !l->shared || !pool->shared) return NULL;
+    for (int i = index + 2; i < net->n; ++i) {
+        if (reads_output_of(net->layers[i], index)) return NULL;
+    }
+    const pool_shape windows = pool->ops->windows(pool);
+    return net->k == cpu_kernels() && l->ops->takes_pool(l, &windows) ? pool : NULL;
+}
+static int needs_no_place(const layer *l, const void *field, const array_spec *row)
+{
+    return (l->pool && field == &l->output) || (l->pooled && row->flags & IS_INT);
+}
+
+/* ---- lives */
+typedef struct {
+    int first, last;
+} life;
 static int reads_again(const layer *l, int what)
 {
     const int reads = l->ops->backward_reads ? l->ops->backward_reads(l) : READS_INPUT | READS_OUTPUT;
@@ -48,7 +67,8 @@ static int reads_again(const layer *l, int what)
 static int backward_time(const network *net, int index) { return 2 * net->n - 1 - index; }
 static life life_of_output(const network *net, int index)
 {
-    life t = {index, reads_again(net->layers[index], READS_OUTPUT) ? backward_time(net, index) : index};
+    life t = {index - net->layers[index]->pooled,
+              reads_again(net->layers[index], READS_OUTPUT) ? backward_time(net, index) : index};
     for (int i = index + 1; i < net->n; ++i) {
         if (!reads_output_of(net->layers[i], index)) continue;
         const int read = reads_again(net->layers[i], READS_INPUT) ? backward_time(net, i) : i;
@@ -58,9 +78,10 @@ static life life_of_output(const network *net, int index)
 }
 static life life_of_delta(const network *net, int index)
 {
-    int reader = net->n - 1;
+    const layer *l = net->layers[index];
+    int reader = l->pool ? index : net->n - 1;
     while (reader > index && !reads_output_of(net->layers[reader], index)) --reader;
-    return (life){backward_time(net, reader), backward_time(net, index)};
+    return (life){backward_time(net, reader), backward_time(net, index - l->pooled)};
 }
 static life life_of(const network *net, const layer *l, const void *field)
 {
@@ -118,7 +139,7 @@ static int list_arrays(const network *net, shared_array *list, size_t *total)
         for (int j = 0; (row = dn_array_row(l, j)).name; ++j) {
             const size_t bytes = row.flags & SHARED ? dn_array_bytes(l, &row) : 0;
             size_t whole;
-            if (!bytes) continue;
+            if (!bytes || needs_no_place(l, dn_array_field(l, &row), &row)) continue;
             if (__builtin_add_overflow(bytes, LINE - 1, &whole) ||
                 __builtin_add_overflow(*total, whole / LINE * LINE, total)) {
                 *total = SIZE_MAX;
@@ -139,6 +160,10 @@ static dn_status plan(network *net, shared_array **list, int *n)
         dn_tell_parts(l, l->train);
         l->shared = shares(net, l);
         l->input_shared = i > 0 && net->layers[i - 1]->shared;
+    }
+    for (int i = 0; i < net->n; ++i) {
+        net->layers[i]->pool = pool_of(net, i);
+        net->layers[i]->pooled = i > 0 && net->layers[i - 1]->pool;
     }
     *n = list_arrays(net, NULL, &net->arena_bytes);
     *list = NULL;
@@ -164,7 +189,8 @@ void dn_forget_activations(layer *l)
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
         if (row.flags & SHARED) *dn_array_field(l, &row) = NULL;
     }
-    if (l->shared) l->complete = l->shared = 0;
+    if (l->shared) l->complete = l->shared = l->pooled = 0;
+    l->pool = NULL;
 }
 /* A layer without its place stays incomplete, and refuses to run. */
 dn_status dn_place_activations(network *net)

@@ -262,7 +262,7 @@ delta_sink link_sink(network *net, int index)
 
 static int all_finite(const layer *l)
 {
-    for (int i = 0; i < l->batch * l->outputs; ++i) {
+    for (int i = 0; l->output && i < l->batch * l->outputs; ++i) {
         if (!isfinite(l->output[i])) return 0;
     }
     return 1;
@@ -283,7 +283,7 @@ dn_status forward_network(network *net)
         if (l->truths) truths = l->truths;
         const dn_status status = forward_layer(l, net);
         if (status != DN_OK) return dn_fail_in_layer(status, i);
-        if (net->watch && net->first_not_finite < 0 && !all_finite(l)) net->first_not_finite = i;
+        if (net->watch && net->first_not_finite < 0 && !all_finite(l)) net->first_not_finite = i - l->pooled;
         net->input = l->output;
         if (!l->truth_source) continue;
         net->truth = l->output;

@@ -179,6 +179,12 @@ dn_status normalization_forward(const layer *l, network *net, const normalizatio
     return status;
 }
 
+int normalization_takes_pool(const layer *l, const normalization *n, const pool_shape *windows)
+{
+    return l->train && n->kind == NORMALIZE_BATCH && !n->after && !batchnorm_composed(l, &n->batch) &&
+           !has_tail(&n->tail) && activation_is_cheap(n->activation) && batchnorm_takes_pool(windows);
+}
+
 /* ---- backward */
 /* A tail's map is its own; behind a normalization of f(sums) the slope is found from x. */
 int normalization_reads(const layer *l, const normalization *n)

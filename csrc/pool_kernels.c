@@ -1,6 +1,7 @@
 /* Pooling, resampling, cropping and pjreddie's shortcut: kernels that move values between maps. A plane is
  * one channel of one image. */
 #include "parallel.h"
+#include "rows.h"
 #include <assert.h>
 #include <string.h>
 
@@ -77,9 +78,32 @@ static void maxpool_window(const real *plane, const pool_shape *s, int oy, int o
         }
     }
 }
+/* A row of windows that move by one, tap by tap: neighbours meet neighbours. */
+MULTIVERSION static void maxpool_row_by_one(const real *plane, const pool_shape *s, int first, int oy,
+                                            real *restrict y, int *restrict indexes)
+{
+    const int y0 = oy * s->stride_y - s->offset, top = larger(y0, 0), bottom = smaller(y0 + s->size, s->h);
+    for (int ox = 0; ox < s->out_w; ++ox) {
+        const int at = top * s->w + larger(ox - s->offset, 0);
+        y[ox] = plane[at];
+        if (indexes) indexes[ox] = first + at;
+    }
+    for (int tap = 0; tap < (bottom - top) * s->size; ++tap) {
+        const int shift = tap % s->size - s->offset, start = (top + tap / s->size) * s->w + shift;
+        const int end = smaller(s->out_w, s->w - shift);
+        for (int ox = larger(-shift, 0); ox < end && indexes; ++ox) {
+            indexes[ox] = exceeds(plane[start + ox], y[ox]) ? first + start + ox : indexes[ox];
+        }
+        for (int ox = larger(-shift, 0); ox < end; ++ox) y[ox] = maximum(plane[start + ox], y[ox]);
+    }
+}
 static void maxpool_row(const real *plane, const pool_shape *s, int first, int oy, real *y, int *indexes)
 {
     int ox = 0;
+    if (s->stride_x == 1 && 2 * s->size <= s->w) { /* with fewer neighbours it is no faster */
+        maxpool_row_by_one(plane, s, first, oy, y, indexes);
+        return;
+    }
     if (s->size == 2 && s->stride_x == 2 && s->stride_y == 2 && s->offset == 0 && 2 * oy + 1 < s->h) {
         const real *above = plane + (size_t)2 * oy * s->w;
         ox = smaller(s->w / 2, s->out_w);
@@ -91,16 +115,21 @@ static void maxpool_row(const real *plane, const pool_shape *s, int first, int o
         if (indexes) indexes[ox] = first + at;
     }
 }
+void maxpool_plane(const real *plane, const pool_shape *s, int first, real *y, int *indexes)
+{
+    for (int oy = 0; oy < s->out_h; ++oy) {
+        const size_t row = (size_t)oy * s->out_w;
+        maxpool_row(plane, s, first, oy, y + row, indexes ? indexes + row : NULL);
+    }
+}
 /* y = the largest of each window; indexes (or NULL) = where in x it stood. */
 void maxpool_forward_cpu(const real *x, const pool_shape *s, real *y, int *indexes)
 {
     const int area = s->h * s->w, out = s->out_h * s->out_w;
     PARALLEL_FOR((size_t)s->batch *s->c *out)
     for (int p = 0; p < s->batch * s->c; ++p) {
-        for (int oy = 0; oy < s->out_h; ++oy) {
-            const size_t row = (size_t)p * out + (size_t)oy * s->out_w;
-            maxpool_row(x + (size_t)p * area, s, p * area, oy, y + row, indexes ? indexes + row : NULL);
-        }
+        const size_t at = (size_t)p * out;
+        maxpool_plane(x + (size_t)p * area, s, p * area, y + at, indexes ? indexes + at : NULL);
     }
 }
 /* dx at the place of each maximum gets its delta; windows may share one. */

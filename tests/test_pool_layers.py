@@ -102,6 +102,22 @@ def test_inference_keeps_no_indexes(rng):
     assert (net.predict(x) == wanted).all()
 
 
+@pytest.mark.parametrize("size, side", [(2, 5), (3, 6), (3, 40), (5, 13), (9, 19), (9, 17)])
+def test_windows_that_move_by_one(rng, size, side):
+    """Each window's maximum, and of equal ones the first, wherever the image cuts the window."""
+    x = rng.integers(0, 4, (2, 3, 7, side)).astype(np.float32)
+    net, l = dn.Network(), dn.make_maxpool_layer(2, 7, side, 3, size, 1)
+    net.input = x
+    dn.forward_maxpool_layer(l, net)
+    before = (size - 1) // 2
+    for b, c, i, j in np.ndindex(l.output.shape):
+        top, left = max(i - before, 0), max(j - before, 0)
+        window = x[b, c, top : i - before + size, left : j - before + size]
+        y, z = np.unravel_index(window.argmax(), window.shape)
+        assert l.output[b, c, i, j] == window.max()
+        assert l.indexes[b, c, i, j] == np.ravel_multi_index((b, c, top + y, left + z), x.shape)
+
+
 @pytest.mark.parametrize("size, stride", [(2, 2), (3, 1)])
 @pytest.mark.parametrize("place", range(4))
 def test_maxpool_and_relu_keep_nan(rng, size, stride, place):
