@@ -192,7 +192,7 @@ static int add_gradient(const conv_product *p, size_t threads, size_t *total)
     const gradient_cut cut = cut_gradient(p);
     const size_t tasks = (size_t)p->groups * cut.parts * cut.shares;
     return add_size(total, cut.chunks > 1 ? tasks * cut.chunks : threads, cut.rows, cut.ld) &&
-           add_size(total, cut.ahead, 1, 1) && add_size(total, threads, GRADIENT_SCRATCH, 1);
+           add_size(total, threads, GRADIENT_SCRATCH, 1);
 }
 
 size_t convolution_workspace(const conv_shape *s, int threads)

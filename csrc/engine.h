@@ -104,30 +104,40 @@ typedef struct {
     int strips,
         strips_x; /* of a channel, where shared: one for each phase, or each kx, of x, by those of y */
     int halo, pitch;       /* further columns at the end of a strip; distance of strips */
-    int images; /* 0, or strips are those of whole images, made ahead for so many images at a time */
+    int bands; /* of an image: strips are made for so many parts of it, of several blocks each; 0: for each
+                  block */
     int unit,
         steps; /* rows are made in this many steps, each a multiple of unit: single rows, or whole channels */
     ptrdiff_t blocks;
 } column_layout;
 
-/* How a product is cut into tasks: blocks of columns x shares of the filters. */
+/* Bands of all images, and their bounds in blocks: band i has blocks band_start(i) .. band_start(i + 1). Without
+ * bands each block is one. */
+static inline ptrdiff_t column_bands(const conv_product *p, const column_layout *l)
+{
+    return l->bands ? (ptrdiff_t)p->batch * l->bands : l->blocks;
+}
+static inline ptrdiff_t band_start(const conv_product *p, const column_layout *l, ptrdiff_t i)
+{
+    return part_of(l->blocks, i, column_bands(p, l));
+}
+
+/* How a product is cut into tasks: bands of columns x shares of the filters. */
 typedef struct {
     column_layout layout;
     int shares;
-    size_t ahead; /* values of the columns made ahead, for all shares or blocks; 0: each task makes its own */
+    size_t ahead; /* values of the columns made ahead, for all shares; 0: each task makes its own */
 } product_cut;
 product_cut cut_product(const conv_product *p);
-size_t whole_strips(const conv_product *p, const column_layout *l); /* values of layout.images images */
 ptrdiff_t product_blocks(const conv_product *p);   /* each has moments of its own */
 /* Can the product take moments on its way? Its blocks must be stored in pieces worth a vector's while. */
 int product_takes_moments(const conv_product *p);
 
 /* How the weight gradient is cut into tasks: parts of the depth x shares of the filters x chunks of the
- * blocks of columns. A task's sums are an area (rows, ld) of the workspace. */
+ * bands of columns. A task's sums are an area (rows, ld) of the workspace. */
 typedef struct {
     column_layout layout;
     int parts, shares, chunks, rows, ld;
-    size_t ahead; /* as in product_cut */
 } gradient_cut;
 gradient_cut cut_gradient(const conv_product *p);
 enum { FILTER_UNIT = 16, GRADIENT_SCRATCH = COLUMN_SCRATCH + COLUMNS * MOST_WIDTH };

@@ -187,10 +187,10 @@ def test_backward_weights(label, simd, threads):
 @pytest.mark.parametrize(
     "shape",
     [(2, 3, 260, 280, 2, 1, 3, 1, 1, 1, 1), (1, 2, 300, 290, 2, 2, 3, 1, 1, 1, 1), (1, 2, 301, 560, 2, 2, 3, 2, 2, 1, 1)],
-    ids=["whole images in turns", "bands", "bands strided"],
+    ids=["bands of blocks", "bands", "bands strided"],
 )
 def test_planes_beyond_the_scratch_memory(shape, monkeypatch, threads):
-    """Images laid some at a time, and planes cut into bands, in all passes."""
+    """Images and planes cut into bands, in all passes."""
     monkeypatch.setitem(SHAPES, "large", shape)
     s, r, x, w, dy, workspace = _arrays("large")
     case = {"s": ("conv_shape *", s), "workspace": workspace}
