@@ -162,24 +162,32 @@ static void fill_columns(const conv_product *p, const column_layout *l, const bl
     }
 }
 
-/* The strips of blocks from .. upto, which lie in one image: out (channels, strips, pitch). Returns the place of
- * their first column in the grid. */
-static int fill_band_strips(const conv_product *p, const column_layout *l, const real *x, ptrdiff_t from,
-                       ptrdiff_t upto, real *out)
+/* Columns first .. first + count of the grid of one image, as a strip. */
+static void fill_piece(const conv_product *p, int width, int first, int count, const real *plane, int fy,
+                       int fx, real *out)
 {
-    const ptrdiff_t area = (ptrdiff_t)p->y.out * l->width, blocks = l->blocks / p->batch, image = from / blocks;
+    run r = {0, 0, 0, first / width, first % width};
+    for (; r.start < count; r.start += r.count, r.x = 0, ++r.y) {
+        r.count = at_most(width - r.x, count - r.start);
+        fill_run(p, &r, plane, fy, fx, 0, out);
+    }
+    set_zero(out + count, LANES); /* tiles read whole vectors */
+}
+
+/* The strips of blocks from .. upto, which lie in one image: out (channels, strips, pitch). Returns the place
+ * of their first column in the grid. */
+static int fill_band_strips(const conv_product *p, const column_layout *l, const real *x, ptrdiff_t from,
+                            ptrdiff_t upto, real *out)
+{
+    const ptrdiff_t area = (ptrdiff_t)p->y.out * l->width, blocks = l->blocks / p->batch,
+                    image = from / blocks;
     const int first = (int)column_of(area, from % blocks, blocks),
               count = (int)column_of(area, upto - image * blocks, blocks) - first + l->halo;
     x += image * p->groups * p->channels * p->y.in * p->x.in;
     for (int i = 0; i < p->channels * l->strips; ++i, out += l->pitch) {
         const real *plane = x + (size_t)(i / l->strips) * p->y.in * p->x.in;
-        const int strip = i % l->strips, fy = strip_y(p, l, strip), fx = strip_x(p, l, strip);
-        run r = {0, 0, 0, first / l->width, first % l->width};
-        for (; r.start < count; r.start += r.count, r.x = 0, ++r.y) {
-            r.count = at_most(l->width - r.x, count - r.start);
-            fill_run(p, &r, plane, fy, fx, 0, out);
-        }
-        set_zero(out + count, LANES); /* tiles read whole vectors */
+        const int strip = i % l->strips;
+        fill_piece(p, l->width, first, count, plane, strip_y(p, l, strip), strip_x(p, l, strip), out);
     }
     return first;
 }
@@ -210,9 +218,9 @@ static void place_all_rows(const conv_product *p, const column_layout *l, row_pl
     for (int d = 0; d < most; ++d) places->in_place[d] = l->in_place ? d * p->x.in : 0;
 }
 
-/* Rows d0 .. d0 + depth for a block of a group: those of the image, or of the band that stands in scratch from
- * column `first` on, or what was made ahead for this block and step, or what is made in scratch. x is the
- * group's, in image 0. */
+/* Rows d0 .. d0 + depth for a block of a group: those of the image, or of the band that stands in scratch
+ * from column `first` on, or what was made ahead for this block and step, or what is made in scratch. x is
+ * the group's, in image 0. */
 static column_rows find_columns(const conv_product *p, const column_layout *l, const row_places *places,
                                 const block *b, const real *x, int d0, int depth, int first,
                                 const real *ahead, real *scratch)

@@ -124,8 +124,7 @@ product_cut cut_product(const conv_product *p)
     product_cut cut = {.layout = lay_columns(p), .shares = 1};
     const ptrdiff_t blocks = p->groups * column_bands(p, &cut.layout);
     if (blocks < TASKS) cut.shares = at_most(p->filters / 48 + 1, (int)pieces(TASKS, blocks));
-    if (cut.shares >= 4 && !cut.layout.bands)
-        cut.ahead = (size_t)blocks * cut.layout.steps * COLUMN_SCRATCH;
+    if (cut.shares >= 4 && !cut.layout.bands) cut.ahead = (size_t)blocks * cut.layout.steps * COLUMN_SCRATCH;
     return cut;
 }
 
@@ -142,6 +141,51 @@ int product_takes_moments(const conv_product *p)
     if (cut_winograd(p).m) return 1;
     const column_layout l = lay_columns(p);
     return (p->channels > 1 || p->filters > 1) && (!l.share_x || p->x.out >= WORTHWHILE);
+}
+
+tap_range phase_inputs(const conv_product p[PHASES], int of_x)
+{
+    tap_range r = {INT32_MAX, INT32_MIN};
+    for (int i = 0; i < PHASES; ++i) {
+        const conv_axis *a = of_x ? &p[i].x : &p[i].y;
+        for (int t = 0; t < a->taps; ++t) {
+            const int input = a->first + t * a->step;
+            if (input < r.low) r.low = input;
+            if (input > r.high) r.high = input;
+        }
+    }
+    return r;
+}
+
+/* Strips of all channels are held at once: 270 to 800 KB of floats. Where that is not enough for two rows of
+ * tiles and the halo, the phases go their own ways. */
+enum { LEAST_COLUMNS = 96, MOST_COLUMNS = 960, TILE_UNIT = 48 };
+phase_cut cut_phases(const conv_product p[PHASES])
+{
+    const tap_range y = phase_inputs(p, 0), x = phase_inputs(p, 1);
+    phase_cut cut = {.blocks = 0, .first_y = y.low, .first_x = x.low};
+    if (y.low > y.high || x.low > x.high || (p->channels == 1 && p->filters == 1)) return cut;
+    for (int i = 0; i < PHASES; ++i) {
+        if ((int64_t)p[i].y.taps * p[i].x.taps > DEPTH) return cut;
+    }
+    const int64_t width = (int64_t)p->x.out + x.high - x.low,
+                  halo = (y.high - y.low) * width + x.high - x.low, area = p->y.out * width;
+    int64_t columns = 2 * COLUMN_SCRATCH / p->channels - halo;
+    if (columns > MOST_COLUMNS) columns = MOST_COLUMNS;
+    if (columns < LEAST_COLUMNS) columns = LEAST_COLUMNS;
+    if (columns > area + TILE_UNIT - 1) columns = area + TILE_UNIT - 1;
+    columns -= columns % TILE_UNIT;
+    const int64_t lines = (halo + columns) / FILTER_UNIT + 2,
+                  pitch = (lines + (lines % 2 == 0)) * FILTER_UNIT;
+    if (pitch > 3 * COLUMN_SCRATCH / p->channels) return cut;
+    cut.width = (int)width;
+    cut.halo = (int)halo;
+    cut.pitch = (int)pitch;
+    cut.columns = (int)columns;
+    cut.blocks = pieces(area, columns);
+    const ptrdiff_t tasks = p->batch * p->groups * cut.blocks;
+    cut.shares = tasks < TASKS ? at_most(p->filters / 48 + 1, (int)pieces(TASKS, tasks)) : 1;
+    return cut;
 }
 
 /* Parts of at most DEPTH rows, then shares of at least 256 filters, then chunks of pixels until there are

@@ -58,8 +58,8 @@ typedef struct {
     const char *name;
     void (*product)(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
                     int threads);
-    /* The phases (0, 0), (0, 1), (1, 0), (1, 1) of a backward pass for data with stride 2. */
-    void (*data)(const conv_product p[4], const real *dy, const real *w, real *dx, real *workspace,
+    /* All phases (PHASES) of a backward pass for data with stride 2. */
+    void (*data)(const conv_product *p, const real *dy, const real *w, real *dx, real *workspace,
                  int threads);
     void (*gradient)(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace,
                      int threads);
@@ -111,8 +111,8 @@ typedef struct {
     ptrdiff_t blocks;
 } column_layout;
 
-/* Bands of all images, and their bounds in blocks: band i has blocks band_start(i) .. band_start(i + 1). Without
- * bands each block is one. */
+/* Bands of all images, and their bounds in blocks: band i has blocks band_start(i) .. band_start(i + 1).
+ * Without bands each block is one. */
 static inline ptrdiff_t column_bands(const conv_product *p, const column_layout *l)
 {
     return l->bands ? (ptrdiff_t)p->batch * l->bands : l->blocks;
@@ -132,6 +132,24 @@ product_cut cut_product(const conv_product *p);
 ptrdiff_t product_blocks(const conv_product *p);   /* each has moments of its own */
 /* Can the product take moments on its way? Its blocks must be stored in pieces worth a vector's while. */
 int product_takes_moments(const conv_product *p);
+
+/* The phases of a backward pass for data with stride 2: 2 * y + x. */
+enum { PHASES = 4 };
+/* Inputs that position 0 reads through the taps of any phase, on one axis; low > high: there are none. */
+typedef struct {
+    int low, high;
+} tap_range;
+tap_range phase_inputs(const conv_product p[PHASES], int of_x);
+
+/* How all phases are made from one strip of dy for each channel (phases_body.h): a grid (y.out, width) of
+ * positions with an output of each phase, cut into blocks of at most `columns` of them. */
+typedef struct {
+    int first_y, first_x; /* what position 0 reads lowest */
+    int width, halo, pitch;
+    int columns, shares;
+    ptrdiff_t blocks; /* of an image; 0: each phase is a product of its own */
+} phase_cut;
+phase_cut cut_phases(const conv_product p[PHASES]);
 
 /* How the weight gradient is cut into tasks: parts of the depth x shares of the filters x chunks of the
  * bands of columns. A task's sums are an area (rows, ld) of the workspace. */

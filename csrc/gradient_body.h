@@ -91,16 +91,15 @@ static gradient_task cut_task(const conv_product *p, const gradient_cut *cut, in
 
 /* sums += those of one block; x and dy are the group's. */
 static void add_block(const conv_product *p, const gradient_cut *cut, const row_places *places,
-                      const gradient_task *t, ptrdiff_t block_number, const real *x, const real *dy, int first,
-                      real *sums, real *scratch)
+                      const gradient_task *t, ptrdiff_t block_number, const real *x, const real *dy,
+                      int first, real *sums, real *scratch)
 {
     const int depth = t->d1 - t->d0, rows = (depth + ROWS - 1) / ROWS;
     const size_t plane = (size_t)p->y.whole * p->x.whole;
     real *const panel = scratch + COLUMN_SCRATCH;
     block b;
     make_block(p, &cut->layout, block_number, &b);
-    const column_rows c =
-        find_columns(p, &cut->layout, places, &b, x, t->d0, depth, first, NULL, scratch);
+    const column_rows c = find_columns(p, &cut->layout, places, &b, x, t->d0, depth, first, NULL, scratch);
     for (int f = t->f0; f < t->f1; f += WIDTH) {
         const int width = at_most(WIDTH, t->f1 - f), vecs = (width + LANES - 1) / LANES;
         turn_panel(p, &b, dy + f * plane, width, panel);
@@ -150,7 +149,8 @@ static void gradient(const conv_product *p, const real *x, const real *dy, real 
                      int threads)
 {
     const gradient_cut cut = cut_gradient(p);
-    const int tasks = p->groups * cut.parts * cut.shares, held = cut.chunks > 1 ? tasks * cut.chunks : threads;
+    const int tasks = p->groups * cut.parts * cut.shares,
+              held = cut.chunks > 1 ? tasks * cut.chunks : threads;
     const size_t area = (size_t)cut.rows * cut.ld;
     row_places places;
     place_all_rows(p, &cut.layout, &places);

@@ -209,8 +209,8 @@ static void product(const conv_product *p, const real *x, const real *w, real *y
     place_all_rows(p, l, &places);
 #pragma omp parallel num_threads(threads)
     {
-        real *const scratch = space + cut.ahead +
-                              omp_get_thread_num() * (COLUMN_SCRATCH + (size_t)p->filters * PITCH);
+        real *const scratch =
+            space + cut.ahead + omp_get_thread_num() * (COLUMN_SCRATCH + (size_t)p->filters * PITCH);
         pack_weights(p, l, w, packed);
         if (ahead) fill_ahead(p, l, x, ahead);
 #pragma omp for schedule(dynamic, 1)
@@ -221,7 +221,8 @@ static void product(const conv_product *p, const real *x, const real *w, real *y
             const real *const input = x + group * group_size;
             const int first = l->bands ? fill_band_strips(p, l, input, from, upto, scratch) : 0;
             for (ptrdiff_t i = from; i < upto; ++i)
-                start_product_task(p, &cut, &places, i, share, group, first, input, packed, ahead, y, scratch);
+                start_product_task(p, &cut, &places, i, share, group, first, input, packed, ahead, y,
+                                   scratch);
         }
     }
 }
