@@ -35,15 +35,22 @@ static void add_span(const conv_product *p, const run *r, int count, block *b)
     else b->span[b->spans++] = (span){r->start, count, at};
 }
 
+/* First column of block i where so many columns are cut into whole tiles. */
+static ptrdiff_t column_of(ptrdiff_t columns, ptrdiff_t i, ptrdiff_t blocks)
+{
+    const ptrdiff_t first = part_of(pieces(columns, WIDTH), i, blocks) * WIDTH;
+    return first < columns ? first : columns;
+}
+
 /* Block i: columns first .. first + count of the grid (images, y.out, width); its strips go on for `halo`
  * more columns. */
 static void make_block(const conv_product *p, const column_layout *l, ptrdiff_t i, block *b)
 {
-    const ptrdiff_t area = (ptrdiff_t)p->y.out * l->width, columns = l->share_y ? area : area * p->batch;
-    const ptrdiff_t units = pieces(columns, WIDTH), per_image = l->share_y ? l->blocks / p->batch : l->blocks;
-    const ptrdiff_t first = part_of(units, i % per_image, per_image) * WIDTH;
-    const ptrdiff_t end = part_of(units, i % per_image + 1, per_image) * WIDTH;
-    const int count = (int)((end < columns ? end : columns) - first), pixel = (int)(first % area);
+    const ptrdiff_t area = (ptrdiff_t)p->y.out * l->width, columns = l->share_y ? area : area * p->batch,
+                    per_image = l->share_y ? l->blocks / p->batch : l->blocks;
+    const ptrdiff_t first = column_of(columns, i % per_image, per_image),
+                    end = column_of(columns, i % per_image + 1, per_image);
+    const int count = (int)(end - first), pixel = (int)(first % area);
     run r = {0, 0, (int)(i / per_image + first / area), pixel / l->width, pixel % l->width};
     b->count = count;
     b->image = r.image;
@@ -155,23 +162,34 @@ static void fill_columns(const conv_product *p, const column_layout *l, const bl
     }
 }
 
-/* Strips of whole images from .. upto: out (images, groups, channels, strips, pitch). */
-static void fill_whole(const conv_product *p, const column_layout *l, const real *x, int from, int upto,
-                       real *out)
+/* Columns first .. first + count of the grid of one image, as a strip. */
+static void fill_piece(const conv_product *p, int width, int first, int count, const real *plane, int fy,
+                       int fx, real *out)
 {
-    const int channels = p->groups * p->channels, rows = p->y.out + axis_reach(&p->y) / p->y.stride;
-#pragma omp for schedule(static)
-    for (int i = 0; i < (upto - from) * channels; ++i) {
-        const real *plane = x + ((size_t)from * channels + i) * p->y.in * p->x.in;
-        for (int strip = 0; strip < l->strips; ++strip) {
-            real *to = out + ((size_t)i * l->strips + strip) * l->pitch;
-            for (int y = 0; y < rows; ++y) {
-                const run r = {y * l->width, l->width, 0, y, 0};
-                fill_run(p, &r, plane, strip_y(p, l, strip), strip_x(p, l, strip), 0, to);
-            }
-            set_zero(to + rows * l->width, l->pitch - rows * l->width);
-        }
+    run r = {0, 0, 0, first / width, first % width};
+    for (; r.start < count; r.start += r.count, r.x = 0, ++r.y) {
+        r.count = at_most(width - r.x, count - r.start);
+        fill_run(p, &r, plane, fy, fx, 0, out);
     }
+    set_zero(out + count, LANES); /* tiles read whole vectors */
+}
+
+/* The strips of blocks from .. upto, which lie in one image: out (channels, strips, pitch). Returns the place
+ * of their first column in the grid. */
+static int fill_band_strips(const conv_product *p, const column_layout *l, const real *x, ptrdiff_t from,
+                            ptrdiff_t upto, real *out)
+{
+    const ptrdiff_t area = (ptrdiff_t)p->y.out * l->width, blocks = l->blocks / p->batch,
+                    image = from / blocks;
+    const int first = (int)column_of(area, from % blocks, blocks),
+              count = (int)column_of(area, upto - image * blocks, blocks) - first + l->halo;
+    x += image * p->groups * p->channels * p->y.in * p->x.in;
+    for (int i = 0; i < p->channels * l->strips; ++i, out += l->pitch) {
+        const real *plane = x + (size_t)(i / l->strips) * p->y.in * p->x.in;
+        const int strip = i % l->strips;
+        fill_piece(p, l->width, first, count, plane, strip_y(p, l, strip), strip_x(p, l, strip), out);
+    }
+    return first;
 }
 
 /* A 1x1 kernel that moves nothing may read the image itself, where a block lies in one image and fills whole
@@ -200,19 +218,16 @@ static void place_all_rows(const conv_product *p, const column_layout *l, row_pl
     for (int d = 0; d < most; ++d) places->in_place[d] = l->in_place ? d * p->x.in : 0;
 }
 
-/* Rows d0 .. d0 + depth for a block of a group: those of the image, or the strips of whole images from
- * `first` on, or what was made ahead for this block and step, or what is made in scratch. x is the group's,
- * in image 0. */
+/* Rows d0 .. d0 + depth for a block of a group: those of the image, or of the band that stands in scratch
+ * from column `first` on, or what was made ahead for this block and step, or what is made in scratch. x is
+ * the group's, in image 0. */
 static column_rows find_columns(const conv_product *p, const column_layout *l, const row_places *places,
-                                const block *b, int group, const real *x, int d0, int depth, int first,
+                                const block *b, const real *x, int d0, int depth, int first,
                                 const real *ahead, real *scratch)
 {
     const real *there = columns_in_place(p, l, b, x, d0);
     if (there) return (column_rows){there, places->in_place};
-    if (l->images) {
-        const size_t channel = ((size_t)(b->image - first) * p->groups + group) * p->channels + d0 / l->unit;
-        return (column_rows){ahead + channel * l->strips * l->pitch + b->pixel, places->made};
-    }
+    if (l->bands) return (column_rows){scratch + b->pixel - first, places->made};
     if (ahead) return (column_rows){ahead, places->made};
     fill_columns(p, l, b, x, d0, depth, scratch);
     return (column_rows){scratch, places->made};

@@ -128,11 +128,17 @@ void convolution_forward_cpu(const conv_shape *s, const real *x, const real *w, 
     }
 }
 
+/* Are the phases of a backward pass for data PHASES that go together? */
+static int is_paired(const conv_shape *s)
+{
+    return s->stride_y == 2 && s->stride_x == 2 && s->h > 1 && s->w > 1;
+}
+
 void convolution_backward_data_cpu(const conv_shape *s, const real *dy, const real *w, int add, real *dx,
                                    real *workspace)
 {
-    const int paired = s->stride_y == 2 && s->stride_x == 2 && s->h > 1 && s->w > 1;
-    conv_product phases[4];
+    const int paired = is_paired(s);
+    conv_product phases[PHASES];
     for (int phase_y = 0; phase_y < at_most(s->stride_y, s->h); ++phase_y) {
         for (int phase_x = 0; phase_x < at_most(s->stride_x, s->w); ++phase_x) {
             conv_product *p = &phases[paired ? 2 * phase_y + phase_x : 0];
@@ -192,7 +198,22 @@ static int add_gradient(const conv_product *p, size_t threads, size_t *total)
     const gradient_cut cut = cut_gradient(p);
     const size_t tasks = (size_t)p->groups * cut.parts * cut.shares;
     return add_size(total, cut.chunks > 1 ? tasks * cut.chunks : threads, cut.rows, cut.ld) &&
-           add_size(total, cut.ahead, 1, 1) && add_size(total, threads, GRADIENT_SCRATCH, 1);
+           add_size(total, threads, GRADIENT_SCRATCH, 1);
+}
+
+/* Of all phases of a backward pass for data at once: packed weights, and each thread's strips. */
+static int add_phases(const conv_shape *s, size_t threads, size_t *total)
+{
+    conv_product p[PHASES];
+    size_t depth = 0;
+    if (!is_paired(s)) return 1;
+    for (int i = 0; i < PHASES; ++i) {
+        p[i] = data_product(s, i / 2, i % 2);
+        depth += product_depth(&p[i]);
+    }
+    const phase_cut cut = cut_phases(p);
+    return !cut.blocks || (add_size(total, (size_t)p->groups * (p->filters + MOST_ROWS), depth, 1) &&
+                           add_size(total, threads, p->channels, cut.pitch));
 }
 
 size_t convolution_workspace(const conv_shape *s, int threads)
@@ -203,7 +224,10 @@ size_t convolution_workspace(const conv_shape *s, int threads)
     int fit = add_product(&p, threads, &forward)
         && add_size(&forward, MOMENTS_REALS, (size_t)s->n, (size_t)product_blocks(&p))
         && add_size(&forward, 2 * LINE / sizeof(real), 1, 1) && add_gradient(&p, threads, &gradient);
+    size_t phases = FILTER_UNIT;
+    fit = fit && add_phases(s, threads, &phases);
     most = forward > gradient ? forward : gradient;
+    if (phases > most) most = phases;
     for (int y = 0; y < at_most(s->stride_y, s->h) && fit; ++y) {
         for (int x = 0; x < at_most(s->stride_x, s->w) && fit; ++x) {
             const conv_product phase = data_product(s, y, x);

@@ -7,7 +7,7 @@
 #define DN_DEPTHWISE_BODY_H
 #include "gradient_body.h"
 
-enum { OUT_ROWS = 4, PHASES = 4, MOST_TAPS = 5 }; /* rows of outputs held in registers; see depthwise_data */
+enum { OUT_ROWS = 4, MOST_TAPS = 5 }; /* rows of outputs held in registers; see depthwise_data */
 
 /* Outputs in bands of `rows` rows; the copy of their inputs has rows `pitch` apart. Tap (ky, kx), counted
  * from the lowest, of output (i, x) of a band reads value (i * y.stride + ky * step) * pitch + place[kx] + x
@@ -199,22 +199,11 @@ static void depthwise(const conv_product *p, const band_layout *l, const real *x
 /* 1 where the phases p[2y + x] have up to 3x3 taps that stand side by side. */
 static int lay_phases(const conv_product p[PHASES], band_layout *l)
 {
-    int low[2] = {INT32_MAX, INT32_MAX}, high[2] = {INT32_MIN, INT32_MIN};
-    if (p->channels != 1 || p->filters != 1) return 0;
-    for (int i = 0; i < PHASES; ++i) {
-        const conv_axis *axes[] = {&p[i].y, &p[i].x};
-        for (int k = 0; k < 2; ++k) {
-            for (int t = 0; t < axes[k]->taps; ++t) {
-                const int input = tap_input(axes[k], t);
-                if (input < low[k]) low[k] = input;
-                if (input > high[k]) high[k] = input;
-            }
-        }
-    }
-    if (low[0] > high[0] || low[1] > high[1] || high[0] - low[0] > 2 || high[1] - low[1] > 2) return 0;
-    *l =
-        (band_layout){.taps_y = 3, .taps_x = 3, .step = 1, .stride = 1, .first_y = low[0], .first_x = low[1]};
-    if (high[0] - low[0] < 2 && high[1] - low[1] < 2) l->taps_y = l->taps_x = 2;
+    const tap_range y = phase_inputs(p, 0), x = phase_inputs(p, 1);
+    if (p->channels != 1 || p->filters != 1 || y.low > y.high || x.low > x.high) return 0;
+    if (y.high - y.low > 2 || x.high - x.low > 2) return 0;
+    *l = (band_layout){.taps_y = 3, .taps_x = 3, .step = 1, .stride = 1, .first_y = y.low, .first_x = x.low};
+    if (y.high - y.low < 2 && x.high - x.low < 2) l->taps_y = l->taps_x = 2;
     return make_bands(l, p->y.out, p->x.out, 1, 1);
 }
 

@@ -60,24 +60,22 @@ static column_layout shared_layout(const conv_product *p, int share_x)
     return l;
 }
 
-/* Strips of whole images serve all blocks: no halo is made twice. For shallow columns that saves more than
- * reading the strips from a farther cache costs. */
-enum { MOST_WHOLE = 1 << 20 };
-static column_layout whole_layout(const conv_product *p, int share_x)
+/* Where columns are shallow, strips may serve as many blocks as the scratch memory holds: fewer halos are
+ * made. */
+static column_layout banded_layout(const conv_product *p, int share_x)
 {
     column_layout l = shared_layout(p, share_x);
-    const int64_t lines = pieces((int64_t)p->y.out * l.width + l.halo, FILTER_UNIT) + 1,
-                  pitch = (lines + (lines % 2 == 0)) * FILTER_UNIT;
-    const double image = (double)pitch * l.strips * p->channels * p->groups;
-    if (!l.blocks || product_depth(p) > DEPTH || image > MOST_WHOLE) return (column_layout){.blocks = 0};
-    l.pitch = (int)pitch;
-    l.images = at_most((int)(MOST_WHOLE / image), p->batch);
+    if (!l.blocks || product_depth(p) > DEPTH) return (column_layout){.blocks = 0};
+    const int lines = COLUMN_SCRATCH / (l.strips * p->channels) / FILTER_UNIT,
+              most = ((lines - (lines % 2 == 0)) * FILTER_UNIT - l.halo - FILTER_UNIT) / COLUMNS;
+    const ptrdiff_t of_image = l.blocks / p->batch, wanted = pieces(TASKS, (ptrdiff_t)p->batch * p->groups);
+    if (most < 2 || wanted >= of_image) return (column_layout){.blocks = 0};
+    l.bands = (int)(wanted > pieces(of_image, most) ? wanted : pieces(of_image, most));
+    const int used = (int)pieces(of_image, l.bands) * COLUMNS / FILTER_UNIT + l.halo / FILTER_UNIT + 2;
+    l.pitch = (used + (used % 2 == 0)) * FILTER_UNIT;
+    if (l.strips * p->channels * l.pitch > COLUMN_SCRATCH) l.pitch = (lines - (lines % 2 == 0)) * FILTER_UNIT;
     l.steps = 1;
     return l;
-}
-size_t whole_strips(const conv_product *p, const column_layout *l)
-{
-    return (size_t)l->images * p->groups * p->channels * l->strips * l->pitch;
 }
 
 /* A strip for every row of the column matrix. */
@@ -101,7 +99,7 @@ static double work(const conv_product *p, const column_layout *l)
     const double taps = p->y.taps * p->x.taps, strips = l->share_y ? l->strips : taps;
     const double outputs = (double)p->y.out * p->x.out * p->batch, area = (double)p->y.out * l->width;
     const double columns = l->share_y ? ceil(area / FILTER_UNIT) * FILTER_UNIT * p->batch : area * p->batch;
-    const double halos = (double)l->halo * (l->images ? p->batch : l->blocks) * (l->share_y != 0);
+    const double halos = (double)l->halo * column_bands(p, l) * (l->share_y != 0);
     return strips * (columns + halos) * COPY_COST + columns * taps * p->filters +
            (l->share_x ? outputs * p->filters * PIECES_COST / p->channels : 0);
 }
@@ -111,7 +109,7 @@ static column_layout lay_columns(const conv_product *p)
 {
     column_layout best = plain_layout(p);
     for (int share_x = 0; share_x <= 1; ++share_x) {
-        const column_layout layouts[] = {shared_layout(p, share_x), whole_layout(p, share_x)};
+        const column_layout layouts[] = {shared_layout(p, share_x), banded_layout(p, share_x)};
         for (int i = 0; i < 2; ++i) {
             if (layouts[i].blocks && work(p, &layouts[i]) < work(p, &best)) best = layouts[i];
         }
@@ -124,12 +122,9 @@ static column_layout lay_columns(const conv_product *p)
 product_cut cut_product(const conv_product *p)
 {
     product_cut cut = {.layout = lay_columns(p), .shares = 1};
-    const ptrdiff_t blocks = p->groups * cut.layout.blocks;
+    const ptrdiff_t blocks = p->groups * column_bands(p, &cut.layout);
     if (blocks < TASKS) cut.shares = at_most(p->filters / 48 + 1, (int)pieces(TASKS, blocks));
-    if (cut.layout.images)
-        cut.ahead = whole_strips(p, &cut.layout);
-    else if (cut.shares >= 4)
-        cut.ahead = (size_t)blocks * cut.layout.steps * COLUMN_SCRATCH;
+    if (cut.shares >= 4 && !cut.layout.bands) cut.ahead = (size_t)blocks * cut.layout.steps * COLUMN_SCRATCH;
     return cut;
 }
 
@@ -148,6 +143,51 @@ int product_takes_moments(const conv_product *p)
     return (p->channels > 1 || p->filters > 1) && (!l.share_x || p->x.out >= WORTHWHILE);
 }
 
+tap_range phase_inputs(const conv_product p[PHASES], int of_x)
+{
+    tap_range r = {INT32_MAX, INT32_MIN};
+    for (int i = 0; i < PHASES; ++i) {
+        const conv_axis *a = of_x ? &p[i].x : &p[i].y;
+        for (int t = 0; t < a->taps; ++t) {
+            const int input = a->first + t * a->step;
+            if (input < r.low) r.low = input;
+            if (input > r.high) r.high = input;
+        }
+    }
+    return r;
+}
+
+/* Strips of all channels are held at once: 270 to 800 KB of floats. Where that is not enough for two rows of
+ * tiles and the halo, the phases go their own ways. */
+enum { LEAST_COLUMNS = 96, MOST_COLUMNS = 960, TILE_UNIT = 48 };
+phase_cut cut_phases(const conv_product p[PHASES])
+{
+    const tap_range y = phase_inputs(p, 0), x = phase_inputs(p, 1);
+    phase_cut cut = {.blocks = 0, .first_y = y.low, .first_x = x.low};
+    if (y.low > y.high || x.low > x.high || (p->channels == 1 && p->filters == 1)) return cut;
+    for (int i = 0; i < PHASES; ++i) {
+        if ((int64_t)p[i].y.taps * p[i].x.taps > DEPTH) return cut;
+    }
+    const int64_t width = (int64_t)p->x.out + x.high - x.low,
+                  halo = (y.high - y.low) * width + x.high - x.low, area = p->y.out * width;
+    int64_t columns = 2 * COLUMN_SCRATCH / p->channels - halo;
+    if (columns > MOST_COLUMNS) columns = MOST_COLUMNS;
+    if (columns < LEAST_COLUMNS) columns = LEAST_COLUMNS;
+    if (columns > area + TILE_UNIT - 1) columns = area + TILE_UNIT - 1;
+    columns -= columns % TILE_UNIT;
+    const int64_t lines = (halo + columns) / FILTER_UNIT + 2,
+                  pitch = (lines + (lines % 2 == 0)) * FILTER_UNIT;
+    if (pitch > 3 * COLUMN_SCRATCH / p->channels) return cut;
+    cut.width = (int)width;
+    cut.halo = (int)halo;
+    cut.pitch = (int)pitch;
+    cut.columns = (int)columns;
+    cut.blocks = pieces(area, columns);
+    const ptrdiff_t tasks = p->batch * p->groups * cut.blocks;
+    cut.shares = tasks < TASKS ? at_most(p->filters / 48 + 1, (int)pieces(TASKS, tasks)) : 1;
+    return cut;
+}
+
 /* Parts of at most DEPTH rows, then shares of at least 256 filters, then chunks of pixels until there are
  * TASKS tasks. */
 gradient_cut cut_gradient(const conv_product *p)
@@ -155,11 +195,10 @@ gradient_cut cut_gradient(const conv_product *p)
     gradient_cut cut = {.layout = lay_columns(p)};
     const int units = product_depth(p) / cut.layout.unit, lines = (int)pieces(p->filters, FILTER_UNIT);
     cut.parts = cut.layout.steps;
-    cut.ahead = cut.layout.images ? whole_strips(p, &cut.layout) : 0;
-    const ptrdiff_t owned = (ptrdiff_t)p->groups * cut.parts;
+    const ptrdiff_t owned = (ptrdiff_t)p->groups * cut.parts, bands = column_bands(p, &cut.layout);
     cut.shares = owned >= TASKS ? 1 : at_most((int)pieces(p->filters, 256), (int)pieces(TASKS, owned));
     const ptrdiff_t chunks = owned * cut.shares >= TASKS ? 1 : pieces(TASKS, owned * cut.shares);
-    cut.chunks = (int)(chunks < cut.layout.blocks ? chunks : cut.layout.blocks);
+    cut.chunks = (int)(chunks < bands ? chunks : bands);
     cut.rows = round_up((int)pieces(units, cut.parts) * cut.layout.unit, FILTER_UNIT);
     const int filters = (int)pieces(lines, cut.shares);
     cut.ld = (filters + (filters % 2 == 0)) * FILTER_UNIT;   /* an odd number of cache lines, as PITCH */

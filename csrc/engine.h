@@ -58,8 +58,8 @@ typedef struct {
     const char *name;
     void (*product)(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
                     int threads);
-    /* The phases (0, 0), (0, 1), (1, 0), (1, 1) of a backward pass for data with stride 2. */
-    void (*data)(const conv_product p[4], const real *dy, const real *w, real *dx, real *workspace,
+    /* All phases (PHASES) of a backward pass for data with stride 2. */
+    void (*data)(const conv_product *p, const real *dy, const real *w, real *dx, real *workspace,
                  int threads);
     void (*gradient)(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace,
                      int threads);
@@ -104,30 +104,58 @@ typedef struct {
     int strips,
         strips_x; /* of a channel, where shared: one for each phase, or each kx, of x, by those of y */
     int halo, pitch;       /* further columns at the end of a strip; distance of strips */
-    int images; /* 0, or strips are those of whole images, made ahead for so many images at a time */
+    int bands; /* of an image: strips are made for so many parts of it, of several blocks each; 0: for each
+                  block */
     int unit,
         steps; /* rows are made in this many steps, each a multiple of unit: single rows, or whole channels */
     ptrdiff_t blocks;
 } column_layout;
 
-/* How a product is cut into tasks: blocks of columns x shares of the filters. */
+/* Bands of all images, and their bounds in blocks: band i has blocks band_start(i) .. band_start(i + 1).
+ * Without bands each block is one. */
+static inline ptrdiff_t column_bands(const conv_product *p, const column_layout *l)
+{
+    return l->bands ? (ptrdiff_t)p->batch * l->bands : l->blocks;
+}
+static inline ptrdiff_t band_start(const conv_product *p, const column_layout *l, ptrdiff_t i)
+{
+    return part_of(l->blocks, i, column_bands(p, l));
+}
+
+/* How a product is cut into tasks: bands of columns x shares of the filters. */
 typedef struct {
     column_layout layout;
     int shares;
-    size_t ahead; /* values of the columns made ahead, for all shares or blocks; 0: each task makes its own */
+    size_t ahead; /* values of the columns made ahead, for all shares; 0: each task makes its own */
 } product_cut;
 product_cut cut_product(const conv_product *p);
-size_t whole_strips(const conv_product *p, const column_layout *l); /* values of layout.images images */
 ptrdiff_t product_blocks(const conv_product *p);   /* each has moments of its own */
 /* Can the product take moments on its way? Its blocks must be stored in pieces worth a vector's while. */
 int product_takes_moments(const conv_product *p);
 
+/* The phases of a backward pass for data with stride 2: 2 * y + x. */
+enum { PHASES = 4 };
+/* Inputs that position 0 reads through the taps of any phase, on one axis; low > high: there are none. */
+typedef struct {
+    int low, high;
+} tap_range;
+tap_range phase_inputs(const conv_product p[PHASES], int of_x);
+
+/* How all phases are made from one strip of dy for each channel (phases_body.h): a grid (y.out, width) of
+ * positions with an output of each phase, cut into blocks of at most `columns` of them. */
+typedef struct {
+    int first_y, first_x; /* what position 0 reads lowest */
+    int width, halo, pitch;
+    int columns, shares;
+    ptrdiff_t blocks; /* of an image; 0: each phase is a product of its own */
+} phase_cut;
+phase_cut cut_phases(const conv_product p[PHASES]);
+
 /* How the weight gradient is cut into tasks: parts of the depth x shares of the filters x chunks of the
- * blocks of columns. A task's sums are an area (rows, ld) of the workspace. */
+ * bands of columns. A task's sums are an area (rows, ld) of the workspace. */
 typedef struct {
     column_layout layout;
     int parts, shares, chunks, rows, ld;
-    size_t ahead; /* as in product_cut */
 } gradient_cut;
 gradient_cut cut_gradient(const conv_product *p);
 enum { FILTER_UNIT = 16, GRADIENT_SCRATCH = COLUMN_SCRATCH + COLUMNS * MOST_WIDTH };

@@ -1,6 +1,7 @@
 /* The whole engine, for the processors that the including file has chosen. */
 #include "arithmetic_body.h"
 #include "matrix_body.h"
+#include "phases_body.h"
 #include "winograd_body.h"
 
 static void run_product(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
@@ -16,14 +17,16 @@ static void run_product(const conv_product *p, const real *x, const real *w, rea
 static void run_data(const conv_product p[PHASES], const real *dy, const real *w, real *dx, real *workspace,
                      int threads)
 {
+    const phase_cut cut = cut_phases(p);
     band_layout bands;
-    if (lay_phases(p, &bands)) {
+    if (lay_phases(p, &bands))
         depthwise_data(p, &bands, dy, w, dx, workspace, threads);
-        return;
-    }
-    for (int i = 0; i < PHASES; ++i) {
-        if (!p[i].add || product_depth(&p[i])) run_product(&p[i], dy, w, dx, workspace, threads);
-    }
+    else if (cut.blocks)
+        all_phases(p, &cut, dy, w, dx, workspace, threads);
+    else
+        for (int i = 0; i < PHASES; ++i) {
+            if (!p[i].add || product_depth(&p[i])) run_product(&p[i], dy, w, dx, workspace, threads);
+        }
 }
 
 static void run_gradient(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace,

@@ -70,50 +70,59 @@ typedef struct {
     ptrdiff_t from, upto;     /* blocks of columns */
 } gradient_task;
 
-/* Task i of the cut of `blocks` blocks, from the first on: chunks vary fastest, then shares, parts and
- * groups. */
-static gradient_task cut_task(const conv_product *p, const gradient_cut *cut, ptrdiff_t first,
-                              ptrdiff_t blocks, int i)
+/* Task i of the cut: chunks vary fastest, then shares, parts and groups. */
+static gradient_task cut_task(const conv_product *p, const gradient_cut *cut, int i)
 {
     const int chunk = i % cut->chunks, share = i / cut->chunks % cut->shares,
               part = i / cut->chunks / cut->shares % cut->parts;
     const int unit = cut->layout.unit, depth = product_depth(p) / unit,
               lines = (int)pieces(p->filters, FILTER_UNIT);
+    const ptrdiff_t bands = column_bands(p, &cut->layout);
     return (gradient_task){
         .group = i / cut->chunks / cut->shares / cut->parts,
         .d0 = part_of(depth, part, cut->parts) * unit,
         .d1 = part_of(depth, part + 1, cut->parts) * unit,
         .f0 = part_of(lines, share, cut->shares) * FILTER_UNIT,
         .f1 = at_most(part_of(lines, share + 1, cut->shares) * FILTER_UNIT, p->filters),
-        .from = first + part_of(blocks, chunk, cut->chunks),
-        .upto = first + part_of(blocks, chunk + 1, cut->chunks),
+        .from = part_of(bands, chunk, cut->chunks),
+        .upto = part_of(bands, chunk + 1, cut->chunks),
     };
 }
 
-/* sums (depth, filters) of one task. scratch: GRADIENT_SCRATCH values. */
-static void run_gradient_task(const conv_product *p, const gradient_cut *cut, const row_places *places,
-                              const gradient_task *t, const real *x, const real *dy, int image,
-                              const real *ahead, real *sums, real *scratch)
+/* sums += those of one block; x and dy are the group's. */
+static void add_block(const conv_product *p, const gradient_cut *cut, const row_places *places,
+                      const gradient_task *t, ptrdiff_t block_number, const real *x, const real *dy,
+                      int first, real *sums, real *scratch)
 {
     const int depth = t->d1 - t->d0, rows = (depth + ROWS - 1) / ROWS;
     const size_t plane = (size_t)p->y.whole * p->x.whole;
     real *const panel = scratch + COLUMN_SCRATCH;
     block b;
-    x += (size_t)t->group * p->channels * p->y.in * p->x.in;
-    dy += (size_t)t->group * p->filters * plane;
-    for (ptrdiff_t i = t->from; i < t->upto; ++i) {
-        make_block(p, &cut->layout, i, &b);
-        const column_rows c =
-            find_columns(p, &cut->layout, places, &b, t->group, x, t->d0, depth, image, ahead, scratch);
-        for (int f = t->f0; f < t->f1; f += WIDTH) {
-            const int width = at_most(WIDTH, t->f1 - f), vecs = (width + LANES - 1) / LANES;
-            turn_panel(p, &b, dy + f * plane, width, panel);
-            for (int k = 0; k < rows; ++k) {
-                const int d = part_of(depth, k, rows), n = part_of(depth, k + 1, rows) - d;
-                turned_tiles[n - 1][vecs - 1](b.count, c.columns, c.row + d, panel,
-                                              sums + (size_t)d * cut->ld + f - t->f0, cut->ld);
-            }
+    make_block(p, &cut->layout, block_number, &b);
+    const column_rows c = find_columns(p, &cut->layout, places, &b, x, t->d0, depth, first, NULL, scratch);
+    for (int f = t->f0; f < t->f1; f += WIDTH) {
+        const int width = at_most(WIDTH, t->f1 - f), vecs = (width + LANES - 1) / LANES;
+        turn_panel(p, &b, dy + f * plane, width, panel);
+        for (int k = 0; k < rows; ++k) {
+            const int d = part_of(depth, k, rows), n = part_of(depth, k + 1, rows) - d;
+            turned_tiles[n - 1][vecs - 1](b.count, c.columns, c.row + d, panel,
+                                          sums + (size_t)d * cut->ld + f - t->f0, cut->ld);
         }
+    }
+}
+
+/* sums (depth, filters) of one task. scratch: GRADIENT_SCRATCH values. */
+static void run_gradient_task(const conv_product *p, const gradient_cut *cut, const row_places *places,
+                              const gradient_task *t, const real *x, const real *dy, real *sums,
+                              real *scratch)
+{
+    const column_layout *l = &cut->layout;
+    x += (size_t)t->group * p->channels * p->y.in * p->x.in;
+    dy += (size_t)t->group * p->filters * p->y.whole * p->x.whole;
+    for (ptrdiff_t band = t->from; band < t->upto; ++band) {
+        const ptrdiff_t from = band_start(p, l, band), upto = band_start(p, l, band + 1);
+        const int first = l->bands ? fill_band_strips(p, l, x, from, upto, scratch) : 0;
+        for (ptrdiff_t i = from; i < upto; ++i) add_block(p, cut, places, t, i, x, dy, first, sums, scratch);
     }
 }
 
@@ -135,36 +144,31 @@ static void merge_chunks(real *sums, size_t n, int chunks)
 }
 
 /* Each task owns a part of dw; where dw is small, chunks of the pixels have sums of their own, merged at the
- * end. Where the strips of whole images are made ahead, all this is done for some images after others. */
+ * end. */
 static void gradient(const conv_product *p, const real *x, const real *dy, real *dw, real *workspace,
                      int threads)
 {
     const gradient_cut cut = cut_gradient(p);
-    const column_layout *l = &cut.layout;
     const int tasks = p->groups * cut.parts * cut.shares,
-              held = cut.chunks > 1 ? tasks * cut.chunks : threads, images = l->images ? l->images : p->batch;
+              held = cut.chunks > 1 ? tasks * cut.chunks : threads;
     const size_t area = (size_t)cut.rows * cut.ld;
-    real *const space = workspace + held * area, *const scratch = space + cut.ahead,
-                *const ahead = cut.ahead ? space : NULL;
     row_places places;
-    place_all_rows(p, l, &places);
+    place_all_rows(p, &cut.layout, &places);
 #pragma omp parallel num_threads(threads)
-    for (int image = 0; image < p->batch; image += images) {
-        const int me = omp_get_thread_num(), upto = at_most(image + images, p->batch);
-        const ptrdiff_t first = l->blocks * image / p->batch, blocks = l->blocks * upto / p->batch - first;
-        if (l->images) fill_whole(p, l, x, image, upto, ahead);
+    {
+        const int me = omp_get_thread_num();
+        real *const scratch = workspace + held * area + (size_t)me * GRADIENT_SCRATCH;
 #pragma omp for schedule(dynamic, 1)
         for (int i = 0; i < tasks * cut.chunks; ++i) {
-            const gradient_task t = cut_task(p, &cut, first, blocks, i);
+            const gradient_task t = cut_task(p, &cut, i);
             real *sums = workspace + (cut.chunks > 1 ? i : me) * area;
             memset(sums, 0, sizeof(real) * area);
-            run_gradient_task(p, &cut, &places, &t, x, dy, image, ahead, sums,
-                              scratch + (size_t)me * GRADIENT_SCRATCH);
+            run_gradient_task(p, &cut, &places, &t, x, dy, sums, scratch);
             if (cut.chunks == 1) add_task(p, &t, sums, cut.ld, dw);
         }
-        #pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, 1)
         for (int i = 0; i < (cut.chunks > 1 ? tasks : 0); ++i) {
-            const gradient_task t = cut_task(p, &cut, first, blocks, i * cut.chunks);
+            const gradient_task t = cut_task(p, &cut, i * cut.chunks);
             real *sums = workspace + (size_t)i * cut.chunks * area;
             merge_chunks(sums, area, cut.chunks);
             add_task(p, &t, sums, cut.ld, dw);

@@ -131,8 +131,8 @@ static void take_moments(const product_task *t, int from, int upto)
     }
 }
 
-/* ahead: see find_columns(); what is made block by block stands there step by step. `image`: the first in it. */
-static void run_product_task(const product_task *t, const real *x, int image, const real *ahead,
+/* ahead, first: see find_columns(); what is made ahead stands there step by step. */
+static void run_product_task(const product_task *t, const real *x, int first, const real *ahead,
                              real *scratch)
 {
     const column_layout *l = t->layout;
@@ -141,14 +141,14 @@ static void run_product_task(const product_task *t, const real *x, int image, co
         const int d0 = part_of(units, i, steps) * l->unit,
                   depth = part_of(units, i + 1, steps) * l->unit - d0;
         const column_rows c =
-            find_columns(t->p, l, t->places, t->columns, t->group, x, d0, depth, image, ahead, scratch);
+            find_columns(t->p, l, t->places, t->columns, x, d0, depth, first, ahead, scratch);
         for (int from = t->first; from < t->end; from += PANELS) {
             const int upto = at_most(from + PANELS, t->end);
             for (int j = 0; j < t->columns->count; j += WIDTH)
                 product_tiles(t, from, upto, d0, depth, j, c.columns + j, c.row);
             if (t->moments && i == steps - 1) take_moments(t, from, upto);
         }
-        if (ahead && !l->images) ahead += COLUMN_SCRATCH;
+        if (ahead) ahead += COLUMN_SCRATCH;
     }
 }
 
@@ -169,9 +169,9 @@ static void fill_ahead(const conv_product *p, const column_layout *l, const real
     }
 }
 
-/* One share of the filters on one block. */
+/* One share of the filters on one block; x is the group's. */
 static void start_product_task(const conv_product *p, const product_cut *cut, const row_places *places,
-                               ptrdiff_t block_number, int share, int group, int image, const real *x,
+                               ptrdiff_t block_number, int share, int group, int first, const real *x,
                                const real *packed, const real *ahead, real *y, real *scratch)
 {
     const column_layout *l = &cut->layout;
@@ -190,39 +190,39 @@ static void start_product_task(const conv_product *p, const product_cut *cut, co
                             part_of(n, share, cut->shares),
                             part_of(n, share + 1, cut->shares),
                             p->moments ? p->moments + filters * l->blocks + block_number : NULL};
-    if (ahead && !l->images) ahead += ((size_t)group * l->blocks + block_number) * l->steps * COLUMN_SCRATCH;
-    run_product_task(&t, x + (size_t)group * p->channels * p->y.in * p->x.in, image, ahead, scratch);
+    if (ahead) ahead += ((size_t)group * l->blocks + block_number) * l->steps * COLUMN_SCRATCH;
+    run_product_task(&t, x, first, ahead, scratch);
 }
 
-/* Tasks are blocks of columns; where these are few, times shares of the filters. Where the strips of whole
- * images are made ahead, some images at a time. */
+/* Tasks are bands of columns; where these are few, times shares of the filters. */
 static void product(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
                     int threads)
 {
     const product_cut cut = cut_product(p);
     const column_layout *l = &cut.layout;
-    const size_t weights = (size_t)panels(p) * product_depth(p) * ROWS;
+    const size_t weights = (size_t)panels(p) * product_depth(p) * ROWS,
+                 group_size = (size_t)p->y.in * p->x.in * p->channels;
     real *const packed = workspace, *const space = packed + pieces(p->groups * weights, LANES) * LANES;
-    real *const scratch = space + cut.ahead, *const ahead = cut.ahead ? space : NULL;
-    const int images = l->images ? l->images : p->batch;
+    real *const ahead = cut.ahead ? space : NULL;
+    const ptrdiff_t bands = column_bands(p, l);
     row_places places;
     place_all_rows(p, l, &places);
 #pragma omp parallel num_threads(threads)
     {
+        real *const scratch =
+            space + cut.ahead + omp_get_thread_num() * (COLUMN_SCRATCH + (size_t)p->filters * PITCH);
         pack_weights(p, l, w, packed);
-        if (ahead && !l->images) fill_ahead(p, l, x, ahead);
-        for (int image = 0; image < p->batch; image += images) {
-            const int upto = at_most(image + images, p->batch);
-            const ptrdiff_t first = l->blocks * image / p->batch,
-                            blocks = l->blocks * upto / p->batch - first;
-            if (l->images) fill_whole(p, l, x, image, upto, ahead);
+        if (ahead) fill_ahead(p, l, x, ahead);
 #pragma omp for schedule(dynamic, 1)
-            for (ptrdiff_t task = 0; task < p->groups * blocks * cut.shares; ++task) {
-                const int share = task % cut.shares, group = task / cut.shares / blocks;
-                start_product_task(
-                    p, &cut, &places, first + task / cut.shares % blocks, share, group, image, x, packed,
-                    ahead, y, scratch + omp_get_thread_num() * (COLUMN_SCRATCH + (size_t)p->filters * PITCH));
-            }
+        for (ptrdiff_t task = 0; task < p->groups * bands * cut.shares; ++task) {
+            const int share = task % cut.shares, group = task / cut.shares / bands;
+            const ptrdiff_t band = task / cut.shares % bands, from = band_start(p, l, band),
+                            upto = band_start(p, l, band + 1);
+            const real *const input = x + group * group_size;
+            const int first = l->bands ? fill_band_strips(p, l, input, from, upto, scratch) : 0;
+            for (ptrdiff_t i = from; i < upto; ++i)
+                start_product_task(p, &cut, &places, i, share, group, first, input, packed, ahead, y,
+                                   scratch);
         }
     }
 }

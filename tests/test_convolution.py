@@ -26,6 +26,9 @@ SHAPES = {
     "7x7 stem": (1, 3, 32, 31, 16, 1, 7, 2, 2, 1, 3),
     "4x4": (2, 3, 9, 8, 4, 1, 4, 2, 2, 1, 1),
     "beyond": (1, 2, 13, 11, 3, 1, 2, 5, 5, 1, 0),
+    "phases deep": (1, 53, 7, 11, 70, 1, 3, 2, 2, 1, 1),
+    "phases in blocks": (2, 3, 70, 61, 9, 1, 3, 2, 2, 1, 1),
+    "phases apart": (1, 1, 3, 400, 700, 1, 3, 2, 2, 1, 1),
     "unequal": (2, 3, 9, 12, 5, 1, 3, 2, 1, 1, 1),
     "groups": (2, 6, 8, 7, 9, 3, 3, 1, 1, 1, 1),
     "groups strided": (1, 8, 9, 9, 4, 4, 3, 2, 2, 1, 1),
@@ -187,10 +190,10 @@ def test_backward_weights(label, simd, threads):
 @pytest.mark.parametrize(
     "shape",
     [(2, 3, 260, 280, 2, 1, 3, 1, 1, 1, 1), (1, 2, 300, 290, 2, 2, 3, 1, 1, 1, 1), (1, 2, 301, 560, 2, 2, 3, 2, 2, 1, 1)],
-    ids=["whole images in turns", "bands", "bands strided"],
+    ids=["bands of blocks", "bands", "bands strided"],
 )
 def test_planes_beyond_the_scratch_memory(shape, monkeypatch, threads):
-    """Images laid some at a time, and planes cut into bands, in all passes."""
+    """Images and planes cut into bands, in all passes."""
     monkeypatch.setitem(SHAPES, "large", shape)
     s, r, x, w, dy, workspace = _arrays("large")
     case = {"s": ("conv_shape *", s), "workspace": workspace}
