@@ -164,6 +164,9 @@ uint64_t dn_stream(const void *x, void *y, size_t bytes);
 /* Arithmetic at its fastest: every thread makes `steps` rounds of multiply-adds in registers, by the level in
  * effect. Returns how many multiplications and additions that were. */
 double dn_multiply_adds(int64_t steps);
+/* Two threads hand a word to one another and back, `trips` times (up to 2^30 - 1). Returns how often they
+ * did: not once where two threads cannot be had. */
+int dn_round_trips(int trips);
 
 /* ---- random numbers, images and their augmentation */
 #include "random.h"

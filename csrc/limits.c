@@ -1,10 +1,11 @@
 /* What the machine can do at most: reads, writes and copies of memory that bypass the caches where the
- * processor lets them, and arithmetic in registers. `darknetpy bench` measures others against it; no layer
- * calls it. */
+ * processor lets them, arithmetic in registers, a word's way between two cores. `darknetpy bench` measures
+ * others against it; no layer calls it. */
 #include "engine.h"
 #include "parallel.h"
 #include <assert.h>
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -67,4 +68,25 @@ double dn_multiply_adds(int64_t steps)
     for (int t = 0; t < threads; ++t) made += e->multiply_adds(steps, &sum);
     /* They are finite; asking keeps the compiler from leaving them out. */
     return isfinite(sum) ? made : 0;
+}
+
+/* Atomic operations order what they touch; between them nothing else is shared. */
+static void wait_for(const int *word, int value)
+{
+    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) continue;
+}
+int dn_round_trips(int trips)
+{
+    int word = 0, made = 0;
+    DN_PRAGMA(omp parallel num_threads(2) shared(word, made))
+    if (omp_get_num_threads() == 2) {
+        const int first = omp_get_thread_num() == 0;
+        for (int i = 0; i < trips; ++i) {
+            if (!first) wait_for(&word, 2 * i + 1);
+            __atomic_store_n(&word, 2 * i + (first ? 1 : 2), __ATOMIC_RELEASE);
+            if (first) wait_for(&word, 2 * i + 2);
+        }
+        if (first) made = trips;
+    }
+    return made;
 }

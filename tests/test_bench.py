@@ -447,10 +447,14 @@ def test_command_draws_every_network_and_number_of_threads(mode, cfg, tmp_path, 
 
 def test_share_of_the_peak_is_in_the_table(cfg):
     found = network.compare(cfg, settings(train=False))
-    assert found.peak > 1e8
+    assert found.peak > 1e8 and found.trips == []
     found.results[0].step, found.flops, found.peak = [.5], 3e9, 1e10
     head, first = report.program_table(found)
     assert first[head.index("of peak")] == "60%" and first[head.index("GFLOP/s")] == "6.0"
+    found.trips = [6e-8, 5e-8, 3e-7]
+    assert report.processor_line(found).endswith("a word from core to core and back: 60 ns (50 to 300)")
+    trips = network.compare(cfg, settings(train=False, threads=2)).trips
+    assert len(trips) == 1 and 1e-9 < trips[0] < 1
 
 
 @pytest.mark.parametrize("words, message", [

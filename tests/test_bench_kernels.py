@@ -63,6 +63,10 @@ def test_multiply_adds_are_counted(level, any_threads):
     assert core.lib.dn_multiply_adds(0) == 0
 
 
+def test_round_trips_are_made():
+    assert core.lib.dn_round_trips(100) == 100 and core.lib.dn_round_trips(0) == 0
+
+
 @pytest.fixture(params=[1, 2, 3])
 def any_threads(request):
     before = dn.get_num_threads()

@@ -44,7 +44,11 @@ class Result:
 
 @dataclass
 class Comparison:
-    """What :func:`compare` found for one network; `peak`: the processor's operations per second at most."""
+    """What :func:`compare` found for one network.
+
+    `peak`: operations per second that the processor can do at most; `trips`: seconds in each round that a
+    word took from one thread to another and back, none with one thread.
+    """
 
     cfg: str
     batch: int
@@ -53,6 +57,7 @@ class Comparison:
     threads: int
     flops: float
     peak: float
+    trips: list
     results: list
     notes: list
     layers: list = None
@@ -88,13 +93,14 @@ def compare(cfg, settings, *, batch=None, size=None, progress=lambda text: None)
             network = ours.ask("export", folder=folder, peers=names)
         names = [name for name in names if not _refused(name, network["files"][name], notes)]
         names, checks = _check(names, job, notes, progress)
-        results, peak = _measure(["darknetpy", *names], job, settings, notes, progress)
+        results, limits = _measure(["darknetpy", *names], job, settings, notes, progress)
         for result in results:
             result.check = checks.get(result.name, {})
         layers = _layers(names, job, network, settings, progress) if settings.per_layer else None
     work = network["flops"] * rows * (_PASSES if settings.train else 1)
+    peak, trips = max(each["peak"] for each in limits), [each["trip"] for each in limits if each["trip"]]
     return Comparison(os.path.basename(cfg), rows, network["shape"], settings.train, settings.threads, work,
-                      peak, results, notes, layers)  # fmt: skip
+                      peak, trips, results, notes, layers)  # fmt: skip
 
 
 def _reason(peer, train):
@@ -135,8 +141,8 @@ def _check(names, job, notes, progress):
 
 
 def _measure(names, job, settings, notes, progress):
-    """Run the rounds; return a Result per program, and the processor's peak."""
-    times, counts, peaks = {name: [] for name in names}, {}, []
+    """Run the rounds; return a Result per program, and what the processor could do in each round."""
+    times, counts, limits = {name: [] for name in names}, {}, []
     with contextlib.ExitStack() as stack:
         programs = {name: stack.enter_context(Process(name, job)) for name in names}
         for name, program in programs.items():
@@ -144,7 +150,7 @@ def _measure(names, job, settings, notes, progress):
             counts[name] = _rounds_of(program, settings)
         for turn in range(settings.rounds):
             progress(f"round {turn + 1} of {settings.rounds}")
-            peaks.append(programs["darknetpy"].ask("arithmetic", seconds=_PEAK_SECONDS))
+            limits.append(programs["darknetpy"].ask("processor", seconds=_PEAK_SECONDS))
             for name in _order([name for name in names if turn < counts[name]], turn):
                 found = programs[name].ask("steps", seconds=settings.seconds, least=settings.steps)
                 times[name].append(found["seconds"] / found["steps"])
@@ -153,7 +159,7 @@ def _measure(names, job, settings, notes, progress):
         result.speedup = [theirs / ours for ours, theirs in zip(results[0].step, result.step)]
         if result.facts["threads"] != job["threads"]:
             notes.append(f"{result.label} runs on {result.facts['threads']} thread(s): it is built so")
-    return results, max(peaks)
+    return results, limits
 
 
 def _order(names, turn):

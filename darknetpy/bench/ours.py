@@ -11,7 +11,7 @@ from darknetpy.bench.graph import Unsupported, compared, record, write
 from darknetpy.builder import load_network
 from darknetpy.core import blas_version, core
 
-_STEPS = 1_000_000      # of multiply-adds: milliseconds
+_STEPS, _TRIPS = 1_000_000, 1_000       # of multiply-adds, of a word: below and above a millisecond
 _PARAMETERS = ("parameter", "statistic")
 # As after some training: statistics start at 0, which makes inference overflow, and zeros would hide what a
 # peer leaves out.
@@ -73,14 +73,18 @@ class Program:
     def _predict(self):
         self.net.predict(self.images)
 
-    def arithmetic(self, seconds):
-        """Return the most operations per second of multiply-adds in registers."""
-        best, end = 0, time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            start = time.perf_counter()
-            made = core.lib.dn_multiply_adds(_STEPS)
-            best = max(best, made / (time.perf_counter() - start))
-        return best
+    def processor(self, seconds):
+        """Return what the processor can do, the best found.
+
+        Returns
+        -------
+        dict
+            ``peak``: operations per second of multiply-adds in registers; ``trip``: seconds that a word takes
+            from one thread to another and back, with several threads.
+        """
+        peak = _best_rate(core.lib.dn_multiply_adds, _STEPS, seconds)
+        trips = _best_rate(core.lib.dn_round_trips, _TRIPS, seconds / 2) if self.job["threads"] > 1 else 0
+        return {"peak": peak, "trip": 1 / trips if trips else None}
 
     # ---- what the peers need
     def export(self, folder, peers=()):
@@ -156,6 +160,18 @@ class Program:
             lib.set_network_delta(net._handle, sink, adds)
             core.check(call(layer._handle, net._handle))
         return part
+
+
+def _best_rate(call, argument, seconds):
+    """Return the most of what a call says that it made per second."""
+    best, end = 0, time.perf_counter() + seconds
+    while not best or time.perf_counter() < end:
+        start = time.perf_counter()
+        made = call(argument)
+        best = max(best, made / (time.perf_counter() - start))
+        if not made:
+            break
+    return best
 
 
 def _fill(net):

@@ -42,9 +42,13 @@ def program_table(found):
     return [list(_HEAD), *(_program_row(found, result) for result in found.results)]
 
 
-def peak_line(found):
+def processor_line(found):
     """Return a line on what the processor can do at most."""
-    return f"peak: {found.peak / 1e9:.0f} GFLOP/s of multiply-adds in registers, the best of all rounds"
+    line = f"peak: {found.peak / 1e9:.0f} GFLOP/s of multiply-adds in registers, the best of all rounds"
+    if found.trips:
+        middle, least, most = (1e9 * seconds for seconds in median_and_range(found.trips))
+        line += f"; a word from core to core and back: {middle:.0f} ns ({least:.0f} to {most:.0f})"
+    return line
 
 
 def check_lines(found):
@@ -95,7 +99,7 @@ def _shape(shape):
 # ---- text
 def text(found):
     """Return the tables of a comparison for a terminal."""
-    parts = [title(found), "", columns(program_table(found)), "", peak_line(found)]
+    parts = [title(found), "", columns(program_table(found)), "", processor_line(found)]
     parts += [*check_lines(found), *(f"note: {note}" for note in found.notes)]
     if found.layers:
         parts += ["", _LAYERS, "", columns(layer_table(found))]
@@ -127,7 +131,7 @@ def markdown(comparisons, machine, command, plot=None):
     parts += ["", f"![time of each program and of each layer]({plot})"] if plot else []
     for found in comparisons:
         parts += ["", f"## {title(found)}", "", pipes(program_table(found))]
-        parts += ["", *(f"- {line}" for line in [peak_line(found), *check_lines(found), *found.notes])]
+        parts += ["", *(f"- {line}" for line in [processor_line(found), *check_lines(found), *found.notes])]
         if found.layers:
             parts += ["", f"{_LAYERS}:", "", pipes(layer_table(found))]
     return "\n".join(parts) + "\n"
