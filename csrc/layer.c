@@ -85,14 +85,9 @@ static int array_wanted(const layer *l, const array_spec *row, int train)
     default: return l->averaged;
     }
 }
-/* A layer that takes the pool behind it on its way writes no output of its own, and the pool no indexes. */
-static int is_left_out(const layer *l, const array_spec *row)
-{
-    return l->pool ? dn_array_field(l, row) == (void **)&l->output : l->pooled && row->flags & IS_INT;
-}
 size_t dn_array_bytes(const layer *l, const array_spec *row)
 {
-    return array_wanted(l, row, l->train) && !is_left_out(l, row) ? array_bytes(l, row) : 0;
+    return array_wanted(l, row, l->train) ? array_bytes(l, row) : 0;
 }
 
 /* ---- parts */

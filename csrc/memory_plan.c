@@ -50,6 +50,10 @@ static layer *pool_of(const network *net, int index)
     const pool_shape windows = pool->ops->windows(pool);
     return net->k == cpu_kernels() && l->ops->takes_pool(l, &windows) ? pool : NULL;
 }
+static int needs_no_place(const layer *l, const void *field, const array_spec *row)
+{
+    return (l->pool && field == &l->output) || (l->pooled && row->flags & IS_INT);
+}
 
 /* ---- lives */
 typedef struct {
@@ -135,7 +139,7 @@ static int list_arrays(const network *net, shared_array *list, size_t *total)
         for (int j = 0; (row = dn_array_row(l, j)).name; ++j) {
             const size_t bytes = row.flags & SHARED ? dn_array_bytes(l, &row) : 0;
             size_t whole;
-            if (!bytes) continue;
+            if (!bytes || needs_no_place(l, dn_array_field(l, &row), &row)) continue;
             if (__builtin_add_overflow(bytes, LINE - 1, &whole) ||
                 __builtin_add_overflow(*total, whole / LINE * LINE, total)) {
                 *total = SIZE_MAX;
