@@ -6,6 +6,7 @@
 #include <assert.h>
 
 #include "image_kernels.h"
+#include "parallel.h"
 #include "random.h"
 
 #define ONLY_CLASS 999999.f  /* x, y, w, h of a truth that is a class without a box */
@@ -83,30 +84,80 @@ void draw_detector_view(const detector_view_options *o, int w, int h, uint64_t s
 }
 
 /* ---- pixels */
+/* Columns of the view: between which two of the image's they lie, whose border is repeated, and how far. */
+enum { STRIP = 64 };
+typedef struct {
+    int left[STRIP], right[STRIP], outside[STRIP];
+    float dx[STRIP];
+} columns;
+
+static inline void find_columns(const detector_view_options *o, const detector_view *v, int w, int first,
+                                int n, columns *found)
+{
+    const float step = o->w > 1 ? (float)(v->w - 1) / (float)(o->w - 1) : 0;
+    for (int i = 0; i < n; ++i) {
+        const int x = first + i, last = x == o->w - 1, column = last ? v->w - 1 : (int)(x * step);
+        const int left = v->left + column;
+        found->left[i] = clamp(left, 0, w - 1);
+        found->right[i] = clamp(left + !last, 0, w - 1);
+        found->outside[i] = left < 0 || left >= w;
+        found->dx[i] = last ? 0 : x * step - column;
+    }
+}
+
+/* A strip of two rows of the image resized along x; `held` says which. */
+typedef struct {
+    float row[2][STRIP];
+    int held[2];
+} strip_rows;
+
+/* The strip of row y, resized unless one of the two is that already; the other one is kept. */
+static inline int hold_row(strip_rows *strip, const float *plane, int w, int y, int kept, const columns *at,
+                           int n)
+{
+    for (int i = 0; i < 2; ++i) {
+        if (strip->held[i] == y) return i;
+    }
+    const int i = !kept;
+    const float *row = plane + (size_t)y * w;
+    for (int x = 0; x < n; ++x) {
+        strip->row[i][x] = (1 - at->dx[x]) * row[at->left[x]] + at->dx[x] * row[at->right[x]];
+    }
+    strip->held[i] = y;
+    return i;
+}
+
+/* Columns first..first+n-1 of one plane of the view. */
+static inline void resize_strip(const detector_view_options *o, const detector_view *v, const float *plane,
+                                int w, int h, const columns *at, int n, float *out)
+{
+    const float step = o->h > 1 ? (float)(v->h - 1) / (float)(o->h - 1) : 0;
+    strip_rows strip = {.held = {-1, -1}};
+    int lower = 0;
+    for (int y = 0; y < o->h; ++y, out += o->w) {
+        const int last = y == o->h - 1, row = last ? v->h - 1 : (int)(y * step), top = v->top + row;
+        const float dy = last ? 0 : y * step - row;
+        const int upper = hold_row(&strip, plane, w, clamp(top, 0, h - 1), lower, at, n);
+        lower = hold_row(&strip, plane, w, clamp(top + !last, 0, h - 1), upper, at, n);
+        const float *a = strip.row[upper], *b = strip.row[lower];
+        for (int x = 0; x < n; ++x) out[x] = (1 - dy) * a[x] + dy * b[x];
+        if (!o->letterbox) continue;
+        for (int x = 0; x < n; ++x) out[x] = at->outside[x] || top < 0 || top >= h ? 0.5f : out[x];
+    }
+}
+
 /* The window of the image resized to the view, corners on corners; beyond the image its border is repeated,
- * or grey with letterbox. */
+ * or grey with letterbox. Strip by strip, along x first: each row of the image is resized once. */
+SAME_BITS_VERSIONS
 static void crop_resize(const detector_view_options *o, const detector_view *v, const float *im, int w, int h,
                         float *out)
 {
-    const float step_x = o->w > 1 ? (float)(v->w - 1) / (float)(o->w - 1) : 0;
-    const float step_y = o->h > 1 ? (float)(v->h - 1) / (float)(o->h - 1) : 0;
-    for (int k = 0; k < o->c; ++k, im += (size_t)w * h) {
-        for (int y = 0; y < o->h; ++y) {
-            const int last_y = y == o->h - 1, row = last_y ? v->h - 1 : (int)(y * step_y);
-            const float dy = last_y ? 0 : y * step_y - row;
-            const float *upper = im + (size_t)clamp(v->top + row, 0, h - 1) * w;
-            const float *lower = im + (size_t)clamp(v->top + row + !last_y, 0, h - 1) * w;
-            const int outside_y = v->top + row < 0 || v->top + row >= h;
-            for (int x = 0; x < o->w; ++x) {
-                const int last_x = x == o->w - 1, column = last_x ? v->w - 1 : (int)(x * step_x);
-                const float dx = last_x ? 0 : x * step_x - column;
-                const int left = v->left + column, a = clamp(left, 0, w - 1),
-                          b = clamp(left + !last_x, 0, w - 1);
-                *out++ = o->letterbox && (outside_y || left < 0 || left >= w)
-                             ? 0.5f
-                             : (1 - dy) * ((1 - dx) * upper[a] + dx * upper[b]) +
-                                   dy * ((1 - dx) * lower[a] + dx * lower[b]);
-            }
+    columns at;
+    for (int x = 0; x < o->w; x += STRIP) {
+        const int n = o->w - x < STRIP ? o->w - x : STRIP;
+        find_columns(o, v, w, x, n, &at);
+        for (int k = 0; k < o->c; ++k) {
+            resize_strip(o, v, im + (size_t)k * w * h, w, h, &at, n, out + (size_t)k * o->w * o->h + x);
         }
     }
 }

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "parallel.h"
+
 static size_t plane_size(int w, int h)
 {
     return (size_t)w * (size_t)h;
@@ -21,17 +23,24 @@ static unsigned char luma(const unsigned char *rgb)
     return (unsigned char)((rgb[0] * 19595u + rgb[1] * 38470u + rgb[2] * 7471u + 0x8000u) >> 16);
 }
 
+SAME_BITS_VERSIONS
 void bytes_to_image(const unsigned char *bytes, int w, int h, int channels, int c, float *im)
 {
     assert((channels == 1 || channels == 3) && (c == 1 || c == 3));
     const size_t n = plane_size(w, h);
-    for (int k = 0; k < c; ++k) {
-        float *plane = im + (size_t)k * n;
-        if (channels == 3 && c == 1) {
-            for (size_t i = 0; i < n; ++i) plane[i] = (float)luma(bytes + 3 * i) / 255.0f;
-        } else {
-            const unsigned char *from = bytes + (channels == 3 ? k : 0);
-            for (size_t i = 0; i < n; ++i) plane[i] = (float)from[i * (size_t)channels] / 255.0f;
+    if (channels == 1) {
+        for (int k = 0; k < c; ++k) {
+            for (size_t i = 0; i < n; ++i) im[(size_t)k * n + i] = (float)bytes[i] / 255.0f;
+        }
+    } else if (c == 1) {
+        for (size_t i = 0; i < n; ++i) im[i] = (float)luma(bytes + 3 * i) / 255.0f;
+    } else {
+        float *red = im, *green = im + n, *blue = im + 2 * n;
+        #pragma GCC ivdep
+        for (size_t i = 0; i < n; ++i) {
+            red[i] = (float)bytes[3 * i] / 255.0f;
+            green[i] = (float)bytes[3 * i + 1] / 255.0f;
+            blue[i] = (float)bytes[3 * i + 2] / 255.0f;
         }
     }
 }
@@ -223,37 +232,67 @@ static int floor_int(float x)
     return i - (x < (float)i);
 }
 
-/* Four neighbouring pixels and their weights; outside the image both are 0. */
+/* Two neighbours along one axis of `side` pixels and their weights; one outside weighs nothing. */
 typedef struct {
-    size_t offset[4];
-    float weight[4];
-} bilinear_tap;
+    int first, second;
+    float weight_first, weight_second;
+} pair_of_pixels;
 
-static bilinear_tap bilinear_taps(float x, float y, int w, int h)
+static inline pair_of_pixels neighbours(float at, int side)
 {
-    const int ix = floor_int(x), iy = floor_int(y);
-    const float dx = x - (float)ix, dy = y - (float)iy;
-    const size_t first = plane_size(w, iy) + (size_t)ix;
-    bilinear_tap tap = {
-        .offset = {first, first + 1, first + (size_t)w, first + (size_t)w + 1},
-        .weight = {(1 - dx) * (1 - dy), dx * (1 - dy), (1 - dx) * dy, dx * dy},
+    /* A point further out, or no number, has no neighbour inside, as those at -1 and `side`. */
+    at = at > -1 ? at : -1;
+    at = at < (float)side ? at : (float)side;
+    const int first = floor_int(at);
+    const float beyond = at - (float)first;
+    return (pair_of_pixels){
+        .first = clamp_int(first, 0, side - 1),
+        .second = clamp_int(first + 1, 0, side - 1),
+        .weight_first = (unsigned)first < (unsigned)side ? 1 - beyond : 0,
+        .weight_second = first + 1 < side ? beyond : 0,
     };
-    if (ix < 0 || iy < 0 || ix + 1 >= w || iy + 1 >= h) {
-        for (int i = 0; i < 4; ++i) {
-            const int px = ix + (i & 1), py = iy + (i >> 1);
-            if (px < 0 || px >= w || py < 0 || py >= h) {
-                tap.offset[i] = 0;
-                tap.weight[i] = 0;
-            }
-        }
-    }
-    return tap;
 }
 
-static float bilinear_sum(const bilinear_tap *tap, const float *plane)
+/* The four neighbours of each of a run of points: upper left, upper right, lower left, lower right. */
+enum { RUN = 64 };
+typedef struct {
+    int64_t offset[4][RUN];
+    float weight[4][RUN];
+} bilinear_taps;
+
+static inline void find_taps(const float *x, const float *y, int n, int w, int h, bilinear_taps *taps)
 {
-    return tap->weight[0] * plane[tap->offset[0]] + tap->weight[1] * plane[tap->offset[1]] +
-           tap->weight[2] * plane[tap->offset[2]] + tap->weight[3] * plane[tap->offset[3]];
+    for (int i = 0; i < n; ++i) {
+        const pair_of_pixels across = neighbours(x[i], w), down = neighbours(y[i], h);
+        const int64_t upper = (int64_t)down.first * w, lower = (int64_t)down.second * w;
+        taps->offset[0][i] = upper + across.first;
+        taps->offset[1][i] = upper + across.second;
+        taps->offset[2][i] = lower + across.first;
+        taps->offset[3][i] = lower + across.second;
+        taps->weight[0][i] = across.weight_first * down.weight_first;
+        taps->weight[1][i] = across.weight_second * down.weight_first;
+        taps->weight[2][i] = across.weight_first * down.weight_second;
+        taps->weight[3][i] = across.weight_second * down.weight_second;
+    }
+}
+
+/* out[k*out_plane + i] = the image at (x[i], y[i]), bilinear, 0 outside; n is at most RUN. */
+SAME_BITS_VERSIONS
+static void sample_points(const float *im, int w, int h, int c, const float *x, const float *y, int n,
+                          float *out, size_t out_plane)
+{
+    bilinear_taps taps;
+    find_taps(x, y, n, w, h, &taps);
+    for (int k = 0; k < c; ++k) {
+        const float *plane = im + (size_t)k * plane_size(w, h);
+        float *to = out + (size_t)k * out_plane;
+        for (int i = 0; i < n; ++i) {
+            to[i] = taps.weight[0][i] * plane[taps.offset[0][i]] +
+                    taps.weight[1][i] * plane[taps.offset[1][i]] +
+                    taps.weight[2][i] * plane[taps.offset[2][i]] +
+                    taps.weight[3][i] * plane[taps.offset[3][i]];
+        }
+    }
 }
 
 void rotate_crop_image(const float *im, int w, int h, int c, float rad, float scale, int out_w,
@@ -261,22 +300,18 @@ void rotate_crop_image(const float *im, int w, int h, int c, float rad, float sc
 {
     const double cosine = cos(rad), sine = sin(rad);
     const double per_row = 1. / scale, per_column = aspect / (double)scale;
-    const size_t plane = plane_size(w, h), out_plane = plane_size(out_w, out_h);
+    float from_x[RUN], from_y[RUN];
     for (int y = 0; y < out_h; ++y) {
         const double v = (y - out_h / 2. + dy) * per_row;
-        for (int x = 0; x < out_w; ++x) {
-            const double u = (x - out_w / 2. + dx) * per_column;
-            const float from_x = (float)(cosine * u - sine * v + w / 2.);
-            const float from_y = (float)(sine * u + cosine * v + h / 2.);
-            float *to = out + plane_size(out_w, y) + x;
-            if (!(from_x >= -1 && from_x < (float)w && from_y >= -1 && from_y < (float)h)) {
-                for (int k = 0; k < c; ++k) to[(size_t)k * out_plane] = 0;
-                continue;
+        for (int x = 0; x < out_w; x += RUN) {
+            const int n = out_w - x < RUN ? out_w - x : RUN;
+            for (int i = 0; i < n; ++i) {
+                const double u = (x + i - out_w / 2. + dx) * per_column;
+                from_x[i] = (float)(cosine * u - sine * v + w / 2.);
+                from_y[i] = (float)(sine * u + cosine * v + h / 2.);
             }
-            const bilinear_tap tap = bilinear_taps(from_x, from_y, w, h);
-            for (int k = 0; k < c; ++k) {
-                to[(size_t)k * out_plane] = bilinear_sum(&tap, im + (size_t)k * plane);
-            }
+            sample_points(im, w, h, c, from_x, from_y, n, out + plane_size(out_w, y) + x,
+                          plane_size(out_w, out_h));
         }
     }
 }
@@ -286,14 +321,16 @@ void place_image(const float *im, int w, int h, int c, int new_w, int new_h, int
 {
     const int first_x = dx < 0 ? 0 : dx, last_x = clamp_int(dx + new_w, 0, out_w);
     const int first_y = dy < 0 ? 0 : dy, last_y = clamp_int(dy + new_h, 0, out_h);
-    const size_t plane = plane_size(w, h), out_plane = plane_size(out_w, out_h);
+    float from_x[RUN], from_y[RUN];
     for (int y = first_y; y < last_y; ++y) {
-        const float from_y = (float)(y - dy) / (float)new_h * (float)h;
-        for (int x = first_x; x < last_x; ++x) {
-            const bilinear_tap tap = bilinear_taps((float)(x - dx) / (float)new_w * (float)w, from_y, w, h);
-            float *to = out + plane_size(out_w, y) + x;
-            for (int k = 0; k < c; ++k)
-                to[(size_t)k * out_plane] = bilinear_sum(&tap, im + (size_t)k * plane);
+        for (int x = first_x; x < last_x; x += RUN) {
+            const int n = last_x - x < RUN ? last_x - x : RUN;
+            for (int i = 0; i < n; ++i) {
+                from_x[i] = (float)(x + i - dx) / (float)new_w * (float)w;
+                from_y[i] = (float)(y - dy) / (float)new_h * (float)h;
+            }
+            sample_points(im, w, h, c, from_x, from_y, n, out + plane_size(out_w, y) + x,
+                          plane_size(out_w, out_h));
         }
     }
 }
@@ -310,52 +347,86 @@ static float min3(float a, float b, float c)
     return a < b ? (a < c ? a : c) : (b < c ? b : c);
 }
 
-/* Hue counts the six sides of the colour hexagon, then is divided by 6. */
+/* The three numbers of a pixel: red, green, blue or hue, saturation, value. */
+typedef struct {
+    float v[3];
+} colour;
+
+/* Hue counts the six sides of the colour hexagon, then is divided by 6. Choices instead of branches: the
+ * loops over pixels become vector code. */
+static inline colour hsv_of_rgb(colour rgb)
+{
+    const float r = rgb.v[0], g = rgb.v[1], b = rgb.v[2];
+    const float value = max3(r, g, b), delta = value - min3(r, g, b);
+    const float along = r == value ? g - b : g == value ? b - r : r - g;
+    const float side = along / delta + (r == value ? 0.f : g == value ? 2.f : 4.f);
+    const float hue = (side < 0 ? side + 6 : side) / 6.0f, saturation = delta / value;
+    const int coloured = value != 0 && delta != 0;
+    return (colour){{coloured ? hue : 0, coloured ? saturation : 0, value}};
+}
+
+static inline float either(int condition, float a, float b)
+{
+    return condition ? a : b;
+}
+
+static inline colour rgb_of_hsv(colour hsv)
+{
+    const float s = hsv.v[1], v = hsv.v[2], side = 6 * hsv.v[0];
+    const float whole = (float)floor_int(side), f = side - whole;
+    const float p = v * (1 - s), q = v * (1 - s * f), t = v * (1 - s * (1 - f));
+    float r = v, g = p, b = q;
+    g = either(whole == 0, t, g), b = either(whole == 0, p, b);
+    r = either(whole == 1, q, r), g = either(whole == 1, v, g), b = either(whole == 1, p, b);
+    r = either(whole == 2, p, r), g = either(whole == 2, v, g), b = either(whole == 2, t, b);
+    r = either(whole == 3, p, r), g = either(whole == 3, q, g), b = either(whole == 3, v, b);
+    r = either(whole == 4, t, r), b = either(whole == 4, v, b);
+    return (colour){{r, g, b}};
+}
+
+static inline colour colour_at(const float *im, size_t n, size_t i)
+{
+    return (colour){{im[i], im[n + i], im[2 * n + i]}};
+}
+
+static inline void set_colour(float *im, size_t n, size_t i, colour c)
+{
+    im[i] = c.v[0];
+    im[n + i] = c.v[1];
+    im[2 * n + i] = c.v[2];
+}
+
+static inline float cut(float x)
+{
+    return x < 0 ? 0 : x > 1 ? 1 : x;
+}
+
+SAME_BITS_VERSIONS
 void rgb_to_hsv(float *im, int w, int h)
 {
     const size_t n = plane_size(w, h);
-    float *red = im, *green = im + n, *blue = im + 2 * n;
-    for (size_t i = 0; i < n; ++i) {
-        const float r = red[i], g = green[i], b = blue[i];
-        const float value = max3(r, g, b), delta = value - min3(r, g, b);
-        float hue = 0, saturation = 0;
-        if (value != 0 && delta != 0) {
-            saturation = delta / value;
-            if (r == value) {
-                hue = (g - b) / delta;
-            } else {
-                hue = g == value ? 2 + (b - r) / delta : 4 + (r - g) / delta;
-            }
-            hue = (hue < 0 ? hue + 6 : hue) / 6.0f;
-        }
-        red[i] = hue;
-        green[i] = saturation;
-        blue[i] = value;
-    }
+    #pragma GCC ivdep
+    for (size_t i = 0; i < n; ++i) set_colour(im, n, i, hsv_of_rgb(colour_at(im, n, i)));
 }
 
+SAME_BITS_VERSIONS
 void hsv_to_rgb(float *im, int w, int h)
 {
     const size_t n = plane_size(w, h);
-    float *hue = im, *saturation = im + n, *value = im + 2 * n;
+    #pragma GCC ivdep
+    for (size_t i = 0; i < n; ++i) set_colour(im, n, i, rgb_of_hsv(colour_at(im, n, i)));
+}
+
+SAME_BITS_VERSIONS
+static void distort_colours(float *im, size_t n, float hue, float saturation, float value)
+{
+    #pragma GCC ivdep
     for (size_t i = 0; i < n; ++i) {
-        const float s = saturation[i], v = value[i], side = 6 * hue[i];
-        const int index = floor_int(side);
-        const float f = side - (float)index;
-        const float p = v * (1 - s), q = v * (1 - s * f), t = v * (1 - s * (1 - f));
-        float r = v, g = v, b = v;
-        switch (s == 0 ? -1 : index) {
-        case -1: break; /* grey */
-        case 0: g = t, b = p; break;
-        case 1: r = q, b = p; break;
-        case 2: r = p, b = t; break;
-        case 3: r = p, g = q; break;
-        case 4: r = t, g = p; break;
-        default: g = p, b = q; break;
-        }
-        hue[i] = r;
-        saturation[i] = g;
-        value[i] = b;
+        const colour hsv = hsv_of_rgb(colour_at(im, n, i));
+        const float turned = hsv.v[0] + hue;
+        const float side = turned > 1 ? turned - 1 : turned < 0 ? turned + 1 : turned;
+        const colour rgb = rgb_of_hsv((colour){{side, hsv.v[1] * saturation, hsv.v[2] * value}});
+        set_colour(im, n, i, (colour){{cut(rgb.v[0]), cut(rgb.v[1]), cut(rgb.v[2])}});
     }
 }
 
@@ -363,16 +434,8 @@ void distort_image(float *im, int w, int h, int c, float hue, float saturation, 
 {
     const size_t n = plane_size(w, h);
     if (c == 3) {
-        rgb_to_hsv(im, w, h);
-        for (size_t i = 0; i < n; ++i) {
-            const float turned = im[i] + hue;
-            im[i] = turned > 1 ? turned - 1 : turned < 0 ? turned + 1 : turned;
-            im[n + i] *= saturation;
-            im[2 * n + i] *= value;
-        }
-        hsv_to_rgb(im, w, h);
+        distort_colours(im, n, hue, saturation, value);
     } else {
-        for (size_t i = 0; i < n * (size_t)c; ++i) im[i] *= value;
+        for (size_t i = 0; i < n * (size_t)c; ++i) im[i] = cut(im[i] * value);
     }
-    for (size_t i = 0; i < n * (size_t)c; ++i) im[i] = im[i] < 0 ? 0 : im[i] > 1 ? 1 : im[i];
 }

@@ -64,10 +64,11 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("net_w", [40, 140])  # 140: several strips, one of them narrow
 @pytest.mark.parametrize("size", [(40, 30), (30, 40), (64, 64), (17, 90), (1, 1)])
 @pytest.mark.parametrize("head, dialect, options, net", CASES)
-def test_rows_are_the_reference(head, dialect, options, net, size, rng):
-    view = view_of(head, options, net, dialect)
+def test_rows_are_the_reference(head, dialect, options, net, size, net_w, rng):
+    view = view_of(head, options, net, dialect, w=net_w)
     (w, h), boxes = size, some_boxes(rng)
     pixels = rng.integers(0, 256, (h, w, 3), np.uint8)
     image = pixels.transpose(2, 0, 1) / 255.0
@@ -76,12 +77,12 @@ def test_rows_are_the_reference(head, dialect, options, net, size, rng):
         numbers = drawn(view, w, h, 7, place)
         x, truth, shown = view.row(pixels, boxes, 7, place)
         if place_kind:
-            wanted = reference_views.placed(image, numbers, 40, 30)
+            wanted = reference_views.placed(image, numbers, net_w, 30)
         else:
-            wanted = reference_views.cropped(image, numbers, 40, 30, bool(view.options.letterbox))
+            wanted = reference_views.cropped(image, numbers, net_w, 30, bool(view.options.letterbox))
         wanted = wanted[:, :, ::-1] if numbers.flip else wanted
-        np.testing.assert_allclose(x.reshape(3, 30, 40), wanted, atol=2e-4)
-        moved = reference_views.moved(boxes.astype(float), numbers, place_kind, 40, 30, w, h)
+        np.testing.assert_allclose(x.reshape(3, 30, net_w), wanted, atol=2e-4)
+        moved = reference_views.moved(boxes.astype(float), numbers, place_kind, net_w, 30, w, h)
         kept = moved[(moved[:, 2] >= view.options.least_w) & (moved[:, 3] >= view.options.least_h)]
         assert shown == len(kept)
         if head == "detection":

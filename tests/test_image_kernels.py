@@ -212,17 +212,18 @@ def reference_rotate_crop(image, rad, scale, w, h, dx, dy, aspect):
     return out
 
 
+@pytest.mark.parametrize("out", [(8, 7), (130, 3)])  # 130: several runs of points
 @pytest.mark.parametrize("size", [(1, 1), (6, 9), (28, 28)])
 @pytest.mark.parametrize(
     "arguments", [(0, 1, 0, 0, 1), (0.4, 1.7, 2.5, -3, 0.8), (-2, 0.3, 40, 1, 1.5), (0, 2, 14, -14, 1)]
 )
-def test_rotate_crop(size, arguments, rng):
+def test_rotate_crop(size, arguments, out, rng):
     (w, h), (rad, scale, dx, dy, aspect) = size, arguments
     image = rng.random((3, h, w), np.float32)
-    result = run("rotate_crop_image", image, [rad, scale, 8, 7, dx, dy, aspect])
+    result = run("rotate_crop_image", image, [rad, scale, *out, dx, dy, aspect])
     np.testing.assert_allclose(
         result,
-        reference_rotate_crop(image, np.float32(rad), np.float32(scale), 8, 7, dx, dy, np.float32(aspect)),
+        reference_rotate_crop(image, np.float32(rad), np.float32(scale), *out, dx, dy, np.float32(aspect)),
         rtol=0,
         atol=2e-5,
     )  # sharp edge at 0

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ..bench.process import PEERS, TRAINING_PEERS
 from ..core import core
-from . import bench_convolution, bench_kernels
+from . import bench_convolution, bench_kernels, bench_loading
 from .bench_options import check_output, check_plot, names, progress_line, seconds, thread_counts
 from .parser import positive
 
@@ -23,6 +23,7 @@ def add_parser(subparsers):
     _add_network(subjects)
     bench_kernels.add_parser(subjects)
     bench_convolution.add_parser(subjects)
+    bench_loading.add_parser(subjects)
     return parser
 
 

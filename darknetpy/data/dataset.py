@@ -161,7 +161,7 @@ class ImageList(Dataset):
         super().__init__(path, names, tree)
         self.lines, self.folders = lines, list(folders)
         self._cache: dict[int, Pixels] = {}
-        self._cache_room, self._lock = CACHE_BYTES, threading.Lock()
+        self.cache_room, self._lock = CACHE_BYTES, threading.Lock()
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -183,8 +183,8 @@ class ImageList(Dataset):
         except DataError as error:
             raise DataError(f"{self.place(index)}: {error}") from error
         with self._lock:
-            if pixels.nbytes <= self._cache_room and index not in self._cache:
-                self._cache_room -= pixels.nbytes
+            if pixels.nbytes <= self.cache_room and index not in self._cache:
+                self.cache_room -= pixels.nbytes
                 self._cache[index] = pixels
         return pixels
 

@@ -18,7 +18,7 @@ from ..errors import ArgumentError
 from ..paths import find_beside
 from .datafile import read_names
 from .images import MAX_SIDE
-from .view import SEED_MASK, View, _check_size
+from .view import SEED_MASK, View, _check_size, scratch_floats
 
 if TYPE_CHECKING:
     from ..sections import LayerSpec, Resolved
@@ -168,7 +168,7 @@ class DetectionView(View):
         x = _row("x", x, self.size)
         truth = _row("truth", truth, self.truths)
         h, w, channels = pixels.shape
-        scratch = np.empty(self.c * h * w, np.float32)
+        scratch = scratch_floats(self.c * h * w)
         shown = lib.detector_row(
             self.options,
             ffi.from_buffer("unsigned char *", pixels),

@@ -101,4 +101,4 @@ def image_pixels(image: Image.Image) -> Pixels:
         if image.mode.startswith("I"):  # 16 bits; "I" is how older versions of Pillow hold them
             return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)[:, :, None]
         return np.asarray(image.convert("L"))[:, :, None]
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

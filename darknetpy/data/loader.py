@@ -81,6 +81,8 @@ class Loader:
     ----------
     place : int
         Place of the next batch's first row.
+    workers : int
+        Threads; 0: the caller's own.
     skipped : dict of int to str
         Each image that was skipped, with the reason, which begins with list:line.
     """
@@ -113,7 +115,8 @@ class Loader:
         self._stop, self._skip, self._drop_bad = stop, on_bad_image == "skip", drop_bad
         self._packed = isinstance(dataset, PackedDataset)
         if workers is None:
-            workers = 1 if self._packed else min(8, _cpus())
+            workers = 1 if self._packed else min(8, available_cpus())
+        self.workers = workers
         self._lock = threading.Lock()
         self._closed, self._ended = threading.Event(), False
         self._pool = concurrent.futures.ThreadPoolExecutor(workers, "darknetpy-loader") if workers else None
@@ -134,6 +137,11 @@ class Loader:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def wait(self) -> None:
+        """Wait until the batches that are under way are made; what is wrong with one, `next` says."""
+        for _, _, tasks in self._ahead if self._pool is not None else ():
+            concurrent.futures.wait(tasks)
 
     def close(self) -> None:
         """Stop the threads: images begun are finished, the rest is dropped. May be called twice."""
@@ -247,6 +255,6 @@ class Loader:
         )
 
 
-def _cpus():
-    """CPUs that this process may use."""
+def available_cpus() -> int:
+    """Return how many CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
