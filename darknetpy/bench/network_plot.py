@@ -85,7 +85,7 @@ def _programs(axes, found):
     for i, (middle, least, most) in enumerate(steps):
         axes.barh(i, middle, color=_KINDS["3x3 convolution"] if i == 0 else "#bbbbbb")
         axes.plot([least, most], [i, i], color="black", linewidth=1.2)
-        axes.text(max(most, middle), i, f" {middle:.3g}", va="center", fontsize=9)
+        axes.text(max(most, middle), i, f" {middle:.{3 if middle < 1000 else 4}g}", va="center", fontsize=9)
     axes.set_yticks(range(len(steps)), [result.label for result in found.results])
     axes.set(xlabel="ms per step: median and range", xlim=(0, 1.2 * max(most for _, _, most in steps)))
     axes.invert_yaxis()
