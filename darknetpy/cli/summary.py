@@ -20,7 +20,7 @@ def add_parser(subparsers):
         "summary", help="layers, sizes, operations, parameters and memory of a network",
         description="Print one line per layer: type, filters, size and stride, input, output, billions of operations per image, and "
                     "how many of its numbers training changes by gradients (trainable) or otherwise (fixed: rolling statistics). "
-                    "Nothing is allocated for it: a network of any size can be looked at.",
+                    "Without WEIGHTS nothing is allocated for it: a network of any size can be looked at.",
         epilog=_EXAMPLE)
     parser.add_argument("cfg", metavar="CFG", help=CFG_HELP)
     parser.add_argument("weights", metavar="WEIGHTS", nargs="?", help=WEIGHTS_HELP + " to check against the network")
