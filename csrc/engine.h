@@ -4,6 +4,7 @@
 #ifndef DN_ENGINE_H
 #define DN_ENGINE_H
 #include "darknet.h"
+#include "tasks.h"
 
 /* Bounds for every processor, so that a workspace fits whatever engine runs: the columns of a block of the
  * column matrix, the rows of it that are held at once (depth), and their memory: 272 KB of floats, for

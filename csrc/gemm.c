@@ -21,8 +21,10 @@ static void blas_product(sgemm_function f, int TA, int TB, int M, int N, int K, 
                          int lda, const float *B, int ldb, float beta, float *C, int ldc)
 {
     const int wide = N >= M, units = (int)pieces(wide ? N : M, SLICE), slices = at_most(units, TASKS);
-    #pragma omp parallel for num_threads(dn_num_threads()) schedule(dynamic, 1)
-    for (int i = 0; i < slices; ++i) {
+    task_list tasks;
+    list_tasks(&tasks, slices, dn_num_threads());
+#pragma omp parallel num_threads(dn_num_threads())
+    EACH_TASK(i, &tasks) {
         const ptrdiff_t from = part_of(units, i, slices) * SLICE,
                         upto = part_of(units, i + 1, slices) * SLICE;
         const int side = wide ? N : M, size = (int)((upto < side ? upto : side) - from);

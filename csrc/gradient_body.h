@@ -154,21 +154,23 @@ static void gradient(const conv_product *p, const real *x, const real *dy, real 
     const size_t area = (size_t)cut.rows * cut.ld;
     row_places places;
     place_all_rows(p, &cut.layout, &places);
+    task_list all, merges;
+    list_tasks(&all, tasks * cut.chunks, threads);
+    list_tasks(&merges, cut.chunks > 1 ? tasks : 0, threads);
 #pragma omp parallel num_threads(threads)
     {
         const int me = omp_get_thread_num();
         real *const scratch = workspace + held * area + (size_t)me * GRADIENT_SCRATCH;
-#pragma omp for schedule(dynamic, 1)
-        for (int i = 0; i < tasks * cut.chunks; ++i) {
-            const gradient_task t = cut_task(p, &cut, i);
+        EACH_TASK(i, &all) {
+            const gradient_task t = cut_task(p, &cut, (int)i);
             real *sums = workspace + (cut.chunks > 1 ? i : me) * area;
             memset(sums, 0, sizeof(real) * area);
             run_gradient_task(p, &cut, &places, &t, x, dy, sums, scratch);
             if (cut.chunks == 1) add_task(p, &t, sums, cut.ld, dw);
         }
-#pragma omp for schedule(dynamic, 1)
-        for (int i = 0; i < (cut.chunks > 1 ? tasks : 0); ++i) {
-            const gradient_task t = cut_task(p, &cut, i * cut.chunks);
+#pragma omp barrier
+        EACH_TASK(i, &merges) {
+            const gradient_task t = cut_task(p, &cut, (int)i * cut.chunks);
             real *sums = workspace + (size_t)i * cut.chunks * area;
             merge_chunks(sums, area, cut.chunks);
             add_task(p, &t, sums, cut.ld, dw);

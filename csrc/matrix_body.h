@@ -91,8 +91,10 @@ static void matrix(const matrix_product *p, int threads)
     const ptrdiff_t down = pieces(p->m, MATRIX_ROWS), across = pieces(p->n, COLUMNS);
     const int width = round_up((int)pieces(p->n, across), WIDTH); /* 256: 144 + 112, not 240 + 16 */
     const int wake = down * across > 1 && worth_threads(p);
-    #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (wake)
-    for (ptrdiff_t task = 0; task < down * across; ++task) {
+    task_list tasks;
+    list_tasks(&tasks, down * across, wake ? threads : 1);
+#pragma omp parallel num_threads(threads) if (wake)
+    EACH_TASK(task, &tasks) {
         matrix_task(p, task / across * MATRIX_ROWS, task % across * width, width);
     }
 }

@@ -127,13 +127,13 @@ static void all_phases(const conv_product p[PHASES], const phase_cut *cut, const
     }
     const size_t weights = (size_t)p->groups * panels(p) * ROWS * plan.depth;
     real *const space = workspace + pieces(weights, LANES) * LANES;
-    const ptrdiff_t tasks = p->batch * p->groups * cut->blocks * cut->shares;
+    task_list tasks;
+    list_tasks(&tasks, p->batch * p->groups * cut->blocks * cut->shares, threads);
 #pragma omp parallel num_threads(threads)
     {
         real *const scratch = space + (size_t)omp_get_thread_num() * p->channels * cut->pitch;
         pack_phases(p, &plan, w);
-#pragma omp for schedule(dynamic, 1)
-        for (ptrdiff_t i = 0; i < tasks; ++i) run_phases_task(p, cut, &plan, i, dy, dx, scratch);
+        EACH_TASK(i, &tasks) run_phases_task(p, cut, &plan, i, dy, dx, scratch);
     }
 }
 #endif

@@ -156,7 +156,7 @@ static void run_product_task(const product_task *t, const real *x, int first, co
 static void fill_ahead(const conv_product *p, const column_layout *l, const real *x, real *ahead)
 {
     const int units = product_depth(p) / l->unit, jobs = p->groups * (int)l->blocks * l->steps;
-    #pragma omp for schedule(dynamic, 1)
+    #pragma omp for schedule(static)
     for (int i = 0; i < jobs; ++i) {
         const int step = i % l->steps, group = i / l->steps / l->blocks;
         const int d0 = part_of(units, step, l->steps) * l->unit,
@@ -207,14 +207,15 @@ static void product(const conv_product *p, const real *x, const real *w, real *y
     const ptrdiff_t bands = column_bands(p, l);
     row_places places;
     place_all_rows(p, l, &places);
+    task_list tasks;
+    list_tasks(&tasks, p->groups * bands * cut.shares, threads);
 #pragma omp parallel num_threads(threads)
     {
         real *const scratch =
             space + cut.ahead + omp_get_thread_num() * (COLUMN_SCRATCH + (size_t)p->filters * PITCH);
         pack_weights(p, l, w, packed);
         if (ahead) fill_ahead(p, l, x, ahead);
-#pragma omp for schedule(dynamic, 1)
-        for (ptrdiff_t task = 0; task < p->groups * bands * cut.shares; ++task) {
+        EACH_TASK(task, &tasks) {
             const int share = task % cut.shares, group = task / cut.shares / bands;
             const ptrdiff_t band = task / cut.shares % bands, from = band_start(p, l, band),
                             upto = band_start(p, l, band + 1);

@@ -104,16 +104,17 @@ static void winograd_product(const conv_product *p, const winograd_cut *cut, con
                  m = points * winograd_plane(cut, WIDTH);
     const size_t u = points * (ahead ? panels.vectors : VECS) * vector_plane(p);
     real *const own = workspace + (ahead ? u : 0);
+    task_list tasks;
+    list_tasks(&tasks, cut->blocks * cut->shares, threads);
 #pragma omp parallel num_threads(threads)
     {
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(static)
         for (int i = 0; i < (ahead ? panels.panels : 0); ++i) {
             const int first = part_of(panels.vectors, i, panels.panels),
                       end = part_of(panels.vectors, i + 1, panels.panels);
             make_panel(p, cut, w, first, end - first, workspace + points * first * vector_plane(p));
         }
-#pragma omp for schedule(dynamic, 1)
-        for (ptrdiff_t task = 0; task < cut->blocks * cut->shares; ++task) {
+        EACH_TASK(task, &tasks) {
             real *const mine = own + omp_get_thread_num() * (v + m + (ahead ? 0 : u));
             const int share = task % cut->shares;
             const winograd_task t = {
@@ -214,19 +215,21 @@ static void winograd_gradient(const conv_product *p, const winograd_cut *cut, co
     const size_t row = winograd_row(cut->part), area = points * (cut->part * row + SKEW),
                  v = points * winograd_plane(cut, row);
     real *const scratch = workspace + held * area;
+    task_list all, merges;
+    list_tasks(&all, tasks * chunks, threads);
+    list_tasks(&merges, chunks > 1 ? tasks : 0, threads);
 #pragma omp parallel num_threads(threads)
     {
         const int me = omp_get_thread_num();
-#pragma omp for schedule(dynamic, 1)
-        for (int i = 0; i < tasks * chunks; ++i) {
-            const winograd_gradient_task t = cut_winograd_task(p, cut, i);
+        EACH_TASK(i, &all) {
+            const winograd_gradient_task t = cut_winograd_task(p, cut, (int)i);
             real *const sums = workspace + (chunks > 1 ? i : me) * area, *const mine = scratch + me * 2 * v;
             run_winograd_gradient_task(p, cut, &t, x, dy, mine, mine + v, sums);
             if (chunks == 1) add_winograd_gradient(p, cut, &t, sums, dw);
         }
-#pragma omp for schedule(dynamic, 1)
-        for (int i = 0; i < (chunks > 1 ? tasks : 0); ++i) {
-            const winograd_gradient_task t = cut_winograd_task(p, cut, i * chunks);
+#pragma omp barrier
+        EACH_TASK(i, &merges) {
+            const winograd_gradient_task t = cut_winograd_task(p, cut, (int)i * chunks);
             real *const sums = workspace + (size_t)i * chunks * area;
             merge_chunks(sums, area, chunks);
             add_winograd_gradient(p, cut, &t, sums, dw);
