@@ -107,24 +107,22 @@ INLINE void weights_of_points(int m, const vec *d, vec *o)
 }
 
 /* ---- between planes and vectors of lanes, one plane a lane */
-INLINE vec load_part(const real *p, int n)
-{
-    real t[LANES] = {0};
-    if (n >= LANES) return load(p);
-    copy(t, p, n);
-    return load(t);
-}
 /* to[i] = value i of planes 0 .. live, i < count; lanes without a plane are 0. Up to LANES - 1 vectors more
- * are written. */
+ * are written. The end of a plane is read with the beginning of the next one, if there is one. */
 INLINE void gather(const real *from, size_t plane, int live, int count, vec *to)
 {
     for (int i = 0; i < count; i += LANES, from += LANES, to += LANES) {
+        const int whole = count - i >= LANES ? live : count - i + plane >= LANES ? live - 1 : 0;
         vec t[LANES];
-        if (live == LANES && count - i >= LANES)
-            EACH(k, LANES) t[k] = load(from + k * plane);
-        else
+        if (whole >= LANES - 1) {
+            EACH(k, LANES - 1) t[k] = load(from + k * plane);
+            const real *const last = from + (LANES - 1) * plane;
+            t[LANES - 1] = whole == LANES  ? load(last)
+                           : live == LANES ? load_some(last, count - i)
+                                           : (vec){0};
+        } else
             for (int k = 0; k < LANES; ++k)
-                t[k] = k < live ? load_part(from + k * plane, count - i) : (vec){0};
+                t[k] = k < live ? load_some(from + k * plane, lanes_of(count - i)) : (vec){0};
         transpose(t);
         EACH(k, LANES) to[k] = t[k];
     }
@@ -141,15 +139,8 @@ INLINE void scatter(const vec *from, int live, int count, int add, real *to, siz
             EACH(k, LANES) t[k] = k < n ? from[k] : (vec){0};
         transpose(t);
         for (int k = 0; k < live; ++k) {
-            real *const at = to + k * plane, rest[LANES];
-            vec value = t[k];
-            if (add) value += load_part(at, n);
-            if (n == LANES)
-                store(at, value);
-            else {
-                store(rest, value);
-                copy(at, rest, n);
-            }
+            real *const at = to + k * plane;
+            store_some(at, add ? t[k] + load_some(at, n) : t[k], n);
         }
     }
 }
@@ -284,8 +275,8 @@ static void store_moments(const lane_moments *l, int live, ptrdiff_t blocks, par
 /* y (n) becomes activation(scale * y + shift), lane i being filter `filter` + i. */
 static void finish_lanes(const conv_epilogue *ep, int filter, int live, int n, vec *y)
 {
-    const vec scale = ep->scale ? load_part(ep->scale + filter, live) : (vec){0} + 1;
-    const vec shift = ep->shift ? load_part(ep->shift + filter, live) : (vec){0};
+    const vec scale = ep->scale ? load_some(ep->scale + filter, live) : (vec){0} + 1;
+    const vec shift = ep->shift ? load_some(ep->shift + filter, live) : (vec){0};
     for (int i = 0; i < n; ++i) {
         const vec v = scale * y[i] + shift;
         y[i] = ep->activation == RELU    ? where_positive(-v, (vec){0}, v)
@@ -365,20 +356,43 @@ INLINE void transform_weights(int m, const conv_product *p, const real *w, int f
     }
 }
 
+/* to (LANES, 9) = g turned. Each row is stored with what the next one then overwrites; so is what lies behind
+ * the last, less than LANES values. */
+INLINE void turn_weights(const vec g[9], real *to)
+{
+    enum { ACROSS = (9 + LANES - 1) / LANES };
+    vec t[ACROSS][LANES];
+    EACH(i, ACROSS)
+    {
+        EACH(k, LANES) t[i][k] = i * LANES + k < 9 ? g[i * LANES + k] : (vec){0};
+        transpose(t[i]);
+    }
+    EACH(k, LANES) EACH(i, ACROSS) store(to + 9 * k + i * LANES, t[i][k]);
+}
+
 /* dw (channels, 9) += G' dU G of one filter; points[e] holds the channels. */
 INLINE void transform_weight_gradient(int m, int channels, const real *points, size_t plane, real *dw)
 {
     const int n = m + 2;
     vec half[3][MOST_SIDE], d[MOST_SIDE], g[9];
-    for (int c = 0; c < channels; c += LANES) {
-        for (int e = 0; e < n; ++e) {
-            vec o[3];
-            EACH(i, n) d[i] = load(points + (i * n + e) * plane + c);
-            weights_of_points(m, d, o);
-            EACH(i, 3) half[i][e] = o[i];
+    real turned[9 * WEIGHT_CHANNELS + LANES];
+    for (int first = 0; first < channels; first += WEIGHT_CHANNELS) {
+        const int count = 9 * at_most(WEIGHT_CHANNELS, channels - first);
+        for (int c = 0; 9 * c < count; c += LANES) {
+            for (int e = 0; e < n; ++e) {
+                vec o[3];
+                EACH(i, n) d[i] = load(points + (i * n + e) * plane + first + c);
+                weights_of_points(m, d, o);
+                EACH(i, 3) half[i][e] = o[i];
+            }
+            EACH(i, 3) weights_of_points(m, half[i], g + 3 * i);
+            turn_weights(g, turned + 9 * c);
         }
-        EACH(i, 3) weights_of_points(m, half[i], g + 3 * i);
-        scatter(g, at_most(LANES, channels - c), 9, 1, dw + (size_t)c * 9, 9);
+        for (int i = 0; i < count; i += LANES) {
+            const int n = lanes_of(count - i);
+            store_some(dw + i, load_some(dw + i, n) + load(turned + i), n);
+        }
+        dw += count;
     }
 }
 
