@@ -24,9 +24,12 @@ static int worthwhile(const conv_product *p, double per_tile, double fixed)
 }
 
 /* The tiles of a task: enough that weights brought to the first-level cache serve many, few enough that
- * V and M stay in the second. A share has at least so many filters; a task of the weight gradient, at most so
- * many filters and so many channels: each part transforms the tiles for itself. */
-enum { BLOCK_TILES = 32, GRADIENT_TILES = 48, SHARE = 64, PART = 64 };
+ * V and M stay in the second. Where channels are many V does not stay there anyway, and U, four times the
+ * weights, is read from memory for each block: then there are twice as many. A share has at least so many
+ * filters; a task of the weight gradient, at most so many filters and so many channels: each part transforms
+ * the tiles for itself. */
+enum { BLOCK_TILES = 32, DEEP = 128, GRADIENT_TILES = 48, SHARE = 64, PART = 64 };
+static int block_tiles(const conv_product *p) { return p->channels >= DEEP ? 2 * BLOCK_TILES : BLOCK_TILES; }
 
 static winograd_cut cut_tiles(const conv_product *p, int m, int block)
 {
@@ -44,7 +47,7 @@ winograd_cut cut_winograd(const conv_product *p)
 {
     const int may = applies(p) && (p->algorithm != CONVOLUTION_AUTO || worthwhile(p, 36, 250));
     if (!may) return (winograd_cut){.m = 0};
-    winograd_cut cut = cut_tiles(p, p->algorithm == CONVOLUTION_WINOGRAD6 ? 6 : 4, BLOCK_TILES);
+    winograd_cut cut = cut_tiles(p, p->algorithm == CONVOLUTION_WINOGRAD6 ? 6 : 4, block_tiles(p));
     if (cut.blocks < TASKS)
         cut.shares = at_most((int)pieces(p->filters, SHARE), (int)pieces(TASKS, cut.blocks));
     return cut;
@@ -73,7 +76,7 @@ size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t
     const size_t u = points * (vectors * p->channels + vectors / 2 * SKEW);
     const size_t v = points * winograd_plane(cut, winograd_row(p->channels)),
                  m = points * winograd_plane(cut, MOST_WIDTH);
-    const size_t panel = points * MOST_WIDTH * ((size_t)p->channels + SKEW);
+    const size_t panel = points * MOST_WIDTH * ((size_t)at_most(PANEL_CHANNELS, p->channels) + SKEW);
     return (winograd_ahead(cut) ? u : threads * panel) + threads * (v + m);
 }
 size_t winograd_gradient_workspace(const conv_product *p, const winograd_cut *cut, size_t threads)

@@ -23,7 +23,7 @@ enum { STRIP_COLUMNS = STRIP_TILES * (MOST_SIDE - 2) + 2, GATHERED = MOST_SIDE *
 
 winograd_cut cut_winograd(const conv_product *p);
 winograd_cut cut_winograd_gradient(const conv_product *p);
-/* Values of workspace; 0 where they are beyond counting. */
+/* Values of workspace. */
 size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t threads);
 size_t winograd_gradient_workspace(const conv_product *p, const winograd_cut *cut, size_t threads);
 
@@ -47,6 +47,8 @@ static inline int count_tiles(const winograd_cut *cut, ptrdiff_t from, ptrdiff_t
     }
     return tiles;
 }
-/* Are the transformed weights used by several tasks, and made once for all? */
+/* Are the transformed weights used by several tasks, and made once for all? If not, they are made for so many
+ * channels at a time. */
+enum { PANEL_CHANNELS = 128 };
 static inline int winograd_ahead(const winograd_cut *cut) { return cut->blocks > 1; }
 #endif

@@ -1,7 +1,8 @@
 /* 3x3 convolution by Winograd's algorithm (winograd_transforms_body.h): tiles of the input, of all images
  * side by side, become points V; at each point one matrix product of tiles by filters; its result M becomes
- * tiles of the output. V[e][tile][channel], U[e][channel][filter], M[e][tile][filter] = sum over channels of
- * V U Backward data is the same with turned weights (their roles are those of conv_product). A task holds V
+ * tiles of the output:
+ *   V[e][tile][channel], U[e][channel][filter], M[e][tile][filter] = sum over channels of V U
+ * Backward data is the same with turned weights (their roles are those of conv_product). A task holds V
  * and M of its block of tiles in its core's cache. Body of an engine. */
 #ifndef DN_WINOGRAD_BODY_H
 #define DN_WINOGRAD_BODY_H
@@ -24,32 +25,45 @@ static panel_cut cut_panels(const conv_product *p, const winograd_cut *cut)
     return (panel_cut){vectors, cut->shares * per_share, per_share};
 }
 /* Values of U for one point and one vector of filters: planes are skewed by a cache line. */
-static size_t vector_plane(const conv_product *p) { return (size_t)p->channels * LANES + SKEW; }
+static size_t vector_plane(int channels) { return (size_t)channels * LANES + SKEW; }
 
-/* u[e][channel][vecs * LANES]: the weights of vectors first .. first + vecs of filters. */
-static void make_panel(const conv_product *p, const winograd_cut *cut, const real *w, int first, int vecs,
-                       real *u)
+/* u[e][channel][vecs * LANES]: the weights of vectors first .. first + vecs of filters, and of `channels`
+ * channels from `channel` on. */
+static void make_panel(const conv_product *p, const winograd_cut *cut, const real *w, int channel,
+                       int channels, int first, int vecs, real *u)
 {
+    conv_product part = *p;
+    part.channels = channels;
     for (int v = 0; v < vecs; ++v)
-        transforms_of(cut)->weights(p, w, (first + v) * LANES, u + v * LANES, vecs * vector_plane(p),
-                                    (size_t)vecs * LANES);
+        transforms_of(cut)->weights(&part, w + channel * p->channel_stride, (first + v) * LANES,
+                                    u + v * LANES, vecs * vector_plane(channels), (size_t)vecs * LANES);
 }
 
-/* m[e][tile][vecs * LANES] = v u for all points. */
+/* m[e][tile][vecs * LANES] = v u for all points, or with add += it; v begins at u's first channel. */
 static void multiply_points(const conv_product *p, const winograd_cut *cut, int tiles, const real *v,
-                            const real *u, int vecs, real *m)
+                            const real *u, int channels, int vecs, int add, real *m)
 {
     const size_t row = winograd_row(p->channels), width = (size_t)vecs * LANES;
     const int n = (int)pieces(tiles, ROWS), points = winograd_points(cut);
     for (int e = 0; e < points; ++e) {
         for (int i = 0; i < n; ++i) {
             const int t = part_of(tiles, i, n), rows = part_of(tiles, i + 1, n) - t;
-            strided_tiles[rows - 1][vecs - 1](p->channels, v + t * row, row, 1, u, width, m + t * width,
-                                              width, 0);
+            strided_tiles[rows - 1][vecs - 1](channels, v + t * row, row, 1, u, width, m + t * width, width,
+                                              add);
         }
         v += winograd_plane(cut, row);
-        u += vecs * vector_plane(p);
+        u += vecs * vector_plane(channels);
         m += winograd_plane(cut, width);
+    }
+}
+/* The same, with the weights made on the way, so few channels at a time that they stay in the cache. */
+static void transform_and_multiply(const conv_product *p, const winograd_cut *cut, const real *w, int first,
+                                   int vecs, int tiles, const real *v, real *u, real *m)
+{
+    for (int c = 0; c < p->channels; c += PANEL_CHANNELS) {
+        const int channels = at_most(PANEL_CHANNELS, p->channels - c);
+        make_panel(p, cut, w, c, channels, first, vecs, u);
+        multiply_points(p, cut, tiles, v + c, u, channels, vecs, c > 0, m);
     }
 }
 
@@ -78,12 +92,12 @@ static void run_winograd_task(const conv_product *p, const winograd_cut *cut, co
     for (int i = t->first; i < t->end; ++i) {
         const int first = part_of(panels.vectors, i, panels.panels),
                   vecs = part_of(panels.vectors, i + 1, panels.panels) - first;
-        real *u = t->u;
         if (winograd_ahead(cut))
-            u += winograd_points(cut) * first * vector_plane(p);
+            multiply_points(p, cut, tiles, t->v,
+                            t->u + winograd_points(cut) * first * vector_plane(p->channels), p->channels,
+                            vecs, 0, t->m);
         else
-            make_panel(p, cut, w, first, vecs, u);
-        multiply_points(p, cut, tiles, t->v, u, vecs, t->m);
+            transform_and_multiply(p, cut, w, first, vecs, tiles, t->v, t->u, t->m);
         for (int v = 0; v < vecs; ++v) {
             const int filter = (first + v) * LANES, live = at_most(LANES, p->filters - filter);
             lane_moments moments = {.count = 0};
@@ -102,7 +116,8 @@ static void winograd_product(const conv_product *p, const winograd_cut *cut, con
     const int points = winograd_points(cut), ahead = winograd_ahead(cut);
     const size_t v = points * winograd_plane(cut, winograd_row(p->channels)),
                  m = points * winograd_plane(cut, WIDTH);
-    const size_t u = points * (ahead ? panels.vectors : VECS) * vector_plane(p);
+    const size_t u = ahead ? points * panels.vectors * vector_plane(p->channels)
+                           : points * VECS * vector_plane(at_most(PANEL_CHANNELS, p->channels));
     real *const own = workspace + (ahead ? u : 0);
     task_list tasks;
     list_tasks(&tasks, cut->blocks * cut->shares, threads);
@@ -112,7 +127,8 @@ static void winograd_product(const conv_product *p, const winograd_cut *cut, con
         for (int i = 0; i < (ahead ? panels.panels : 0); ++i) {
             const int first = part_of(panels.vectors, i, panels.panels),
                       end = part_of(panels.vectors, i + 1, panels.panels);
-            make_panel(p, cut, w, first, end - first, workspace + points * first * vector_plane(p));
+            make_panel(p, cut, w, 0, p->channels, first, end - first,
+                       workspace + points * first * vector_plane(p->channels));
         }
         EACH_TASK(task, &tasks) {
             real *const mine = own + omp_get_thread_num() * (v + m + (ahead ? 0 : u));
@@ -131,11 +147,11 @@ typedef struct {
     int f0, f1, c0, c1;
 } winograd_gradient_task;
 
-/* Task i of the cut: chunks vary fastest, then channels, then filters. */
-static winograd_gradient_task cut_winograd_task(const conv_product *p, const winograd_cut *cut, int i)
+/* Task i of the cut: channels vary faster than filters. */
+static winograd_gradient_task cut_winograd_task(const conv_product *p, const winograd_cut *cut, int i,
+                                                int chunk)
 {
-    const int chunk = i % cut->chunks, c = i / cut->chunks % cut->channel_parts,
-              f = i / cut->chunks / cut->channel_parts;
+    const int c = i % cut->channel_parts, f = i / cut->channel_parts;
     const int lines_c = (int)pieces(p->channels, FILTER_UNIT), lines_f = (int)pieces(p->filters, FILTER_UNIT);
     return (winograd_gradient_task){
         .from = part_of(cut->blocks, chunk, cut->chunks),
@@ -222,14 +238,16 @@ static void winograd_gradient(const conv_product *p, const winograd_cut *cut, co
     {
         const int me = omp_get_thread_num();
         EACH_TASK(i, &all) {
-            const winograd_gradient_task t = cut_winograd_task(p, cut, (int)i);
-            real *const sums = workspace + (chunks > 1 ? i : me) * area, *const mine = scratch + me * 2 * v;
+            const int task = i % tasks, chunk = i / tasks;
+            const winograd_gradient_task t = cut_winograd_task(p, cut, task, chunk);
+            real *const sums = workspace + (chunks > 1 ? task * chunks + chunk : me) * area,
+                        *const mine = scratch + me * 2 * v;
             run_winograd_gradient_task(p, cut, &t, x, dy, mine, mine + v, sums);
             if (chunks == 1) add_winograd_gradient(p, cut, &t, sums, dw);
         }
 #pragma omp barrier
         EACH_TASK(i, &merges) {
-            const winograd_gradient_task t = cut_winograd_task(p, cut, (int)i * chunks);
+            const winograd_gradient_task t = cut_winograd_task(p, cut, (int)i, 0);
             real *const sums = workspace + (size_t)i * chunks * area;
             merge_chunks(sums, area, chunks);
             add_winograd_gradient(p, cut, &t, sums, dw);
