@@ -70,16 +70,15 @@ typedef struct {
     ptrdiff_t from, upto;     /* blocks of columns */
 } gradient_task;
 
-/* Task i of the cut: chunks vary fastest, then shares, parts and groups. */
-static gradient_task cut_task(const conv_product *p, const gradient_cut *cut, int i)
+/* Task i of the cut: shares of the filters vary fastest, then parts of the depth and groups. */
+static gradient_task cut_task(const conv_product *p, const gradient_cut *cut, int i, int chunk)
 {
-    const int chunk = i % cut->chunks, share = i / cut->chunks % cut->shares,
-              part = i / cut->chunks / cut->shares % cut->parts;
+    const int share = i % cut->shares, part = i / cut->shares % cut->parts;
     const int unit = cut->layout.unit, depth = product_depth(p) / unit,
               lines = (int)pieces(p->filters, FILTER_UNIT);
     const ptrdiff_t bands = column_bands(p, &cut->layout);
     return (gradient_task){
-        .group = i / cut->chunks / cut->shares / cut->parts,
+        .group = i / cut->shares / cut->parts,
         .d0 = part_of(depth, part, cut->parts) * unit,
         .d1 = part_of(depth, part + 1, cut->parts) * unit,
         .f0 = part_of(lines, share, cut->shares) * FILTER_UNIT,
@@ -162,15 +161,16 @@ static void gradient(const conv_product *p, const real *x, const real *dy, real 
         const int me = omp_get_thread_num();
         real *const scratch = workspace + held * area + (size_t)me * GRADIENT_SCRATCH;
         EACH_TASK(i, &all) {
-            const gradient_task t = cut_task(p, &cut, (int)i);
-            real *sums = workspace + (cut.chunks > 1 ? i : me) * area;
+            const int task = i % tasks, chunk = i / tasks;
+            const gradient_task t = cut_task(p, &cut, task, chunk);
+            real *sums = workspace + (cut.chunks > 1 ? task * cut.chunks + chunk : me) * area;
             memset(sums, 0, sizeof(real) * area);
             run_gradient_task(p, &cut, &places, &t, x, dy, sums, scratch);
             if (cut.chunks == 1) add_task(p, &t, sums, cut.ld, dw);
         }
 #pragma omp barrier
         EACH_TASK(i, &merges) {
-            const gradient_task t = cut_task(p, &cut, (int)i * cut.chunks);
+            const gradient_task t = cut_task(p, &cut, (int)i, 0);
             real *sums = workspace + (size_t)i * cut.chunks * area;
             merge_chunks(sums, area, cut.chunks);
             add_task(p, &t, sums, cut.ld, dw);

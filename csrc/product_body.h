@@ -4,7 +4,6 @@
 #define DN_PRODUCT_BODY_H
 #include "columns_body.h"
 #include "normalize_rows.h"
-#include <omp.h>
 
 /* Panels that are used on all columns before the next ones: 64 filters x DEPTH are 64 KB of floats, which
  * stay in the cache. */
@@ -194,7 +193,7 @@ static void start_product_task(const conv_product *p, const product_cut *cut, co
     run_product_task(&t, x, first, ahead, scratch);
 }
 
-/* Tasks are bands of columns; where these are few, times shares of the filters. */
+/* Tasks are bands of columns, times groups, and where these are few, times shares of the filters. */
 static void product(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
                     int threads)
 {
@@ -216,8 +215,8 @@ static void product(const conv_product *p, const real *x, const real *w, real *y
         pack_weights(p, l, w, packed);
         if (ahead) fill_ahead(p, l, x, ahead);
         EACH_TASK(task, &tasks) {
-            const int share = task % cut.shares, group = task / cut.shares / bands;
-            const ptrdiff_t band = task / cut.shares % bands, from = band_start(p, l, band),
+            const int share = task % cut.shares, group = task / cut.shares % p->groups;
+            const ptrdiff_t band = task / cut.shares / p->groups, from = band_start(p, l, band),
                             upto = band_start(p, l, band + 1);
             const real *const input = x + group * group_size;
             const int first = l->bands ? fill_band_strips(p, l, input, from, upto, scratch) : 0;
