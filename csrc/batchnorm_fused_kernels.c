@@ -1,26 +1,16 @@
 /* Batch normalization as a layer runs it: the formulas of batchnorm_kernels.c in as few passes over memory as
- * they allow. Each task owns whole channels, so the second pass finds in the cache what the first one read,
- * and goes backwards, from what was read last. */
-#include "normalize_rows.h"
-#include "parallel.h"
+ * they allow. Channels are taken a few at a time, so the second pass finds in the cache what the first one
+ * read, and goes backwards, from what was read last. */
+#include "channel_groups.h"
 #include "rows.h"
 #include "scalar.h"
 #include <assert.h>
 #include <string.h>
 
 #define ROW(b, f) (((size_t)(b)*filters + (f)) * spatial)
-static int least(int64_t a, int b) { return a < b ? (int)a : b; }
 
-/* ---- how the work is cut, by shape alone */
-
-/* Channels of a task: so many that what they hold of one image is worth a read, and fits in a stretch. */
-enum { MOST_CHANNELS = 64, WORTH_A_READ = STRETCH / 4 };
-static int channels_of_task(int spatial)
-{
-    const int channels = (WORTH_A_READ + spatial - 1) / spatial;
-    return channels < MOST_CHANNELS ? channels : MOST_CHANNELS;
-}
-#define EACH_TASK \
+/* Small maps: a task owns channels, whole. */
+#define EACH_WHOLE \
     PARALLEL_FOR((size_t)batch *filters *spatial) \
     for (int64_t f0 = 0; f0 < filters; f0 += channels_of_task(spatial))
 #define CHANNELS_HERE \
@@ -44,24 +34,6 @@ enum { STREAMED_BYTES = 16 << 20, STREAMED_ROW = 512 };
 static int streams(int batch, int filters, int spatial)
 {
     return spatial >= STREAMED_ROW && (double)batch * filters * spatial * sizeof(real) > STREAMED_BYTES;
-}
-
-/* Few large channels keep few threads busy: then the images are cut into parts as well, whose sums are added
- * in order. */
-enum { FEW = 8, PARTS = 8 };
-static int parts_of(int batch, int filters, int spatial)
-{
-    return filters < FEW && spatial >= WORTH_A_READ ? (batch < PARTS ? batch : PARTS) : 1;
-}
-static int first_of_part(int batch, int part, int parts) { return (int)((int64_t)batch * part / parts); }
-static void merge(row_sums *sums, int parts)
-{
-    for (int i = 1; i < parts; ++i) {
-        for (int j = 0; j < SUM_LANES; ++j) {
-            sums->first[j] += sums[i].first[j];
-            sums->second[j] += sums[i].second[j];
-        }
-    }
 }
 
 /* ---- statistics */
@@ -125,23 +97,28 @@ static void task_statistics(const real *x, int batch, int filters, int spatial, 
                           shift[j], p, f0 + j);
     }
 }
-static void parted_statistics(const real *x, int batch, int filters, int spatial, int parts,
-                              const batchnorm_arrays *p)
+static void group_statistics(const real *x, const channel_group *g, channel_sums *sums, real *shift,
+                             const batchnorm_arrays *p)
 {
-    row_sums sums[FEW * PARTS] = {{{0}, {0}}};
-    real shift[FEW];
-    for (int f = 0; f < filters; ++f) first_shifts(x + ROW(0, f), spatial, 1, shift + f);
-    PARALLEL_FOR((size_t)batch * filters * spatial)
-    for (int t = 0; t < filters * parts; ++t) {
-        const int f = t / parts, part = t % parts;
-        sum_channels(x, first_of_part(batch, part, parts), first_of_part(batch, part + 1, parts), filters,
-                     spatial, f, 1, shift + f, sums + t);
+    const int filters = g->filters, spatial = g->spatial;
+    EACH_CHANNEL(g) first_shifts(x + ROW(0, g->f0 + j), spatial, 1, shift + j);
+    EACH_PART_TASK(g) {
+        const part_task t = task_of(g, i);
+        row_sums of_task[MOST_CHANNELS];
+        memset(of_task, 0, sizeof(row_sums) * (size_t)t.count);
+        sum_channels(x, t.from, t.to, filters, spatial, g->f0 + t.first, t.count, shift + t.first, of_task);
+        keep_sums(of_task, &t, sums);
     }
-    for (int f = 0; f < filters; ++f) {
-        row_sums *s = sums + f * parts;
-        merge(s, parts);
-        finish_statistics(total_of(s->first), total_of(s->second), (double)batch * spatial, shift[f], p, f);
+    EACH_CHANNEL(g) {
+        const channel_sums s = add_parts(sums, g->parts, j);
+        finish_statistics(s.first, s.second, (double)g->batch * spatial, shift[j], p, g->f0 + j);
     }
+}
+static void parted_statistics(const real *x, int batch, int filters, int spatial, const batchnorm_arrays *p)
+{
+    channel_sums sums[PARTS * MOST_GROUP];
+    real shift[MOST_GROUP];
+    EACH_GROUP(g) group_statistics(x, &g, sums, shift, p);
 }
 
 /* ---- forward */
@@ -208,6 +185,20 @@ static void task_forward(const real *x, int from, int to, int filters, int spati
     }
 }
 
+static void parted_forward_train(const real *x, int batch, int filters, int spatial,
+                                 const batchnorm_arrays *p, ACTIVATION a, int stream, real *y)
+{
+    channel_sums sums[PARTS * MOST_GROUP];
+    real shift[MOST_GROUP];
+    EACH_GROUP(g) {
+        group_statistics(x, &g, sums, shift, p);
+        EACH_PART_TASK(&g) {
+            const part_task t = task_of(&g, i);
+            task_forward(x, t.from, t.to, filters, spatial, g.f0 + t.first, t.count, p, a, stream, y);
+        }
+    }
+}
+
 /* ---- backward */
 
 /* What a backward pass works on; dx may be delta, and is so with an activation, whose gradient is kept there
@@ -269,9 +260,10 @@ static void activation_delta(const backward_pass *w, size_t at, int f0, int coun
     normalize_rows(w->x + at, count, n, w->p->mean + f0, scale, bias, 0, z);
     slope_row(z, count * n, w->a, w->dx + at);
 }
-/* The gradients of one channel's parameters and statistics from sum = sum of delta and dot = sum of delta (x
- * - p->mean), and what becomes of delta: dx = scale / std * (delta - mean of delta - x_hat * mean of (delta
- * x_hat)) Statistics that did not come from x (frozen) pass nothing on. */
+/* The gradients of one channel's parameters and statistics from sum = sum of delta and dot = sum of delta
+ * (x - p->mean), and what becomes of delta:
+ *   dx = scale / std * (delta - mean of delta - x_hat * mean of (delta x_hat))
+ * Statistics that did not come from x (frozen) pass nothing on. */
 static delta_map finish_backward(const backward_pass *w, int f, double sum, double dot)
 {
     const batchnorm_arrays *p = w->p;
@@ -337,26 +329,28 @@ static void task_backward(const backward_pass *w, int f0, int count)
     }
     if (w->dx) map_deltas(w, 0, w->batch, f0, count, map);
 }
-static void parted_backward(const backward_pass *w, int parts)
+static void parted_backward(const backward_pass *w)
 {
     const int batch = w->batch, filters = w->filters, spatial = w->spatial;
-    row_sums sums[FEW * PARTS] = {{{0}, {0}}};
-    delta_map map[FEW];
-    PARALLEL_FOR((size_t)batch * filters * spatial)
-    for (int t = 0; t < filters * parts; ++t) {
-        const int part = t % parts;
-        sum_deltas(w, first_of_part(batch, part, parts), first_of_part(batch, part + 1, parts), t / parts, 1,
-                   sums + t);
-    }
-    for (int f = 0; f < filters; ++f) {
-        row_sums *s = sums + f * parts;
-        merge(s, parts);
-        map[f] = finish_backward(w, f, total_of(s->first), total_of(s->second));
-    }
-    if (!w->dx) return;
-    PARALLEL_FOR((size_t)batch * filters * spatial)
-    for (int r = 0; r < batch * filters; ++r) {
-        map_deltas(w, r / filters, r / filters + 1, r % filters, 1, map + r % filters);
+    channel_sums sums[PARTS * MOST_GROUP];
+    delta_map map[MOST_GROUP];
+    EACH_GROUP(g) {
+        EACH_PART_TASK(&g) {
+            const part_task t = task_of(&g, i);
+            row_sums of_task[MOST_CHANNELS];
+            memset(of_task, 0, sizeof(row_sums) * (size_t)t.count);
+            sum_deltas(w, t.from, t.to, g.f0 + t.first, t.count, of_task);
+            keep_sums(of_task, &t, sums);
+        }
+        EACH_CHANNEL(&g) {
+            const channel_sums s = add_parts(sums, g.parts, j);
+            map[j] = finish_backward(w, g.f0 + j, s.first, s.second);
+        }
+        if (!w->dx) continue;
+        EACH_PART_TASK(&g) {
+            const part_task t = task_of(&g, i);
+            map_deltas(w, t.from, t.to, g.f0 + t.first, t.count, map + t.first);
+        }
     }
 }
 
@@ -472,10 +466,9 @@ static void flat_backward(const backward_pass *w)
 void batchnorm_statistics_cpu(const real *x, int batch, int filters, int spatial, const batchnorm_arrays *p)
 {
     assert(x && batch > 0 && filters > 0 && spatial > 0);
-    const int parts = parts_of(batch, filters, spatial);
     if (spatial == 1) flat_statistics(x, batch, filters, p);
-    else if (parts > 1) parted_statistics(x, batch, filters, spatial, parts, p);
-    else EACH_TASK task_statistics(x, batch, filters, spatial, (int)f0, CHANNELS_HERE, p);
+    else if (parts_of(batch, filters, spatial) > 1) parted_statistics(x, batch, filters, spatial, p);
+    else EACH_WHOLE task_statistics(x, batch, filters, spatial, (int)f0, CHANNELS_HERE, p);
 }
 
 /* y = activation(scales (x - mean) / sqrt(variance + epsilon) + biases) with given statistics, in one read
@@ -503,12 +496,12 @@ void batchnorm_forward_train_cpu(const real *x, int batch, int filters, int spat
 {
     assert(!activation_mixes_channels(a));
     const int stream = y != x && streams(batch, filters, spatial);
-    if (spatial == 1 || parts_of(batch, filters, spatial) > 1) {
-        batchnorm_statistics_cpu(x, batch, filters, spatial, p);
-        batchnorm_forward_cpu(x, batch, filters, spatial, p, a, y);
-        return;
-    }
-    EACH_TASK {
+    if (spatial == 1) {
+        flat_statistics(x, batch, filters, p);
+        flat_forward(x, batch, filters, p, a, y);
+    } else if (parts_of(batch, filters, spatial) > 1) {
+        parted_forward_train(x, batch, filters, spatial, p, a, stream, y);
+    } else EACH_WHOLE {
         task_statistics(x, batch, filters, spatial, (int)f0, CHANNELS_HERE, p);
         task_forward(x, 0, batch, filters, spatial, (int)f0, CHANNELS_HERE, p, a, stream, y);
     }
@@ -526,8 +519,7 @@ void batchnorm_backward_cpu(const real *x, const real *y, const real *delta, int
     assert(!p->pool || (dx && dx != delta && !add && activation_is_cheap(a)));
     const backward_pass w = {x,   y, p->pool ? dx : delta, delta, batch, filters, spatial, p, a, frozen,
                              add, dx};
-    const int parts = parts_of(batch, filters, spatial);
     if (spatial == 1) flat_backward(&w);
-    else if (parts > 1) parted_backward(&w, parts);
-    else EACH_TASK task_backward(&w, (int)f0, CHANNELS_HERE);
+    else if (parts_of(batch, filters, spatial) > 1) parted_backward(&w);
+    else EACH_WHOLE task_backward(&w, (int)f0, CHANNELS_HERE);
 }
