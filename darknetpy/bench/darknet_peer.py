@@ -51,7 +51,7 @@ class Program:
         if (self.net.n, self.net.batch, self.net.inputs) != (len(self.network["layers"]), self.network["batch"],
                                                              self.network["inputs"]):
             raise RuntimeError(f"Darknet made another network: {self.net.n} layers, batch {self.net.batch}, {self.net.inputs} inputs")
-        images, _, truth = workload(self.network["batch"], self.network["inputs"], self.network["truths"])
+        images, _, truth = workload(self.network["batch"], self.network["inputs"], self.network["truths"], self.network["box"])
         self.images = images
         self._copy(self.net.input, images)
         if self.net.truth != self.ffi.NULL:

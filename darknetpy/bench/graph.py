@@ -9,9 +9,11 @@ from darknetpy.core import core
 _NUMBERS = (
     "filters", "groups", "size", "stride", "stride_x", "stride_y", "dilation", "padding", "normalize",
     "normalize_after_activation", "probability", "temperature", "alpha", "beta", "prefix", "scale", "group_id",
-    "noloss", "learning_rate", "classes", "scale_x_y", "new_coords",
+    "noloss", "learning_rate", "classes", "scale_x_y", "new_coords", "num", "alexeyab", "iou_loss", "yolo_point", "max",
+    "ignore_thresh", "truth_thresh", "iou_thresh", "iou_normalizer", "obj_normalizer", "objectness_smooth",
+    "focal_loss", "label_smooth_eps",
 )  # fmt: skip
-_LISTS = ("layers", "from", "tree")
+_LISTS = ("layers", "from", "tree", "mask", "anchors")
 
 
 class Unsupported(Exception):

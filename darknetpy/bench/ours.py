@@ -59,7 +59,7 @@ class Program:
         self.job, lib = job, core.lib
         lib.dn_set_num_threads(job["threads"])
         self.net = _network(job)
-        self.images, self.labels, self.truth = workload(job["batch"], self.net.inputs, self.net.truths)
+        self.images, self.labels, self.truth = workload(job["batch"], self.net.inputs, self.net.truths, _box(self.net))
         self.step = self._train if job["train"] else self._predict
 
     def facts(self):
@@ -95,7 +95,7 @@ class Program:
         net.predict(self.images)
         results = compared(net)
         arrays.update({f"{i}.output": net.layers[i].output.copy() for i in results})
-        facts = {"batch": net.batch, "inputs": net.inputs, "truths": net.truths, "flops": sum(l.flops for l in net.layers),
+        facts = {"batch": net.batch, "inputs": net.inputs, "truths": net.truths, "box": _box(net), "flops": sum(l.flops for l in net.layers),
                  "compared": results, "shape": [net.c, net.h, net.w],
                  "layers": [record(layer) for layer in net.layers]}
         facts.update({name: net.option(name) for name in ("learning_rate", "momentum", "decay")})
@@ -181,6 +181,12 @@ def _fill(net):
         for name, array in layer.arrays(*_PARAMETERS).items():
             if name in _RANGES:
                 array[:] = rng.uniform(*_RANGES[name], array.shape)
+
+
+def _box(net):
+    """Return how many values a box of the truth has, and how many classes; None for a network without [yolo]."""
+    heads = [record(layer) for layer in net.layers if layer.type == "yolo"]
+    return (net.truths // heads[0]["max"], heads[0]["classes"]) if heads else None
 
 
 def _sources(layer):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch_yolo import YoloLoss, refused
 
 _INPLACE = {"relu": nn.ReLU, "relu6": nn.ReLU6, "elu": nn.ELU, "selu": nn.SELU, "swish": nn.SiLU, "mish": nn.Mish}
 _PLAIN = {"logistic": nn.Sigmoid, "tanh": nn.Tanh, "hardtan": nn.Hardtanh, "gelu": partial(nn.GELU, approximate="tanh")}
@@ -111,15 +112,17 @@ class Shortcut(nn.Module):
 
 
 class Yolo(nn.Module):
-    """Logistic of positions, objectness and classes of every anchor; sizes stay as they are."""
+    """Logistic of positions, objectness and classes of every anchor; sizes, and all that trains, stay as they are."""
 
     def __init__(self, l):
         super().__init__()
-        self.entries, self.scale = 5 + l["classes"], l["scale_x_y"]
+        self.entries, self.scale, self.refused = 5 + l["classes"], l["scale_x_y"], refused(l)
         if l["new_coords"]:
             raise Unsupported("[yolo] with new_coords")
 
     def forward(self, x):
+        if self.training:
+            return x
         parts = x.unflatten(1, (-1, self.entries)).split((2, 2, self.entries - 4), 2)
         positions = torch.sigmoid(parts[0]) * self.scale - (self.scale - 1) / 2
         return torch.cat((positions, parts[1], torch.sigmoid(parts[2])), 2).flatten(1, 2)
@@ -204,20 +207,36 @@ class Program:
         torch.set_num_threads(job["threads"])
         self.job, network = job, job["network"]
         self.network = network
-        images, labels, truth = workload(network["batch"], network["inputs"], network["truths"])
+        images, labels, truth = workload(network["batch"], network["inputs"], network["truths"], network["box"])
         shape = network["shape"] if network["shape"][1] else [network["inputs"]]
         self.images = torch.from_numpy(images).reshape(len(images), *shape)
         self.labels, self.truth = torch.from_numpy(labels), torch.from_numpy(truth)
         self.model = Model(network["layers"])
         self.kind = self.model.loss_layer["type"] if self.model.loss_layer else None
-        if job["train"] and self.kind is None:
-            raise Unsupported("training without a loss layer at the end")
+        self.losses = self._losses() if job["train"] else []
         self._load()
         self._prepare(job["best"])
 
     def facts(self):
         """Return what this program is."""
         return {"program": f"PyTorch {torch.__version__}", "threads": torch.get_num_threads()}
+
+    def _losses(self):
+        """Return the loss of each end of the model, as functions of its output and the truth's type of numbers."""
+        if self.kind:
+            return [lambda x, dtype: loss_of(self.kind, x, self.labels, self.truth.to(dtype))]
+        found = []
+        for i in self.model.ends:
+            layer, (_, height, width) = self.network["layers"][i], self.network["shape"]
+            reason = self.model.layers[i].refused if isinstance(self.model.layers[i], Yolo) else "no loss at the end"
+            if reason:
+                raise Unsupported(f"training with {reason}")
+            truth = self.truth.reshape(len(self.truth), -1, self.network["box"][0])
+            found.append(lambda z, dtype, loss=YoloLoss(layer, width, height), truth=truth: loss(z, truth.to(dtype)))
+        return found
+
+    def _total_loss(self, ends, dtype=torch.float32):
+        return sum(loss(x, dtype) for loss, x in zip(self.losses, ends))
 
     # ---- parameters
     def _load(self):
@@ -267,7 +286,7 @@ class Program:
     # ---- steps
     def _train(self):
         self.optimizer.zero_grad(set_to_none=True)
-        loss_of(self.kind, self.model(self.images)[-1], self.labels, self.truth).backward()
+        self._total_loss(self.model(self.images)).backward()
         self.optimizer.step()
 
     def _predict(self, wanted=None):
@@ -304,7 +323,7 @@ class Program:
             if isinstance(module, nn.Dropout):
                 module.p = 0.
         model.zero_grad()
-        loss_of(self.kind, model(self.images.to(dtype))[-1], self.labels, self.truth.to(dtype)).backward()
+        self._total_loss(model(self.images.to(dtype)), dtype).backward()
         found = {}
         for name, tensor in self._parameters():
             index, _, array = name.partition(".")
@@ -333,12 +352,15 @@ class Program:
 
     def _loss(self, x):
         x = x.flatten(1)
-        return loss_of(self.kind, x, self.labels, self.truth) if self.job["train"] else output_of(self.kind, x)
+        return self.losses[0](x, x.dtype) if self.job["train"] else output_of(self.kind, x)
 
     def _run_layer(self, i, layer, inputs):
         with torch.set_grad_enabled(self.job["train"]):
-            self.kept[i] = (layer(*inputs), inputs)
-        return self.kept[i][0]
+            output = layer(*inputs)
+            if self.job["train"] and isinstance(layer, Yolo):
+                output = self.losses[self.model.ends.index(i)](output.flatten(1), output.dtype)
+            self.kept[i] = (output, inputs)
+        return output
 
     def _run_backward(self, i, gradient):
         output, inputs = self.kept[i]

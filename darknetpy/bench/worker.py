@@ -16,13 +16,25 @@ import numpy as np
 _SETTLING = .005    # seconds, in which threads of the program before stop spinning
 
 
-def workload(batch, inputs, truths):
-    """Return the images (batch, inputs) in [0, 1), the labels (batch,) and the truth (batch, truths), one row with a one each."""
+def workload(batch, inputs, truths, box=None):
+    """Return images (batch, inputs) in [0, 1), labels (batch,) and the truth (batch, truths).
+
+    A row of the truth has a one, at the label; or with ``box``, the values of a box and the number of classes, the boxes
+    of eight objects (centre, size, class), whose centres are a tenth of the image apart.
+    """
     rng = np.random.default_rng(20)
     images = rng.random((batch, inputs), np.float32)
     labels = rng.integers(0, max(truths, 1), batch)
     truth = np.zeros((batch, max(truths, 1)), np.float32)
-    truth[np.arange(batch), labels] = 1
+    if not box:
+        truth[np.arange(batch), labels] = 1
+        return images, labels, truth
+    corners = np.stack(np.meshgrid(np.arange(4) / 4, np.arange(2) / 2), -1).reshape(-1, 2)
+    rows = truth.reshape(batch, -1, box[0])[:, :len(corners)]
+    corners = corners[:rows.shape[1]]
+    rows[..., :2] = corners + rng.uniform(.05, .2, (batch, *corners.shape))
+    rows[..., 2:4] = rng.uniform(.03, .6, (batch, *corners.shape))
+    rows[..., 4] = rng.integers(0, box[1], rows.shape[:2])
     return images, labels, truth
 
 
@@ -181,5 +193,5 @@ def main(name, job_path):
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)     # this folder: its files are not modules for anybody to import
+    sys.path.append(sys.path.pop(0))     # this folder last: a program finds its other file, and nobody else's is hidden
     main(*sys.argv[1:])
