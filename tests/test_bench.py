@@ -263,6 +263,15 @@ def test_workload_is_the_same_for_every_program():
     assert truth.sum() == 3
 
 
+def test_workload_of_a_detector_is_boxes_apart_from_one_another():
+    _, _, truth = worker.workload(2, 5, 90 * 6, (6, 20))
+    rows = truth.reshape(2, 90, 6)
+    assert (rows[:, :8, :4] > 0).all() and not rows[:, 8:].any()
+    assert rows[:, :8, 4].max() < 20
+    centres = rows[0, :8, :2]
+    assert min(np.abs(a - b).max() for i, a in enumerate(centres) for b in centres[:i]) > .1
+
+
 def test_parts_are_timed_in_order_after_a_round_that_does_not_count():
     calls = []
     times = worker.time_parts([lambda: calls.append("a"), lambda: calls.append("b")], 2, lambda: calls.append("-"))
@@ -301,6 +310,21 @@ def test_torch_builds_the_same_network(cfg, train):
     assert all(len(result.step) == 1 for result in found.results) and len(found.results[1].speedup) == 1
     if train:
         assert set(found.layers[0]["seconds"]) == {"darknetpy", "torch-best"}
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
+@pytest.mark.parametrize("options", ["ignore_thresh=.2", "ignore_thresh=.2\nscale_x_y=1.2\niou_normalizer=.5"],
+                         ids=["pjreddie", "alexeyab"])
+def test_torch_trains_the_same_detector(options, tmp_path):
+    path = tmp_path / "small.cfg"
+    text = re.sub("(height|width)=.*", r"\1=64", DETECTOR).replace("num=3\n", f"num=3\n{options}\n")
+    path.write_text(text)
+    found = network.compare(str(path), settings(peers=("torch",), per_layer=True), batch=3)
+    assert [result.name for result in found.results] == ["darknetpy", "torch", "torch-best"], found.notes
+    check = found.results[1].check
+    assert check["gradient"] < 1e-5 and check["peer_gradient"] < 1e-5
+    path.write_text(text.replace("num=3\n", "num=3\ntruth_thresh=.9\n"))
+    assert any("truth_thresh" in note for note in network.compare(str(path), settings(peers=("torch",))).notes)
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
