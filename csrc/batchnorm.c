@@ -184,10 +184,8 @@ dn_status batchnorm_backward(const layer *l, network *net, const batch_normaliza
     return DN_OK;
 }
 
-void batchnorm_fold(const batch_normalization *n, int channels, real *scale, real *shift)
+void batchnorm_fold(const kernels *k, const batch_normalization *n, int channels, real *scale, real *shift)
 {
-    for (int f = 0; f < channels; ++f) {
-        scale[f] = n->scales[f] * bn_inverse_std(n->rolling_variance[f]);
-        shift[f] = n->biases[f] - n->rolling_mean[f] * scale[f];
-    }
+    const batchnorm_arrays p = arrays_of(n, 0);
+    k->batchnorm_fold(&p, channels, scale, shift);
 }

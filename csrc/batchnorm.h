@@ -52,5 +52,5 @@ dn_status batchnorm_backward(const layer *l, network *net, const batch_normaliza
 /* Can these windows of its output be taken on the way? */
 int batchnorm_takes_pool(const pool_shape *s);
 /* What inference does to x, as y = scale * x + shift; arrays of (channels,). */
-void batchnorm_fold(const batch_normalization *n, int channels, real *scale, real *shift);
+void batchnorm_fold(const kernels *k, const batch_normalization *n, int channels, real *scale, real *shift);
 #endif

@@ -523,3 +523,12 @@ void batchnorm_backward_cpu(const real *x, const real *y, const real *delta, int
     else if (parts_of(batch, filters, spatial) > 1) parted_backward(&w);
     else EACH_WHOLE task_backward(&w, (int)f0, CHANNELS_HERE);
 }
+
+/* What inference does to x as y = scale x + shift; all arrays are (filters,). */
+void batchnorm_fold_cpu(const batchnorm_arrays *p, int filters, real *scale, real *shift)
+{
+    for (int f = 0; f < filters; ++f) {
+        scale[f] = p->scales[f] * bn_inverse_std(p->variance[f]);
+        shift[f] = p->biases[f] - p->mean[f] * scale[f];
+    }
+}

@@ -211,7 +211,7 @@ static dn_status contrastive_forward(layer *l, network *net)
     k->fill(l->batch * l->outputs, 0, self->loss, 1);
     k->fill(places(l), -1, self->labels, 1);
     if (yolo)
-        label_boxes(self, yolo, yolo->truth);
+        label_boxes(self, yolo, yolo->base.truth);
     else
         label_images(self, net->truth);
     const dn_status status = train(l, net);
@@ -284,5 +284,6 @@ const layer_ops contrastive_ops = {
     .backward = contrastive_backward,
     .workspace = contrastive_workspace,
     .is_loss = 1,
+    .on_host = 1,
     .ends = 1,
 };

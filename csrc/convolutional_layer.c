@@ -193,8 +193,8 @@ static size_t convolutional_workspace(const layer *l)
     SELF(l);
     const conv_shape s = shape_of(l), p = padded(s);
     const size_t normalization = normalization_workspace(l, &self->norm);
-    const size_t needed = larger(normalization, convolution_workspace(&s, dn_num_threads()));
-    return self->xnor_outside ? larger(needed, convolution_workspace(&p, dn_num_threads())) : needed;
+    const size_t needed = larger(normalization, dn_convolution_workspace(l, &s));
+    return self->xnor_outside ? larger(needed, dn_convolution_workspace(l, &p)) : needed;
 }
 static double convolutional_flops(const layer *l)
 {

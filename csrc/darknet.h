@@ -145,6 +145,18 @@ typedef struct {
 #undef KERNEL
 } kernels;
 
+/* Where arrays lie and kernels run. The CPU's is the default; a GPU library brings another. */
+typedef struct {
+    const char *name;
+    const kernels *k;
+    void *(*allocate)(size_t bytes); /* zeros, at a multiple of 64 bytes at least; NULL: no memory */
+    void (*release)(void *memory);
+    dn_status (*push)(void *to, const void *host, size_t bytes);   /* both wait until the copy is done */
+    dn_status (*pull)(void *host, const void *from, size_t bytes);
+    dn_status (*status)(void);       /* of the first failure since it was last asked for; NULL: none can */
+    const char *(*last_error)(void);
+} dn_device;
+
 size_t convolution_workspace(const conv_shape *s, int threads);
 size_t local_workspace(const conv_shape *s);
 int conv_epilogue_fuses(ACTIVATION a);
@@ -190,7 +202,7 @@ dn_status set_layer_list(layer *l, const char *name, const double *values, int n
 dn_status shape_layer(layer *l, network *net, int batch, int h, int w,
                       int c); /* checks the options, finds the output's shape */
 dn_status allocate_layer(layer *l, int train);
-void initialize_layer(layer *l, uint64_t seed); /* random start values of the parameters */
+dn_status initialize_layer(layer *l, uint64_t seed); /* random start values of the parameters */
 void free_layer(layer *l);
 dn_status resize_layer(layer *l, network *net, int h, int w);               /* parameters keep their values */
 layer *make_batchnorm_layer(int batch, int w, int h, int c); /* all steps at once; NULL: see dn_last_error */
@@ -239,10 +251,13 @@ typedef struct {
     int is_shared;                     /* lies where other arrays do, too: see memory_plan.c */
     int dims, dim[DN_MAX_DIMS];
     size_t count, bytes;               /* bytes: that it takes; 0 where it is not kept */
+    int on_device;                     /* data is no address of the host's: copy it with the two below */
     void *data;                        /* NULL where the layer has no use for it now, or it is shared */
 } layer_array;
 int count_layer_arrays(const layer *l);
 layer_array get_layer_array(const layer *l, int i); /* parameters and statistics come in .weights order */
+dn_status pull_layer_array(const layer *l, int i, void *to);         /* all of its values */
+dn_status push_layer_array(const layer *l, int i, const void *from);
 /* The layers that a composed one is made of (and owns): [rnn] of three connected ones, say. */
 typedef struct {
     const char *name;                  /* NULL: there are no more */
@@ -253,6 +268,7 @@ layer_part get_layer_part(const layer *l, int i);
 /* ---- networks: layers in order; a network does not own its layers */
 network *make_network(void);
 void free_network(network *net);
+void set_network_device(network *net, const dn_device *device); /* before any layer is added; NULL: the CPU */
 dn_status set_network_option(network *net, const char *name, double value);
 double get_network_option(const network *net, const char *name);
 dn_status set_network_steps(network *net, const double *steps, const double *scales, int n);

@@ -88,7 +88,7 @@ static size_t deconvolutional_workspace(const layer *l)
 {
     SELF(l);
     const conv_shape s = shape_of(l);
-    const size_t delta = delta_room(l), own = convolution_workspace(&s, dn_num_threads()),
+    const size_t delta = delta_room(l), own = dn_convolution_workspace(l, &s),
                  norm = normalization_workspace(l, &self->norm);
     const size_t convolution = own > SIZE_MAX - delta ? SIZE_MAX : own + delta;
     return norm > convolution ? norm : convolution;

@@ -28,8 +28,7 @@ typedef struct {
     int classes, coords, num, side, softmax, rescore, root, forced;
     real coord_scale, object_scale, noobject_scale, class_scale, random;
     real *loss;
-    const real *truth; /* of the last forward pass, and its network's `seen` and seed */
-    uint64_t seen, seed;
+    uint64_t seen, seed; /* of the network in the last forward pass */
 } detection_layer;
 #define SELF(l) const detection_layer *self = (const detection_layer *)(l)
 
@@ -127,7 +126,7 @@ static void train(layer *l, network *net, real *delta, real *loss)
     net->k->fill(l->batch * l->outputs, 0, loss, 1);
     for (int b = 0; b < l->batch; ++b) {
         const size_t at = (size_t)b * l->outputs;
-        const head_image im = {l->x + at, l->output + at, self->truth + (size_t)b * l->truths, delta + at,
+        const head_image im = {l->x + at, l->output + at, l->truth + (size_t)b * l->truths, delta + at,
                                loss + at};
         for (int cell = 0; cell < cells(self); ++cell) train_cell(self, &im, b, cell);
     }
@@ -163,7 +162,6 @@ static dn_status detection_forward(layer *l, network *net)
     if (!net->truth || !l->delta) return DN_OK;
     const dn_status status = check_truth(l, net->truth);
     if (status != DN_OK) return status;
-    self->truth = net->truth;
     self->seen = net->seen;
     self->seed = net->seed;
     train(l, net, l->delta, self->loss);
@@ -252,4 +250,5 @@ const layer_ops detection_ops = {
     .workspace = dn_head_workspace,
     .detections = detection_detections,
     .is_loss = 1,
+    .on_host = 1,
 };

@@ -42,7 +42,7 @@ int get_activation(const char *name)
 /* The one setting of the whole process: OpenMP's own belongs to the thread that sets it, and passes are
  * called from several. */
 static int threads;
-static _Thread_local int held;   /* the number during a pass of this thread; 0: none is under way */
+static _Thread_local int held; /* the number during a pass of this thread; 0: none is under way */
 void dn_set_num_threads(int n)
 {
     const int least = n < 1 ? 1 : n;
@@ -68,12 +68,48 @@ void *dn_allocate(size_t bytes)
     const size_t whole = (bytes + LINE - 1) / LINE * LINE;
     const int large = whole >= 2 * LARGE_PAGE;
     void *memory = NULL;
-    if (whole < bytes || posix_memalign(&memory, large ? LARGE_PAGE : LINE, whole ? whole : LINE)) return NULL;
+    if (whole < bytes || posix_memalign(&memory, large ? LARGE_PAGE : LINE, whole ? whole : LINE))
+        return NULL;
 #ifdef MADV_HUGEPAGE
     if (large) madvise(memory, whole, MADV_HUGEPAGE); /* a wish: its refusal is no error */
 #endif
     return memset(memory, 0, whole);
 }
 void dn_release(void *memory) { free(memory); }
+
+static dn_status copy_bytes(void *to, const void *from, size_t bytes)
+{
+    memcpy(to, from, bytes);
+    return DN_OK;
+}
+const dn_device *dn_host(void)
+{
+    static const dn_device host = {"cpu", &cpu, dn_allocate, dn_release, copy_bytes, copy_bytes, NULL, NULL};
+    return &host;
+}
+int dn_is_host(const dn_device *device) { return device == dn_host(); }
+dn_status dn_device_status(const dn_device *device)
+{
+    const dn_status status = device->status ? device->status() : DN_OK;
+    return status == DN_OK ? status : dn_fail(status, "%s", device->last_error());
+}
+void *dn_buffer_of(const dn_device *device, dn_buffer *buffer, size_t bytes, const char *what)
+{
+    if (buffer->memory && bytes <= buffer->bytes) return buffer->memory;
+    dn_release_buffer(device, buffer); /* first: nothing in it is wanted, and both may not fit */
+    buffer->memory = bytes == SIZE_MAX ? NULL : device->allocate(bytes ? bytes : 1);
+    if (buffer->memory) {
+        buffer->bytes = bytes;
+        return buffer->memory;
+    }
+    dn_device_status(device);
+    dn_fail(DN_ERR_MEMORY, "no memory for %s of %zu bytes", what, bytes);
+    return NULL;
+}
+void dn_release_buffer(const dn_device *device, dn_buffer *buffer)
+{
+    if (buffer->memory) device->release(buffer->memory);
+    *buffer = (dn_buffer){NULL, 0};
+}
 
 int dn_overflows(size_t a, size_t b, size_t *product) { return __builtin_mul_overflow(a, b, product); }

@@ -171,4 +171,5 @@ const layer_ops Gaussian_yolo_ops = {
     .detections = gaussian_detections,
     .box_size = yolo_box_size,
     .is_loss = 1,
+    .on_host = 1,
 };

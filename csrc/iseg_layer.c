@@ -19,7 +19,6 @@ typedef struct {
     layer base;
     int classes, ids;
     real *loss, *means; /* means: (INSTANCES, ids) of the image at work */
-    const real *truth;  /* of the last forward pass */
 } iseg_layer;
 #define SELF(l) const iseg_layer *self = (const iseg_layer *)(l)
 
@@ -118,7 +117,7 @@ static void train(layer *l, real *delta, real *loss)
     SELF(l);
     for (int b = 0; b < l->batch; ++b) {
         const size_t at = (size_t)b * l->outputs;
-        const head_image im = {l->x + at, l->output + at, self->truth + (size_t)b * l->truths, delta + at,
+        const head_image im = {l->x + at, l->output + at, l->truth + (size_t)b * l->truths, delta + at,
                                loss + at};
         train_image(self, &im);
     }
@@ -144,7 +143,7 @@ static dn_status check_truth(const layer *l, const real *truth)
 /* ---- the passes */
 static dn_status iseg_forward(layer *l, network *net)
 {
-    iseg_layer *self = (iseg_layer *)l;
+    SELF(l);
     net->k->copy(l->batch * l->outputs, net->input, 1, l->output, 1);
     for (int b = 0; b < l->batch; ++b) {
         net->k->activate_array(l->output + (size_t)b * l->outputs, self->classes * pixels(self), LOGISTIC);
@@ -152,7 +151,6 @@ static dn_status iseg_forward(layer *l, network *net)
     if (!net->truth || !l->delta) return DN_OK;
     const dn_status status = check_truth(l, net->truth);
     if (status != DN_OK) return status;
-    self->truth = net->truth;
     train(l, l->delta, self->loss);
     l->cost = dn_sum_of_squares(l, net, l->delta);
     l->has_cost = 1;
@@ -208,4 +206,5 @@ const layer_ops iseg_ops = {
     .backward = iseg_backward,
     .workspace = dn_head_workspace,
     .is_loss = 1,
+    .on_host = 1,
 };

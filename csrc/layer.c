@@ -236,6 +236,7 @@ layer *new_layer(LAYER_TYPE type)
     }
     l->ops = ops;
     l->type = type;
+    l->device = dn_host();
     l->index = -1;
     l->learning_rate = 1;
     l->fused = l->steps = 1;
@@ -292,6 +293,11 @@ convolution_algorithm dn_convolution(const layer *l)
     return l->train && l->convolution == CONVOLUTION_WINOGRAD6 ? CONVOLUTION_WINOGRAD4 : l->convolution;
 }
 
+size_t dn_convolution_workspace(const layer *l, const conv_shape *s)
+{
+    return dn_is_host(l->device) ? convolution_workspace(s, dn_num_threads()) : 0;
+}
+
 /* A layer without an image (h = w = 0) has c plain inputs. */
 dn_status shape_layer(layer *l, network *net, int batch, int h, int w, int c)
 {
@@ -314,6 +320,11 @@ dn_status shape_layer(layer *l, network *net, int batch, int h, int w, int c)
     return l->ops->shape(l, net);
 }
 
+/* Counters steer the passes, so that they lie where these are begun. */
+static const dn_device *array_device(const layer *l, const array_spec *row)
+{
+    return row->role == ARRAY_COUNTER ? dn_host() : l->device;
+}
 /* Allocates what is wanted and missing. Parameters are kept; other arrays are made anew (zeros) when their
  * size may have changed. */
 static dn_status make_arrays(layer *l, int train)
@@ -324,12 +335,13 @@ static dn_status make_arrays(layer *l, int train)
         if (row.flags & SHARED || !array_wanted(l, &row, train)) continue;
         const size_t bytes = array_bytes(l, &row);
         if (*field || bytes == 0) continue;
-        *field = bytes == SIZE_MAX ? NULL : dn_allocate(bytes);
+        *field = bytes == SIZE_MAX ? NULL : array_device(l, &row)->allocate(bytes);
         if (!*field) {
+            dn_device_status(l->device);
             return dn_fail(DN_ERR_MEMORY, "[%s] no memory for %s (%zu bytes)", l->ops->name, row.name, bytes);
         }
         if (row.role == ARRAY_PARAMETER && !strcmp(row.name, "scales")) {
-            cpu_kernels()->fill((int)dn_array_count(l, &row), 1, *field, 1);
+            l->device->k->fill((int)dn_array_count(l, &row), 1, *field, 1);
         }
     }
     return DN_OK;
@@ -340,7 +352,7 @@ static void drop_arrays(layer *l, array_role from_role)
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
         void **field = dn_array_field(l, &row);
         if (row.role < from_role) continue;
-        if (!(row.flags & (BORROWED | SHARED))) dn_release(*field);
+        if (*field && !(row.flags & (BORROWED | SHARED))) array_device(l, &row)->release(*field);
         *field = NULL;
     }
 }
@@ -354,6 +366,7 @@ static void borrow_arrays(layer *l)
 void dn_tell_parts(layer *l, int train)
 {
     FOR_PARTS(p, l) {
+        p->device = l->device;
         p->train = train;
         p->fused = l->fused;
         p->adam = l->adam;
@@ -374,13 +387,16 @@ dn_status allocate_layer(layer *l, int train)
     return status;
 }
 /* Each part draws from a stream of its own. */
-void initialize_layer(layer *l, uint64_t seed)
+dn_status initialize_layer(layer *l, uint64_t seed)
 {
+    dn_status status = DN_OK;
     FOR_PARTS(p, l) {
         p->index = l->index;
-        if (p->ops->initialize && !p->lender) p->ops->initialize(p, seed);
+        const int starts = p->ops->initialize && !p->lender && status == DN_OK;
+        if (starts) status = dn_initialize_on_host(p, seed);
         seed += 0x9E3779B97F4A7C15;
     }
+    return status;
 }
 void free_layer(layer *l)
 {
@@ -501,6 +517,7 @@ layer_array get_layer_array(const layer *l, int i)
                      .is_shared = row.flags & SHARED || (row.flags & BORROWED && l->input_shared),
                      .dims = s.dims, .count = dn_array_count(l, &row), .bytes = dn_array_bytes(l, &row)};
     a.data = a.is_shared ? NULL : *dn_array_field(l, &row);
+    a.on_device = !dn_is_host(array_device(l, &row));
     memcpy(a.dim, s.dim, sizeof a.dim);
     return a;
 }
@@ -508,6 +525,7 @@ layer_array get_layer_array(const layer *l, int i)
 int get_detections(const layer *l, int image, real thresh, real hier, real *rows)
 {
     if (!l->ops->detections || !l->output || image < 0 || image >= l->batch) return -1;
+    if (!dn_is_host(l->device)) return dn_detections_on_host(l, image, thresh, hier, rows);
     return l->ops->detections(l, image, thresh, hier, rows);
 }
 int count_detections(const layer *l, int image, real thresh, real hier)
@@ -521,14 +539,23 @@ static dn_status require_arrays(const layer *l)
     if (l->complete) return DN_OK;
     return dn_fail(DN_ERR_MEMORY, "[%s] has no memory for its arrays", l->ops->name);
 }
+/* Kernels of a device say afterwards what they have met. */
+static dn_status run(layer *l, network *net, dn_status (*pass)(layer *l, network *net))
+{
+    dn_status status = dn_check_device(l, net);
+    if (status != DN_OK || dn_is_host(l->device)) return status == DN_OK ? pass(l, net) : status;
+    status = l->ops->on_host ? dn_pass_on_host(l, net, pass) : pass(l, net);
+    return status == DN_OK ? dn_device_status(l->device) : status;
+}
 dn_status forward_layer(layer *l, network *net)
 {
     dn_status status = require_arrays(l);
     if (status != DN_OK) return status;
     l->x = net->input;
+    l->truth = net->truth;
     l->has_cost = l->delta_live = 0;
     dn_hold_threads(1);   /* a workspace is made for so many */
-    status = l->ops->forward(l, net);
+    status = run(l, net, l->ops->forward);
     dn_hold_threads(0);
     return status;
 }
@@ -543,7 +570,7 @@ dn_status backward_layer(layer *l, network *net)
     if (!l->x) return dn_fail(DN_ERR_ARGUMENT, "[%s] has not run forward yet", l->ops->name);
     net->input = l->x;
     dn_hold_threads(1);
-    status = l->ops->backward(l, net);
+    status = run(l, net, l->ops->backward);
     dn_hold_threads(0);
     return status;
 }

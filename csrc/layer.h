@@ -103,6 +103,7 @@ typedef struct layer_ops {
     size_t normalization; /* where its struct holds a `normalization`; 0: nowhere */
     int is_loss; /* its forward pass writes its own delta, given a truth */
     int ends;    /* nobody's delta reaches its output: it is a cost, not a value */
+    int on_host; /* its passes look at values one by one: see host_copies.c */
 } layer_ops;
 
 struct layer {
@@ -129,22 +130,31 @@ struct layer {
     double cost;
     real *output, *delta;
     const real *x;                   /* its input in the last forward pass; NULL before, and after a resize */
+    const real *truth;               /* of the last forward pass, or NULL */
+    const dn_device *device;         /* where its arrays lie; counters are always the host's */
 };
 extern const layer_ops *const layer_table[LAYER_TYPES];
 
+/* Memory of a device that grows with what is asked of it. */
+typedef struct {
+    void *memory;
+    size_t bytes;
+} dn_buffer;
+
 struct network {
-    const kernels *k;
+    const kernels *k; /* the device's */
+    const dn_device *device;
     int n, capacity, batch, h, w, c, inputs, subdivisions, train, fused;
     int recompute; /* forward passes average the mini-batches' statistics, whatever train says */
     layer **layers;
     const real *input, *truth;       /* of the layer at work */
     real *delta;
     int *delta_live;
-    const real *net_input, *net_truth;   /* of the network */
+    const real *net_input, *net_truth;   /* of the network, in the host's memory */
     real *net_delta;
+    dn_buffer device_input, device_truth, device_delta, device_sum; /* where the device is another */
     int net_delta_live, no_delta_live;
-    real *workspace;
-    size_t workspace_size;
+    dn_buffer workspace, host_workspace; /* the latter for passes on the host of a network elsewhere */
     int keep_activations; /* each array has memory of its own; 0: see memory_plan.c */
     void *arena;
     size_t arena_bytes;
@@ -170,6 +180,19 @@ delta_sink input_sink(network *net);                  /* of the layer's own inpu
 delta_sink link_sink(network *net, int index);        /* of the output of layer `index` */
 
 const kernels *cpu_kernels(void);
+const dn_device *dn_host(void);
+int dn_is_host(const dn_device *device);
+dn_status dn_check_device(const layer *l, const network *net); /* that they are on one */
+dn_status dn_device_status(const dn_device *device);  /* of what its kernels met; says it with dn_fail */
+/* At least so many bytes; what was in it may be lost. NULL: no memory, and dn_last_error says so. */
+void *dn_buffer_of(const dn_device *device, dn_buffer *buffer, size_t bytes, const char *what);
+void dn_release_buffer(const dn_device *device, dn_buffer *buffer);
+/* The result of k->sum or k->sum_squares. */
+double dn_sum(network *net, void (*kernel)(int n, const real *x, double *sum), int n, const real *x);
+/* A pass, or initialize, of a layer that must be run by the host: on copies of its arrays. */
+dn_status dn_pass_on_host(layer *l, network *net, dn_status (*pass)(layer *l, network *net));
+dn_status dn_initialize_on_host(layer *l, uint64_t seed);
+int dn_detections_on_host(const layer *l, int image, real thresh, real hier, real *rows);
 void *dn_allocate(size_t bytes);                      /* 64-byte aligned and zeroed; NULL without memory */
 void dn_release(void *memory);
 real *dn_workspace(network *net,
@@ -202,6 +225,7 @@ layer *dn_next_part(const layer *l, const layer *p);
 void dn_tell_parts(layer *l, int train); /* what they take over from the whole */
 #define FOR_PARTS(p, l) for (layer *p = (layer *)(l); p; p = dn_next_part(l, p))
 convolution_algorithm dn_convolution(const layer *l); /* of its convolutions: F(6x6, 3x3) is for inference */
+size_t dn_convolution_workspace(const layer *l, const conv_shape *s); /* GPU kernels need none */
 void dn_loss(layer *l, network *net,
              const real *loss); /* the cost is the sum of loss, the delta is the loss's own */
 

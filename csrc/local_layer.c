@@ -103,7 +103,7 @@ static conv_shape shape_of(const layer *l)
 static size_t workspace_of(const layer *l)
 {
     const conv_shape s = shape_of(l);
-    return local_workspace(&s);
+    return dn_is_host(l->device) ? local_workspace(&s) : 0;
 }
 static double local_flops(const layer *l)
 {

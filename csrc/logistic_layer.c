@@ -5,7 +5,6 @@
 typedef struct {
     layer base;
     real *loss;
-    const real *truth;               /* of the last forward pass */
 } logistic_layer;
 #define SELF(l) logistic_layer *self = (logistic_layer *)(l)
 
@@ -24,10 +23,9 @@ static dn_status logistic_forward(layer *l, network *net)
     const int all = l->batch * l->inputs;
     net->k->copy(all, net->input, 1, l->output, 1);
     net->k->activate_array(l->output, all, LOGISTIC);
-    self->truth = net->truth;
-    if (!self->truth || !l->delta) return DN_OK;
-    net->k->logistic_x_ent(all, l->output, self->truth, l->delta, self->loss);
-    net->k->logistic_loss(all, net->input, self->truth, self->loss);
+    if (!l->truth || !l->delta) return DN_OK;
+    net->k->logistic_x_ent(all, l->output, l->truth, l->delta, self->loss);
+    net->k->logistic_loss(all, net->input, l->truth, self->loss);
     dn_loss(l, net, self->loss);
     return DN_OK;
 }
@@ -35,7 +33,6 @@ static dn_status logistic_forward(layer *l, network *net)
  * input already. */
 static dn_status logistic_backward(layer *l, network *net)
 {
-    SELF(l);
     const kernels *k = net->k;
     const int all = l->batch * l->inputs;
     const delta_sink sink = input_sink(net);
@@ -45,7 +42,7 @@ static dn_status logistic_backward(layer *l, network *net)
     if (!l->has_cost || !l->delta_live) return DN_OK;
     real *work = dn_workspace(net, 2 * (size_t)all);
     if (!work) return DN_ERR_MEMORY;
-    k->logistic_x_ent(all, l->output, self->truth, work, work + all);
+    k->logistic_x_ent(all, l->output, l->truth, work, work + all);
     k->pass_delta(all, 1, work, 1, sink.to);
     return DN_OK;
 }

@@ -1,6 +1,5 @@
 /* The tail of a map: see map_tail.h. */
 #include "map_tail.h"
-#include "head.h"
 #include <math.h>
 
 int has_tail(const map_tail *t) { return t->antialiasing || t->coordconv || t->assisted_excitation; }
@@ -55,35 +54,20 @@ static real excitation(const network *net, const map_tail *t)
                  done = dn_updates_before(net);
     return done < updates ? (real)(1 + cos(3.14159265358979323846 * done / updates)) : 0;
 }
-static int within(double cell, int cells) { return (int)fmin(fmax(cell, 0), cells); }
-/* The cells that a box touches. */
-static void mark_box(const map_tail *t, box truth, real alpha, real *plane)
-{
-    const int left = within(floor((truth.x - truth.w / 2) * t->w), t->w),
-              right = within(ceil((truth.x + truth.w / 2) * t->w), t->w),
-              top = within(floor((truth.y - truth.h / 2) * t->h), t->h),
-              bottom = within(ceil((truth.y + truth.h / 2) * t->h), t->h);
-    for (int i = top; i < bottom; ++i) {
-        for (int j = left; j < right; ++j) plane[i * t->w + j] = alpha;
-    }
-}
 /* The first head behind the layer whose truth has boxes says how; without one nothing is excited. */
 static void find_excited(const layer *l, const network *net, const map_tail *t)
 {
     const real alpha = excitation(net, t);
     const layer *head = NULL;
-    net->k->fill(l->batch * t->h * t->w, 0, t->excited, 1);
     for (int i = l->index + 1; i < net->n && !head; ++i) {
         if (net->layers[i]->ops->box_size) head = net->layers[i];
     }
-    if (!head || !net->train || !net->truth || alpha == 0) return;
-    const int size = head->ops->box_size(head), most = head->truths / size;
-    for (int b = 0; b < l->batch; ++b) {
-        const real *row = net->truth + (size_t)b * head->truths;
-        for (int n = 0; n < most && row[0] != 0; ++n, row += size) {
-            mark_box(t, dn_truth_box(row), alpha, t->excited + (size_t)b * t->h * t->w);
-        }
+    if (!head || !net->train || !net->truth || alpha == 0) {
+        net->k->fill(l->batch * t->h * t->w, 0, t->excited, 1);
+        return;
     }
+    net->k->mark_boxes(net->truth, l->batch, head->truths, head->ops->box_size(head), t->h, t->w, alpha,
+                       t->excited);
 }
 
 /* ---- forward and backward */

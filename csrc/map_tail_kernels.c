@@ -1,6 +1,7 @@
 /* What AlexeyAB's layers may do to a finished map: largest values across channels, blur, coordinates,
  * excitation. */
 #include "parallel.h"
+#include "scalar.h"
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -21,6 +22,21 @@ void maxpool_depth_cpu(const real *x, int batch, int channels, int spatial, int 
             }
             y[row + i] = x[best];
             if (indexes) indexes[row + i] = (int)best;
+        }
+    }
+}
+
+/* dx at the place of each maximum gets its delta. */
+void maxpool_depth_backward_cpu(const real *delta, const int *indexes, int batch, int channels, int spatial,
+                                int groups, int add, real *dx)
+{
+    PARALLEL_FOR((size_t)batch * channels * spatial)
+    for (int r = 0; r < batch * channels; ++r) {
+        const size_t image = (size_t)(r / channels) * groups, first = (size_t)r * spatial,
+                     row = (image + r % channels % groups) * spatial;
+        for (int i = 0; i < spatial; ++i) {
+            const real sum = add ? dx[first + i] : 0;
+            dx[first + i] = indexes[row + i] == (int)(first + i) ? sum + delta[row + i] : sum;
         }
     }
 }
@@ -102,6 +118,25 @@ void excite_cpu(real *x, int batch, int channels, int spatial, const real *weigh
         for (int i = 0; i < n; ++i) more[i] *= (double)weight[i] / channels;
         for (int c = 0; c < channels; ++c) {
             for (int i = 0; i < n; ++i) image[(size_t)c * spatial + i] += (real)more[i];
+        }
+    }
+}
+
+/* plane (batch, h, w) = value at the cells that a box touches, else 0. truth: per image `truths` values in
+ * rows of `size`, which begin with x, y, w and h in shares of the image; x = 0 ends them. */
+void mark_boxes_cpu(const real *truth, int batch, int truths, int size, int h, int w, real value, real *plane)
+{
+    assert(truth && size >= 4 && plane);
+    PARALLEL_FOR((size_t)batch * h * w)
+    for (int b = 0; b < batch; ++b) {
+        const real *row = truth + (size_t)b * truths;
+        real *to = plane + (size_t)b * h * w;
+        memset(to, 0, (size_t)h * w * sizeof *to);
+        for (int n = 0; n < truths / size && row[0] != 0; ++n, row += size) {
+            const int left = box_begins(row[0], row[2], w), right = box_ends(row[0], row[2], w);
+            for (int i = box_begins(row[1], row[3], h); i < box_ends(row[1], row[3], h); ++i) {
+                for (int j = left; j < right; ++j) to[i * w + j] = value;
+            }
         }
     }
 }

@@ -59,21 +59,21 @@ static dn_status maxpool_forward(layer *l, network *net)
     if (self->tail.map) tail_forward(l, net, &self->tail);
     return DN_OK;
 }
-/* The input of maxpool_depth as one plane per image: its maxima come from any channel. */
-static pool_shape whole_images(const layer *l)
-{
-    return (pool_shape){
-        .batch = l->batch, .c = 1, .h = l->c, .w = l->h * l->w, .out_h = l->out_c, .out_w = l->h * l->w};
-}
 static dn_status maxpool_backward(layer *l, network *net)
 {
     const pool_layer *self = (pool_layer *)l;
-    const pool_shape s = self->depth ? whole_images(l) : pool_shape_of(l);
+    const kernels *k = net->k;
+    const pool_shape s = pool_shape_of(l);
     if (self->tail.map) tail_backward(l, net->k, &self->tail);
     const delta_sink sink = input_sink(net);
     if (l->pooled) return DN_OK;
     const real *delta = self->tail.map ? self->tail.map_delta : l->delta;
-    if (sink.to) net->k->maxpool_backward(delta, self->indexes, &s, sink.add, sink.to);
+    if (sink.to && self->depth) {
+        k->maxpool_depth_backward(delta, self->indexes, l->batch, l->c, l->h * l->w, l->out_c, sink.add,
+                                  sink.to);
+    } else if (sink.to) {
+        k->maxpool_backward(delta, self->indexes, &s, sink.add, sink.to);
+    }
     return DN_OK;
 }
 const layer_ops maxpool_ops = {

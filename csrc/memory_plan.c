@@ -198,11 +198,12 @@ dn_status dn_place_activations(network *net)
     shared_array *list;
     int n;
     for (int i = 0; i < net->n; ++i) dn_forget_activations(net->layers[i]);
-    dn_release(net->arena);
+    if (net->arena) net->device->release(net->arena);
     net->arena = NULL;
     dn_status status = plan(net, &list, &n);
-    if (status == DN_OK && n) net->arena = dn_allocate(net->arena_bytes);
+    if (status == DN_OK && n) net->arena = net->device->allocate(net->arena_bytes);
     if (status == DN_OK && n && !net->arena) {
+        dn_device_status(net->device);
         status = dn_fail(DN_ERR_MEMORY, "no memory for activations (%zu bytes)", net->arena_bytes);
     }
     for (int i = 0; status == DN_OK && i < n; ++i) *list[i].field = (char *)net->arena + list[i].offset;

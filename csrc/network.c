@@ -46,7 +46,7 @@ network *make_network(void)
         dn_fail(DN_ERR_MEMORY, "no memory for a network");
         return NULL;
     }
-    net->k = cpu_kernels();
+    set_network_device(net, NULL);
     net->batch = net->subdivisions = net->fused = net->keep_activations = 1;
     net->learning_rate = (real).001;
     net->momentum = (real).9;
@@ -66,13 +66,21 @@ void free_network(network *net)
 {
     if (!net) return;
     dn_release(net->layers);
-    dn_release(net->workspace);
-    dn_release(net->arena);
+    dn_buffer *const buffers[] = {&net->workspace, &net->device_input, &net->device_truth, &net->device_delta,
+                                  &net->device_sum};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; ++i) dn_release_buffer(net->device, buffers[i]);
+    dn_release_buffer(dn_host(), &net->host_workspace);
+    if (net->arena) net->device->release(net->arena);
     dn_release(net->steps);
     dn_release(net->step_scales);
     dn_release(net);
 }
 
+void set_network_device(network *net, const dn_device *device)
+{
+    net->device = device ? device : dn_host();
+    net->k = net->device->k;
+}
 dn_status set_network_option(network *net, const char *name, double value)
 {
     const option_spec *o = dn_find_option(network_options, name);
@@ -126,7 +134,10 @@ dn_status add_layer(network *net, layer *l)
         net->capacity = capacity;
     }
     const input_size in = input_of(net, net->n);
-    const dn_status status =
+    if (!l->output) l->device = net->device;
+    dn_status status = dn_check_device(l, net);
+    if (status != DN_OK) return status;
+    status =
         l->output ? dn_reshape_layer(l, net, net->batch, in.h, in.w, in.c, ARRAY_ACTIVATION)
                   : shape_layer(l, net, net->batch, in.h, in.w, in.c);
     if (status != DN_OK) return status;
@@ -219,13 +230,16 @@ dn_status resize_network(network *net, int h, int w)
 }
 real *dn_workspace(network *net, size_t reals)
 {
-    if (net->workspace && reals <= net->workspace_size) return net->workspace;
     size_t bytes;
-    dn_release(net->workspace); /* first: nothing in it is wanted, and both may not fit */
-    net->workspace = dn_overflows(reals, sizeof(real), &bytes) ? NULL : dn_allocate(bytes);
-    net->workspace_size = net->workspace ? reals : 0;
-    if (!net->workspace) dn_fail(DN_ERR_MEMORY, "no memory for a workspace of %zu values", reals);
-    return net->workspace;
+    if (dn_overflows(reals, sizeof(real), &bytes)) bytes = SIZE_MAX;
+    return dn_buffer_of(net->device, &net->workspace, bytes, "a workspace");
+}
+double dn_sum(network *net, void (*kernel)(int n, const real *x, double *sum), int n, const real *x)
+{
+    double sum = 0, *to = dn_buffer_of(net->device, &net->device_sum, sizeof sum, "a sum");
+    if (!to) return NAN;
+    kernel(n, x, to);
+    return net->device->pull(&sum, to, sizeof sum) == DN_OK ? sum : NAN;
 }
 
 /* ---- the passes */
@@ -260,20 +274,39 @@ delta_sink link_sink(network *net, int index)
     return sink;
 }
 
-static int all_finite(const layer *l)
+static int all_finite(const layer *l, network *net)
 {
-    for (int i = 0; l->output && i < l->batch * l->outputs; ++i) {
-        if (!isfinite(l->output[i])) return 0;
-    }
-    return 1;
+    return !l->output || isfinite(dn_sum(net, net->k->sum, l->batch * l->outputs, l->output));
+}
+/* Values of the host's for the passes to read: themselves, or a copy on the device. */
+static dn_status stage(const network *net, dn_buffer *buffer, const char *what, const real *host,
+                       size_t values, const real **staged)
+{
+    *staged = host;
+    if (!host || dn_is_host(net->device)) return DN_OK;
+    const size_t bytes = values * sizeof(real);
+    *staged = dn_buffer_of(net->device, buffer, bytes, what);
+    if (!*staged) return DN_ERR_MEMORY;
+    net->device->push(buffer->memory, host, bytes);
+    return dn_device_status(net->device);
+}
+static dn_status stage_input(network *net)
+{
+    size_t truths = 0;
+    for (int i = 0; i < net->n && !truths; ++i) truths = (size_t)net->layers[i]->truths;
+    const size_t inputs = net->n ? (size_t)net->layers[0]->inputs : 0, rows = (size_t)net->batch;
+    const dn_status status =
+        stage(net, &net->device_input, "an input", net->net_input, rows * inputs, &net->input);
+    if (status != DN_OK) return status;
+    return stage(net, &net->device_truth, "a truth", net->net_truth, rows * truths, &net->truth);
 }
 dn_status forward_network(network *net)
 {
     net->first_not_finite = -1;
-    net->input = net->net_input;
-    net->truth = net->net_truth;
     int truths = 0;   /* values per row of the truth in force; 0: not known yet */
     for (int i = 0; i < net->n; ++i) net->layers[i]->x = NULL;   /* no backward pass after one that failed */
+    const dn_status staged = stage_input(net);
+    if (staged != DN_OK) return staged;
     for (int i = 0; i < net->n; ++i) {
         layer *l = net->layers[i];
         if (net->truth && l->truths && truths && l->truths != truths) {
@@ -283,7 +316,8 @@ dn_status forward_network(network *net)
         if (l->truths) truths = l->truths;
         const dn_status status = forward_layer(l, net);
         if (status != DN_OK) return dn_fail_in_layer(status, i);
-        if (net->watch && net->first_not_finite < 0 && !all_finite(l)) net->first_not_finite = i - l->pooled;
+        const int looks = net->watch && net->first_not_finite < 0;
+        if (looks && !all_finite(l, net)) net->first_not_finite = i - l->pooled;
         net->input = l->output;
         if (!l->truth_source) continue;
         net->truth = l->output;
@@ -297,33 +331,42 @@ dn_status forward_network(network *net)
 dn_status backward_network(network *net)
 {
     const int last = dn_layers_without_gradient(net);
+    const size_t inputs = net->n ? (size_t)net->batch * net->layers[0]->inputs : 0;
+    const real *input_delta;
+    dn_status status =
+        stage(net, &net->device_delta, "an input's delta", net->net_delta, inputs, &input_delta);
+    if (status != DN_OK) return status;
     for (int i = net->n - 1; i >= last; --i) {
         layer *l = net->layers[i], *previous = i ? net->layers[i - 1] : NULL;
         const int reached = l->delta_live || l->has_cost || i == net->n - 1;
         if (!reached && l->delta) net->k->fill(l->batch * l->outputs, 0, l->delta, 1);
         if (l->onlyforward || !reached) continue;
-        net->delta = !previous ? net->net_delta : previous->ops->ends ? NULL : previous->delta;
+        net->delta = !previous ? (real *)input_delta : previous->ops->ends ? NULL : previous->delta;
         net->delta_live = previous ? &previous->delta_live : &net->net_delta_live;
-        const dn_status status = backward_layer(l, net);
+        status = backward_layer(l, net);
         if (net->arena) l->x = NULL; /* what the forward pass left is overwritten from here on */
         if (status != DN_OK) return dn_fail_in_layer(status, i);
     }
     net->input = net->net_input;
     net->delta = net->net_delta;
     net->delta_live = &net->net_delta_live;
-    return DN_OK;
+    if (net->net_delta && input_delta != net->net_delta) {
+        net->device->pull(net->net_delta, input_delta, inputs * sizeof(real));
+    }
+    return dn_device_status(net->device);
 }
 
 dn_status update_network(network *net)
 {
     const dn_status status = dn_update_network_layers(net, get_current_rate(net));
-    if (status == DN_OK) ++net->updates;
-    return status;
+    if (status != DN_OK) return status;
+    ++net->updates;
+    return dn_device_status(net->device);
 }
 
 void dn_loss(layer *l, network *net, const real *loss)
 {
-    net->k->sum(l->batch * l->outputs, loss, &l->cost);
+    l->cost = dn_sum(net, net->k->sum, l->batch * l->outputs, loss);
     l->has_cost = 1;
 }
 double network_cost(const network *net)

@@ -116,7 +116,7 @@ conv_epilogue normalization_epilogue(const layer *l, const network *net, const n
     /* Folding pays where nothing reads x later: in a network made for inference. */
     const int folds = fuses && !uses_batch && !n->after && !l->train;
     if (folds) {
-        batchnorm_fold(&n->batch, l->out_c, n->folded, n->folded + l->out_c);
+        batchnorm_fold(net->k, &n->batch, l->out_c, n->folded, n->folded + l->out_c);
         e.scale = n->folded;
         e.shift = n->folded + l->out_c;
     } else if (!n->kind || n->after) {

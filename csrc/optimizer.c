@@ -67,8 +67,8 @@ dn_status update_layer(layer *l, int batch, real learning_rate, real momentum, r
     }
     const optimizer_step s = {
         .batch = batch, .rate = learning_rate * l->learning_rate, .momentum = momentum, .decay = decay};
-    update_parameters(cpu_kernels(), l, &s);
-    return DN_OK;
+    update_parameters(l->device->k, l, &s);
+    return dn_device_status(l->device);
 }
 dn_status update_batchnorm_layer(layer *l, int batch, real learning_rate, real momentum, real decay)
 {
@@ -122,24 +122,22 @@ static void drop_updates(const kernels *k, const layer *l)
 
 /* ---- the step of all layers */
 
-static double sum_of_squares(const kernels *k, const layer *l)
+static double sum_of_squares(network *net, const layer *l)
 {
     double total = 0;
     array_spec row;
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
-        double sum = 0;
         const real *data = dn_array_data(l, &row);
         if (row.role != ARRAY_UPDATE || !data || row.flags & BORROWED) continue;
-        k->sum_squares((int)dn_array_count(l, &row), data, &sum);
-        total += sum;
+        total += dn_sum(net, net->k->sum_squares, (int)dn_array_count(l, &row), data);
     }
     return total;
 }
 /* The Euclidean norm of the gradient of all layers, averaged over the batch. */
-static double gradient_norm(const network *net, int batch)
+static double gradient_norm(network *net, int batch)
 {
     double total = 0;
-    for (int i = 0; i < net->n; ++i) FOR_PARTS(p, net->layers[i]) total += sum_of_squares(net->k, p);
+    for (int i = 0; i < net->n; ++i) FOR_PARTS(p, net->layers[i]) total += sum_of_squares(net, p);
     return sqrt(total) / batch;
 }
 

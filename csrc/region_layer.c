@@ -36,8 +36,7 @@ typedef struct {
     int_list map, parents; /* parents: of the nodes of a class tree, -1 for roots */
     real_list anchors;
     real *loss, *matches;
-    const real *truth; /* of the last forward pass, and its network's `seen` */
-    uint64_t seen;
+    uint64_t seen; /* of the network in the last forward pass */
 } region_layer;
 #define SELF(l) const region_layer *self = (const region_layer *)(l)
 
@@ -321,7 +320,7 @@ static void train(layer *l, network *net, const real *p, real *delta, real *loss
     PARALLEL_FOR((size_t)l->batch * l->outputs)
     for (int b = 0; b < l->batch; ++b) {
         const size_t at = (size_t)b * l->outputs;
-        const head_image im = {l->x + at, p + at, self->truth + (size_t)b * l->truths, delta + at, loss + at};
+        const head_image im = {l->x + at, p + at, l->truth + (size_t)b * l->truths, delta + at, loss + at};
         train_image(self, &im, &r, self->matches + (size_t)b * MATCHES);
     }
 }
@@ -338,7 +337,6 @@ static dn_status region_forward(layer *l, network *net)
     activate(self, net->k, net->input, p);
     if (self->alexeyab) reorder_output(l, p);
     if (!loss) return DN_OK;
-    self->truth = net->truth;
     self->seen = net->seen;
     train(l, net, p, l->delta, self->loss);
     l->cost = dn_sum_of_squares(l, net, l->delta);
@@ -520,4 +518,5 @@ const layer_ops region_ops = {
     .detections = region_detections,
     .box_size = region_box_size,
     .is_loss = 1,
+    .on_host = 1,
 };

@@ -111,4 +111,15 @@ SCALAR int activation_mixes_channels(ACTIVATION a) { return a >= NORM_CHAN; }
 /* ---- what keeps a quotient finite */
 #define CHANNELS_EPSILON ((real)1e-4)       /* normalize_channels* */
 #define MIX_EPSILON ((real)1e-4)            /* normalized weights of a sum */
+
+/* The cells, of so many, that an interval in shares of the image touches: from box_begins to before box_ends. */
+SCALAR int within_cells(real cell, int cells) { return (int)(cell > 0 ? (cell < cells ? cell : cells) : 0); }
+SCALAR int box_begins(real center, real side, int cells)
+{
+    return within_cells(floor((center - side / 2) * cells), cells);
+}
+SCALAR int box_ends(real center, real side, int cells)
+{
+    return within_cells(ceil((center + side / 2) * cells), cells);
+}
 #endif

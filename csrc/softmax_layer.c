@@ -9,7 +9,6 @@ typedef struct {
     real temperature;
     int_list tree;                   /* sizes of the sibling groups, in order; empty: `groups` equal ones */
     real *loss;
-    const real *truth;               /* of the last forward pass */
 } softmax_layer;
 #define SELF(l) softmax_layer *self = (softmax_layer *)(l)
 
@@ -58,7 +57,7 @@ static dn_status softmax_shape(layer *l, network *net)
 
 static void softmax_loss(const layer *l, const kernels *k, const softmax_layer *self, real *delta, real *loss)
 {
-    k->softmax_x_ent(l->batch * l->inputs, l->output, self->truth, delta, loss);
+    k->softmax_x_ent(l->batch * l->inputs, l->output, l->truth, delta, loss);
     if (self->temperature != 1) k->scal(l->batch * l->inputs, 1 / self->temperature, delta, 1);
 }
 static dn_status softmax_forward(layer *l, network *net)
@@ -68,8 +67,7 @@ static dn_status softmax_forward(layer *l, network *net)
         net->k->softmax(net->input + first, size, l->batch, l->inputs, count, size, 1, self->temperature,
                         l->output + first);
     }
-    self->truth = self->noloss ? NULL : net->truth;
-    if (!self->truth || !l->delta) return DN_OK;
+    if (self->noloss || !l->truth || !l->delta) return DN_OK;
     softmax_loss(l, net->k, self, l->delta, self->loss);
     dn_loss(l, net, self->loss);
     return DN_OK;

@@ -312,11 +312,10 @@ dn_status yolo_head_loss(layer *l, network *net)
     self->net_w = net->w;
     self->net_h = net->h;
     clear(l, net, l->delta, self->loss);
-    train_images(l, net->truth, l->delta, self->loss);
+    train_images(l, l->truth, l->delta, self->loss);
     const int detailed = self->show_details && self->iou_loss != MSE && self->boxes->coords == 4;
     l->cost = detailed ? detailed_cost(l) : dn_sum_of_squares(l, net, l->delta);
     l->has_cost = 1;
-    self->truth = net->truth;
     return DN_OK;
 }
 /* What consumers of the output sent goes through the activations; the loss's part is a delta at the input,
@@ -329,7 +328,6 @@ static void pass_loss(const layer *l, const kernels *k, real *delta, int add, re
 }
 dn_status yolo_head_backward(layer *l, network *net, void (*gradient)(const layer *l, network *net))
 {
-    const yolo_head *self = (yolo_head *)l;
     const delta_sink sink = input_sink(net);
     const int all = l->batch * l->outputs, others = !l->has_cost || l->delta_live;
     real *delta, *loss;
@@ -342,7 +340,7 @@ dn_status yolo_head_backward(layer *l, network *net, void (*gradient)(const laye
     if (dn_head_work(l, net, &delta, &loss) != DN_OK) return DN_ERR_MEMORY;
     if (others) {
         clear(l, net, delta, loss);
-        train_images(l, self->truth, delta, loss);
+        train_images(l, l->truth, delta, loss);
     } else {
         net->k->copy(all, l->delta, 1, delta, 1);
     }

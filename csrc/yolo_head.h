@@ -22,7 +22,6 @@ typedef struct {
     real_list anchors, counters_per_class;
     int net_w, net_h; /* anchors are in pixels of the network's input */
     real *loss, *matches;
-    const real *truth; /* of the last forward pass */
 } yolo_head;
 
 /* One image at work. */

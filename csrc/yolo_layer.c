@@ -153,4 +153,5 @@ const layer_ops yolo_ops = {
     .detections = yolo_detections,
     .box_size = yolo_box_size,
     .is_loss = 1,
+    .on_host = 1,
 };

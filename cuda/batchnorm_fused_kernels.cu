@@ -369,3 +369,17 @@ void batchnorm_backward_gpu(const real *x, const real *, const real *delta, int 
         launch("batchnorm_backward", four ? delta_map_kernel<4> : delta_map_kernel<1>, cut.blocks, BLOCK, 0,
                w, cut.parts, found);
 }
+
+/* What inference does to x as y = scale x + shift. */
+static __global__ void batchnorm_fold_kernel(size_t filters, const real *scales, const real *biases,
+                                             const real *mean, const real *variance, real *scale, real *shift)
+{
+    GRID_STRIDE(f, filters) {
+        scale[f] = scales[f] * bn_inverse_std(variance[f]);
+        shift[f] = biases[f] - mean[f] * scale[f];
+    }
+}
+void batchnorm_fold_gpu(const batchnorm_arrays *p, int filters, real *scale, real *shift)
+{
+    LAUNCH(batchnorm_fold_kernel, filters, filters, p->scales, p->biases, p->mean, p->variance, scale, shift);
+}

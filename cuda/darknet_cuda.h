@@ -15,6 +15,7 @@ extern "C" {
 #include "kernels.def"
 #undef KERNEL
 const kernels *gpu_kernels(void);
+const dn_device *dn_gpu_device(void); /* the same for a whole network: see set_network_device() */
 
 /* Darknet's other names: mean_gpu and the rest are as fast here. */
 void fast_mean_gpu(const real *x, int batch, int filters, int spatial, real *mean);

@@ -77,6 +77,24 @@ dn_status dn_gpu_pull(void *host, const void *device, size_t bytes)
     return copy_bytes("copy from the device", host, device, bytes);
 }
 
+static void *allocate_zeros(size_t bytes)
+{
+    void *memory = dn_gpu_allocate(bytes);
+    if (memory) noted("zeros for device memory", cudaMemsetAsync(memory, 0, bytes, current_stream()));
+    return memory;
+}
+const dn_device *dn_gpu_device(void)
+{
+#ifdef __CUDACC__
+    static const char name[] = "gpu";
+#else
+    static const char name[] = "emulated";
+#endif
+    static const dn_device device = {name,        &gpu,        allocate_zeros, dn_gpu_release,
+                                     dn_gpu_push, dn_gpu_pull, dn_gpu_status,  dn_gpu_last_error};
+    return &device;
+}
+
 /* ---- the stream, and the scratch memory of those who use it one after another */
 
 static thread_local cudaStream_t stream;

@@ -354,16 +354,26 @@ void *dynamic_shared(size_t *bytes)
 }
 
 /* ---- device memory: whole pages between two that nobody may touch. What lies between the end of an array
- * and that of its last page holds NaN as well; it is looked at after each launch as far as a line. */
+ * and that of its last page holds NaN as well; it is looked at after each launch as far as a line. Only
+ * kernels and copies may touch it: other code that does ends the process, as with a GPU's memory. */
 
 enum { LOOKED_AT = 64 };
+static size_t page() { return (size_t)sysconf(_SC_PAGESIZE); }
 struct allocation {
     char *memory;
     size_t bytes, pages;
     allocation *next;
+    void open(bool on) const { mprotect(memory, pages * page(), on ? PROT_READ | PROT_WRITE : PROT_NONE); }
 };
 static allocation *allocations;
-static size_t page() { return (size_t)sysconf(_SC_PAGESIZE); }
+static void open_memory(bool on)
+{
+    for (const allocation *a = allocations; a; a = a->next) a->open(on);
+}
+struct opened_memory {
+    opened_memory() { open_memory(true); }
+    ~opened_memory() { open_memory(false); }
+};
 static size_t slack_of(const allocation *a)
 {
     const size_t all = a->pages * page() - a->bytes;
@@ -446,6 +456,7 @@ void launch(dim3 grid, dim3 block, size_t shared_bytes, void (*function)(const v
     }
     sigaction(SIGSEGV, &ours, &segment);
     sigaction(SIGBUS, &ours, &bus);
+    const opened_memory opened;
     run_blocks((uint64_t)grid.x * grid.y * grid.z);
     sigaction(SIGSEGV, &segment, NULL);
     sigaction(SIGBUS, &bus, NULL);
@@ -475,6 +486,7 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
     mprotect(whole + (pages + 1) * page(), page(), PROT_NONE);
     *a = {whole + page(), bytes, pages, allocations};
     memset(a->memory, 0xFF, pages * page());
+    a->open(false);
     allocations = a;
     *memory = a->memory;
     return cudaSuccess;
@@ -510,12 +522,16 @@ static bool goes_beyond(const void *first, size_t bytes)
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t)
 {
     if (goes_beyond(to, bytes) || goes_beyond(from, bytes)) return cudaErrorInvalidValue;
+    const std::lock_guard<std::mutex> lock(one_launch);
+    const opened_memory opened;
     memcpy(to, from, bytes);
     return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t)
 {
     if (goes_beyond(to, bytes)) return cudaErrorInvalidValue;
+    const std::lock_guard<std::mutex> lock(one_launch);
+    const opened_memory opened;
     memset(to, value, bytes);
     return cudaSuccess;
 }

@@ -24,6 +24,24 @@ void maxpool_depth_gpu(const real *x, int batch, int channels, int spatial, int 
     LAUNCH(maxpool_depth_kernel, n, n, x, channels, spatial, groups, y, indexes);
 }
 
+/* dx at the place of each maximum gets its delta. */
+static __global__ void maxpool_depth_backward_kernel(size_t n, const real *delta, const int *indexes,
+                                                     int channels, int spatial, int groups, int add, real *dx)
+{
+    GRID_STRIDE(i, n) {
+        const size_t r = i / spatial, group = r / channels * groups + r % channels % groups,
+                     o = group * spatial + i % spatial;
+        const real sum = add ? dx[i] : 0;
+        dx[i] = indexes[o] == (int)i ? sum + delta[o] : sum;
+    }
+}
+void maxpool_depth_backward_gpu(const real *delta, const int *indexes, int batch, int channels, int spatial,
+                                int groups, int add, real *dx)
+{
+    const size_t n = (size_t)batch * channels * spatial;
+    LAUNCH(maxpool_depth_backward_kernel, n, n, delta, indexes, channels, spatial, groups, add, dx);
+}
+
 /* ---- blur: the product of [1 2 1] / 4 (size 3) or [1 1] / 2 (size 2) with itself, zero outside the map */
 static __device__ __forceinline__ real blur_tap(int size, int k)
 {
@@ -106,4 +124,25 @@ void excite_gpu(real *x, int batch, int channels, int spatial, const real *weigh
 {
     const size_t pixels = (size_t)batch * spatial;
     LAUNCH(excite_kernel, pixels, pixels, x, channels, spatial, weights);
+}
+
+/* plane = value at the cells that a box touches, else 0; a thread has a cell. */
+static __global__ void mark_boxes_kernel(size_t cells, const real *truth, int truths, int size, int h, int w,
+                                         real value, real *plane)
+{
+    GRID_STRIDE(p, cells) {
+        const int j = (int)(p % w), i = (int)(p / w % h);
+        const real *row = truth + p / w / h * truths;
+        bool touched = false;
+        for (int n = 0; n < truths / size && row[0] != 0 && !touched; ++n, row += size) {
+            touched = j >= box_begins(row[0], row[2], w) && j < box_ends(row[0], row[2], w) &&
+                      i >= box_begins(row[1], row[3], h) && i < box_ends(row[1], row[3], h);
+        }
+        plane[p] = touched ? value : 0;
+    }
+}
+void mark_boxes_gpu(const real *truth, int batch, int truths, int size, int h, int w, real value, real *plane)
+{
+    const size_t cells = (size_t)batch * h * w;
+    LAUNCH(mark_boxes_kernel, cells, cells, truth, truths, size, h, w, value, plane);
 }

@@ -37,8 +37,9 @@ def load_network(cfg: Path, weights: Optional[Path] = None, batch: Optional[int]
     batch : int, optional
         Rows of one forward pass, time steps included.  None: 1 for inference, batch / subdivisions of the cfg for training,
         times time_steps.
-    device : str
-        ``"cpu"``.
+    device : {"cpu", "gpu", "emulated"}
+        Where arrays lie and passes run: here, on an NVIDIA GPU (``make cuda``), or with the GPU's kernels on the CPU
+        (``make cuda-emulated``), which is slow and checks them.
     train : bool
         Whether to keep what training needs: deltas, updates, batch statistics.
     batchnorm : {"paper", "darknet"}, optional
@@ -112,7 +113,7 @@ def build_network(plan: Resolved, batch: Optional[int] = None, device: str = "cp
         core.check(core.lib.allocate_network(net._handle))
     for layer in net.layers:
         if allocate:
-            core.lib.initialize_layer(layer._handle, values["seed"])
+            core.check(core.lib.initialize_layer(layer._handle, values["seed"]))
         layer._list_arrays()
     return net
 
@@ -293,6 +294,8 @@ def _read_map(path):
 def _refuse_too_large(net):
     """Refuse before anything is allocated, naming the layer that needs most."""
     lib = net._core.lib
+    if net.device == "gpu":     # its memory is not ours; the first array that does not fit is refused
+        return
     needed = lib.network_bytes(net._handle)
     free = available_bytes()
     if needed <= free:

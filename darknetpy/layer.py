@@ -10,6 +10,7 @@ import numpy as np
 from darknetpy._types import Array
 from darknetpy.core import Core
 from darknetpy.core import core as default_core
+from darknetpy.device_array import device_array
 from darknetpy.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Layer:
         The layers that a composed one is made of, such as those of a recurrent layer; also ``l.wf``.
     output, delta, weights, biases, ... : ndarray
         The arrays of the layer type, views without a copy: what is written to them, the layer sees.  Assigning an array to
-        such a name copies its values; they must be as many.  An array keeps its layer alive.  ``delta`` and the
+        such a name copies its values; they must be as many.  An array keeps its layer alive.  On a device they are copies,
+        read-only but for ``l.weights[...] = values``, which writes to the device (:mod:`darknetpy.device_array`).  ``delta`` and the
         ``*_updates`` follow Darknet: delta = -dLoss/dOutput, updates are added to.
     """
 
@@ -86,7 +88,7 @@ class Layer:
         handle = network._handle if network is not None else self._core.ffi.NULL
         self._core.check(self._core.lib.shape_layer(self._handle, handle, batch, h, w, c))
         self._core.check(self._core.lib.allocate_layer(self._handle, train))
-        self._core.lib.initialize_layer(self._handle, next(_seeds))
+        self._core.check(self._core.lib.initialize_layer(self._handle, next(_seeds)))
         self._list_arrays()
         return self
 
@@ -240,7 +242,7 @@ class Layer:
             self.rolling_mean[:] = self.rolling_variance[:] = 0
 
     def _keeps_statistics(self):
-        return "statistics_count" in self._rows and self._array("statistics_count") is not None
+        return "statistics_count" in self._rows and self._keeps("statistics_count")
 
     def _set_and_allocate(self, name, value):
         self._core.check(self._core.lib.set_layer_option(self._handle, name.encode(), float(bool(value))))
@@ -248,7 +250,7 @@ class Layer:
             if self._shares_memory():
                 raise ArgumentError(f"[{self.type}] {name}={value!r}: a layer of a network loaded with keep_activations=False "
                                     "has the arrays that it was made with")
-            train = self._array("delta") is not None
+            train = self._keeps("delta")
             self._core.check(self._core.lib.allocate_layer(self._handle, train))
 
     # ---- arrays
@@ -258,14 +260,20 @@ class Layer:
     def _row(self, name):
         return self._core.lib.get_layer_array(self._handle, self._rows[name])
 
+    def _keeps(self, name):
+        row = self._row(name)
+        return row.data != self._core.ffi.NULL and row.dims > 0
+
     def _array(self, name):
         """Return the array, or None where the layer keeps none now."""
         row = self._row(name)
-        if row.data == self._core.ffi.NULL or row.dims == 0:
+        if not self._keeps(name):
             return None
+        shape = tuple(row.dim[i] for i in range(row.dims))
+        if row.on_device:
+            return device_array(self, self._rows[name], shape, np.dtype(np.int32) if row.is_int else self._core.dtype)
         address = int(self._core.ffi.cast("uintptr_t", row.data))
         memory = self._memory.get(name)
-        shape = tuple(row.dim[i] for i in range(row.dims))
         known = memory is not None and memory.__array_interface__
         if not known or known["data"][0] != address or known["shape"] != shape:
             owner = (self, self._referenced)    # the input's values, which l.x may show, are another's

@@ -10,7 +10,8 @@ from darknetpy._types import Floats, Integers, Path
 from darknetpy.arguments import finite_number, positive_number, whole_number
 from darknetpy.core import Core
 from darknetpy.core import core as default_core
-from darknetpy.errors import ArgumentError, DarknetError, DeviceError
+from darknetpy.errors import ArgumentError, DarknetError
+from darknetpy.gpu import use_device
 from darknetpy.layer import Layer, shape_text
 from darknetpy.memory_summary import memory_text
 from darknetpy.summary import summary_text
@@ -39,8 +40,8 @@ class Network:
         Width, height and channels of the input image.  Without `w` and `h` the input is `c` plain values.
     train : bool
         Whether forward passes train: batch statistics, dropout, losses' deltas.
-    device : str
-        ``"cpu"``.
+    device : {"cpu", "gpu", "emulated"}
+        Where arrays lie and passes run; also an attribute.
     fused : bool
         Run normalization in fused kernels; False: composed of the named kernels, for reading and checking.
 
@@ -65,12 +66,11 @@ class Network:
     def __init__(self, batch: Optional[int] = None, w: Optional[int] = None, h: Optional[int] = None,
                  c: Optional[int] = None, *, train: bool = False, device: str = "cpu", fused: bool = True,
                  core: Core = default_core) -> None:
-        if device != "cpu":
-            raise DeviceError(f"device={device!r}: this version runs on 'cpu' only")
-        self._core = core
+        self._core, self.device = core, device
         self._handle = core.ffi.gc(core.lib.make_network(), core.lib.free_network)
         if self._handle == core.ffi.NULL:
             core.check(core.lib.DN_ERR_MEMORY)
+        self._library = use_device(self, device)        # whose memory the arrays' is
         self.layers, self._kept = [], []
         self.dialect, self.batchnorm, self.sections, self.notes = "pjreddie", "paper", None, []
         self._input = self._truth = self._delta = self._own_delta = None
@@ -256,7 +256,7 @@ class Network:
         core.check(core.lib.add_layer(self._handle, layer._handle))
         if not made:
             core.check(core.lib.allocate_layer(layer._handle, True))
-            core.lib.initialize_layer(layer._handle, self.seed)
+            core.check(core.lib.initialize_layer(layer._handle, self.seed))
         layer._list_arrays()
         if not self.option("fused"):
             layer.fused = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from darknetpy.arguments import require_integers
-from darknetpy.errors import ArgumentError
+from darknetpy.errors import ArgumentError, DeviceError
 from darknetpy.layer import Layer
 from darknetpy.network import Network
 
@@ -84,6 +84,8 @@ def _check_pass(l, net):
         raise ArgumentError(f"wanted a Network second, got {type(net).__name__}")
     if l.type in ("route", "shortcut", "scale_channels", "sam") and l.index < 0:
         raise ArgumentError(f"a {l.type} layer works inside a network: net.add it first")
+    if net.device != "cpu":
+        raise DeviceError(f"[{l.type}] a single layer runs on the CPU; on device {net.device!r} a whole network does, net.forward()")
     if l._shares_memory():
         raise ArgumentError(f"[{l.type}] layer {l.index} shares memory with others (keep_activations=False): it runs with its whole "
                             "network only, net.forward()")

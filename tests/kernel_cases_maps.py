@@ -204,6 +204,29 @@ def tails():
                     "indexes": indexes,
                 },
             )
+        from_channels = np.arange(batch * channels * spatial, dtype=np.int32).reshape(batch, channels, spatial)
+        chosen = r.integers(0, channels // groups, out).reshape(batch, groups, spatial) * groups
+        chosen = np.take_along_axis(from_channels, chosen + np.arange(groups)[None, :, None], 1).ravel()
+        for add in (0, 1):
+            yield (
+                "maxpool_depth_backward_cpu",
+                {
+                    "delta": r.standard_normal(out),
+                    "indexes": chosen,
+                    "batch": batch,
+                    "channels": channels,
+                    "spatial": spatial,
+                    "groups": groups,
+                    "add": add,
+                    "dx": r.standard_normal(x.size),
+                },
+            )
+    for batch, most, size, h, w in ((1, 1, 5, 1, 1), (2, 4, 5, 7, 9), (3, 3, 6, 40, 30)):
+        r = _rng("boxes", most, h)
+        rows = np.concatenate([r.uniform(-0.2, 1.2, (batch, most, 2)), r.uniform(0, 0.6, (batch, most, size - 2))], 2)
+        rows[-1, most // 2 :, 0] = 0  # no more boxes
+        truth = {"truth": rows.ravel(), "batch": batch, "truths": most * size, "size": size}
+        yield "mark_boxes_cpu", {**truth, "h": h, "w": w, "value": 1.5, "plane": np.ones(batch * h * w)}
     for size, offset, stride_x, stride_y, h, w in (
         (3, 1, 2, 2, 5, 6),
         (2, 0, 2, 1, 4, 7),

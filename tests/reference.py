@@ -230,6 +230,11 @@ def batchnorm_forward_cpu(x, batch, filters, spatial, p, a, y):
     _planes(y, batch, filters, spatial)[:] = activate(a, z)
 
 
+def batchnorm_fold_cpu(p, filters, scale, shift):
+    scale[:] = p.scales / np.sqrt(p.variance + BN_EPSILON)
+    shift[:] = p.biases - p.mean * scale
+
+
 def batchnorm_forward_train_cpu(x, batch, filters, spatial, p, a, y):
     batchnorm_statistics_cpu(x, batch, filters, spatial, p)
     batchnorm_forward_cpu(x, batch, filters, spatial, p, a, y)

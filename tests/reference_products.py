@@ -165,6 +165,24 @@ def maxpool_depth_cpu(x, batch, channels, spatial, groups, y, indexes):
             indexes.reshape(batch, groups, spatial)[:, g] = where
 
 
+def maxpool_depth_backward_cpu(delta, indexes, batch, channels, spatial, groups, add, dx):
+    sums = np.zeros(batch * channels * spatial)
+    sums[indexes] = delta
+    give(dx, sums, add)
+
+
+def mark_boxes_cpu(truth, batch, truths, size, h, w, value, plane):
+    """A cell is touched where the inside of a box and that of the cell meet."""
+    plane = plane.reshape(batch, h, w)
+    plane[:] = 0
+    for image, rows in zip(plane, truth.reshape(batch, truths // size, size)):
+        for x, y, bw, bh in rows[: next((n for n, row in enumerate(rows) if row[0] == 0), len(rows)), :4]:
+            i, j = np.arange(h)[:, None], np.arange(w)
+            image[
+                (j + 1 > (x - bw / 2) * w) & (j < (x + bw / 2) * w) & (i + 1 > (y - bh / 2) * h) & (i < (y + bh / 2) * h)
+            ] = value
+
+
 def _blur_matrix(s, axis):
     """(out, in): one axis of the blur, whose window is a product."""
     taps = {2: (0.5, 0.5), 3: (0.25, 0.5, 0.25)}[s.size]

@@ -152,6 +152,8 @@ def _fused(shape, x, d, mean, variance, r):
             "batchnorm_forward_cpu",
             {"x": x, "p": ("batchnorm_arrays *", arrays), "a": a, "y": np.zeros_like(x), **shape},
         )
+        folded = {"scale": np.zeros(f), "shift": np.zeros(f)}
+        yield "batchnorm_fold_cpu", {"p": ("batchnorm_arrays *", arrays), "filters": f, **folded}
         arrays = {**arrays, "mean": np.zeros(f), "variance": np.zeros(f)}
         yield (
             "batchnorm_forward_train_cpu",

@@ -1,0 +1,138 @@
+/* Copies between the host's memory and a device's, and layers that the host runs though their arrays lie
+ * on another device. Detectors' heads and the like look at
+ * values one by one, under conditions (ops->on_host), and so does what gives weights their start values. They
+ * work on copies in the host's memory, with the CPU's kernels: what they read is pulled before the pass, what
+ * they may have written is pushed after it. Heads are small beside what stands before them. */
+#include "layer.h"
+#include <stdlib.h>
+#include <string.h>
+
+dn_status dn_check_device(const layer *l, const network *net)
+{
+    if (l->device == net->device) return DN_OK;
+    return dn_fail(DN_ERR_DEVICE, "[%s] lies on device %s, its network on %s", l->ops->name, l->device->name,
+                   net->device->name);
+}
+
+/* ---- one array, for Python */
+static size_t bytes_of(const layer_array *a) { return a->count * (a->is_int ? sizeof(int) : sizeof(real)); }
+static dn_status copied(const layer *l, const layer_array *a, dn_status status)
+{
+    if (status == DN_OK) return DN_OK;
+    l->device->status();
+    return dn_fail(status, "[%s] %s: %s", l->ops->name, a->name, l->device->last_error());
+}
+dn_status pull_layer_array(const layer *l, int i, void *to)
+{
+    const layer_array a = get_layer_array(l, i);
+    return copied(l, &a, (a.on_device ? l->device : dn_host())->pull(to, a.data, bytes_of(&a)));
+}
+dn_status push_layer_array(const layer *l, int i, const void *from)
+{
+    const layer_array a = get_layer_array(l, i);
+    return copied(l, &a, (a.on_device ? l->device : dn_host())->push(a.data, from, bytes_of(&a)));
+}
+
+/* ---- passes */
+enum { MOST_COPIES = 64 };
+typedef struct {
+    void **field, *device, *host;
+    size_t bytes;
+} host_copy;
+typedef struct {
+    const dn_device *device;
+    host_copy copies[MOST_COPIES];
+    int n;
+} host_copies;
+
+/* *field points to a copy in the host's memory until give_back(). */
+static dn_status lend(host_copies *h, void **field, size_t bytes)
+{
+    if (!*field || !bytes) return DN_OK;
+    host_copy c = {field, *field, malloc(bytes), bytes};
+    if (!c.host) return dn_fail(DN_ERR_MEMORY, "no memory for a copy of %zu bytes from the device", bytes);
+    h->copies[h->n++] = c;
+    *field = c.host;
+    if (h->device->pull(c.host, c.device, bytes) == DN_OK) return DN_OK;
+    return dn_device_status(h->device);
+}
+static dn_status give_back(host_copies *h, dn_status status, int push)
+{
+    for (int i = 0; i < h->n; ++i) {
+        const host_copy c = h->copies[i];
+        *c.field = c.device;
+        if (push && status == DN_OK && h->device->push(c.device, c.host, c.bytes) != DN_OK) {
+            status = dn_device_status(h->device);
+        }
+        free(c.host);
+    }
+    return status;
+}
+static dn_status lend_arrays(host_copies *h, layer *l, array_role first, array_role last)
+{
+    dn_status status = DN_OK;
+    array_spec row;
+    for (int i = 0; (row = dn_array_row(l, i)).name && status == DN_OK; ++i) {
+        if (row.role < first || row.role > last || row.role == ARRAY_COUNTER || row.flags & BORROWED)
+            continue;
+        status = lend(h, dn_array_field(l, &row), dn_array_bytes(l, &row));
+    }
+    return status;
+}
+
+/* The truth of the pass may also be that of an earlier head, to which a layer looks back. */
+static void replace_truth(network *net, const real *from, const real *to)
+{
+    for (int i = 0; i < net->n && from; ++i) {
+        if (net->layers[i]->truth == from) net->layers[i]->truth = to;
+    }
+}
+/* The network as the pass sees it is a copy of this one, with the host for its device. */
+dn_status dn_pass_on_host(layer *l, network *net, dn_status (*pass)(layer *l, network *net))
+{
+    host_copies read = {.device = net->device}, written = read;
+    const size_t inputs = (size_t)l->batch * l->inputs * sizeof(real),
+                 truths = (size_t)l->batch * l->truths * sizeof(real);
+    const real *x = l->x, *truth = l->truth, *host_truth = truth;
+    network host = *net;
+    host.device = dn_host();
+    host.k = host.device->k;
+    host.workspace = net->host_workspace;
+    dn_status status = lend(&read, (void **)&host.input, inputs);
+    if (status == DN_OK) status = lend(&read, (void **)&host_truth, truths);
+    if (status == DN_OK) status = lend(&written, (void **)&host.delta, inputs);
+    if (status == DN_OK) status = lend_arrays(&written, l, ARRAY_PARAMETER, ARRAY_ACTIVATION);
+    l->x = host.input;
+    host.truth = host_truth;
+    replace_truth(net, truth, host_truth);
+    if (status == DN_OK) status = pass(l, &host);
+    replace_truth(net, host_truth, truth);
+    l->x = x;
+    net->host_workspace = host.workspace;
+    give_back(&read, status, 0);
+    return give_back(&written, status, 1);
+}
+dn_status dn_initialize_on_host(layer *l, uint64_t seed)
+{
+    host_copies parameters = {.device = l->device};
+    if (dn_is_host(l->device)) {
+        l->ops->initialize(l, seed);
+        return DN_OK;
+    }
+    const dn_status status = lend_arrays(&parameters, l, ARRAY_PARAMETER, ARRAY_PARAMETER);
+    if (status == DN_OK) l->ops->initialize(l, seed);
+    return give_back(&parameters, status, 1);
+}
+int dn_detections_on_host(const layer *l, int image, real thresh, real hier, real *rows)
+{
+    host_copies output = {.device = l->device};
+    layer *copy = malloc(l->ops->size);
+    if (!copy) return -1;
+    memcpy(copy, l, l->ops->size);
+    const dn_status status =
+        lend(&output, (void **)&copy->output, (size_t)l->batch * l->outputs * sizeof(real));
+    const int n = status == DN_OK ? l->ops->detections(copy, image, thresh, hier, rows) : -1;
+    give_back(&output, status, 0);
+    free(copy);
+    return n;
+}

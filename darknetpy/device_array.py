@@ -1,0 +1,38 @@
+"""Arrays of a layer that lies on a device: copies that write assignments through."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class DeviceArray(np.ndarray):
+    """The values that an array on a device had when it was asked for.
+
+    ``a[...] = values`` and ``a[3] = 0`` are written to the device as well.  Everything else that would only change
+    the copy is refused: it is read-only, and so are its views.
+    """
+
+    _push: Any = None       # of a copy itself, not of its views: writes all of its values to the device
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Set values here and on the device."""
+        if self._push is None:
+            raise ValueError("this is part of a copy of a device's array: assign to the array itself, l.weights[key] = values")
+        self.flags.writeable = True
+        try:
+            super().__setitem__(key, value)
+            self._push(self)
+        finally:
+            self.flags.writeable = False
+
+
+def device_array(layer: Any, i: int, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
+    """Return a copy of array `i` of a layer."""
+    core = layer._core
+    values = np.empty(shape, dtype).view(DeviceArray)
+    core.check(core.lib.pull_layer_array(layer._handle, i, core.ffi.cast("void *", values.ctypes.data)))
+    values.flags.writeable = False
+    values._push = lambda array: core.check(
+        core.lib.push_layer_array(layer._handle, i, core.ffi.cast("void *", array.ctypes.data)))
+    return values
