@@ -236,9 +236,11 @@ real *dn_workspace(network *net, size_t reals)
 }
 double dn_sum(network *net, void (*kernel)(int n, const real *x, double *sum), int n, const real *x)
 {
-    double sum = 0, *to = dn_buffer_of(net->device, &net->device_sum, sizeof sum, "a sum");
+    double sum = 0, *to = &sum;
+    if (!dn_is_host(net->device)) to = dn_buffer_of(net->device, &net->device_sum, sizeof sum, "a sum");
     if (!to) return NAN;
     kernel(n, x, to);
+    if (to == &sum) return sum;
     return net->device->pull(&sum, to, sizeof sum) == DN_OK ? sum : NAN;
 }
 
