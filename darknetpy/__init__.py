@@ -24,12 +24,14 @@ from darknetpy.threads import get_num_threads, set_num_threads
 __version__ = "0.1.0"
 
 
-def load_checkpoint(path: Path) -> Network:
+def load_checkpoint(path: Path, device: str = "cpu") -> Network:
     """Load what :meth:`Network.save_checkpoint` wrote: a network ready to go on training, bit for bit.
 
     Parameters
     ----------
     path : str or path
+    device : {"cpu", "gpu", "emulated"}
+        Where its arrays are to lie, wherever they lay when it was saved; see :func:`load_network`.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def load_checkpoint(path: Path) -> Network:
     """
     from darknetpy.checkpoint import load_checkpoint as load
 
-    return load(path)
+    return load(path, device)
 
 
 __all__ = ["ArgumentError", "CfgError", "DarknetError", "DataError", "DeviceError", "Layer", "Network", "OutOfMemory", "WeightsError",

@@ -22,7 +22,7 @@ import numpy as np
 
 from darknetpy._types import Path
 from darknetpy.cfg import parse_cfg_text
-from darknetpy.errors import ArgumentError, DarknetError, WeightsError
+from darknetpy.errors import ArgumentError, DarknetError, DeviceError, WeightsError
 from darknetpy.files import open_regular, write_atomically
 
 if TYPE_CHECKING:
@@ -197,22 +197,26 @@ def _read_arrays(file, path, net, header, offset):
 
 
 # ---- load
-def load_checkpoint(path: Path) -> Network:
+def load_checkpoint(path: Path, device: str = "cpu") -> Network:
     """Build the network of a checkpoint, in the state it was saved in.
 
     Parameters
     ----------
     path : str or path
+    device : {"cpu", "gpu", "emulated"}
+        Where its arrays are to lie, wherever they lay when it was saved; see :func:`darknetpy.load_network`.
 
     Returns
     -------
     Network
-        On the next mini-batches it does, bit for bit, what the saved one would have done.
+        On the device it was saved on it does with the next mini-batches, bit for bit, what the saved one would have done.
 
     Raises
     ------
     WeightsError
         The file is damaged or not a checkpoint.
+    DeviceError
+        The device cannot be used.
     OutOfMemory
         The network needs more memory than there is.
     OSError
@@ -221,13 +225,13 @@ def load_checkpoint(path: Path) -> Network:
     path = os.fsdecode(path)
     with open_regular(path) as file:
         header, offset = _read_header(file, path)
-        net = _build(path, header)
+        net = _build(path, header, device)
         _restore(file, path, net, header, offset)
     net.set_option("max_batches", header["options"]["max_batches"])
     return net
 
 
-def _build(path, header):
+def _build(path, header, device):
     """Build the network of the .cfg in a checkpoint."""
     from darknetpy.builder import build_network
     from darknetpy.sections import resolve
@@ -235,11 +239,11 @@ def _build(path, header):
     sections = _parse_cfg(path, header)
     try:
         plan = resolve(sections, dialect=header["dialect"], batchnorm=header["batchnorm"])
-        net = build_network(plan, batch=header["batch"], train=header["train"])
+        net = build_network(plan, batch=header["batch"], device=device, train=header["train"])
         _keep_moments(net, header)
         if header["width"] and (header["width"], header["height"]) != (net.w, net.h):
             net.resize(header["width"], header["height"])
-    except MemoryError:
+    except (DeviceError, MemoryError):
         raise
     except DarknetError as error:
         raise WeightsError(f"{path}: its network cannot be built: {error}") from None

@@ -5,6 +5,7 @@ The emulator's device memory cannot be touched by the host's code: a layer that 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,9 +15,12 @@ import numpy as np
 import pytest
 from cuda_calls import library
 from gradcheck import build, prepared
+from PIL import Image
+from test_cli import TINY
 from test_layout import gradient_cases
 
 import darknetpy as dn
+from darknetpy import cli
 from darknetpy.core import core
 from darknetpy.errors import DeviceError
 
@@ -177,11 +181,61 @@ def test_weights_checkpoints_and_sizes(tmp_path, rng):
     assert found[1][0].box == pytest.approx(found[0][0].box, rel=1e-3)
 
 
+def test_a_checkpoint_goes_on_on_the_device(tmp_path, rng):
+    net = load("fashion-mnist.cfg", DEVICE, tmp_path, batch=2, train=True)
+    batches = [(rng.standard_normal((2, 784)).astype(np.float32), rng.integers(0, 10, 2)) for _ in range(3)]
+    for x, truth in batches[:2]:
+        net.train_batch(x, truth)
+    net.save_checkpoint(tmp_path / "a.checkpoint")
+    again = dn.load_checkpoint(tmp_path / "a.checkpoint", device=DEVICE)
+    assert again.device == DEVICE and dn.load_checkpoint(tmp_path / "a.checkpoint").device == "cpu"
+    assert again.train_batch(*batches[2]) == net.train_batch(*batches[2])
+    kept = arrays_of(net)
+    for name, values in arrays_of(again).items():
+        np.testing.assert_array_equal(values, kept[name], err_msg=name)
+    with pytest.raises(DeviceError, match="wanted cpu"):
+        dn.load_checkpoint(tmp_path / "a.checkpoint", device="tpu")
+
+
 def test_the_layer_with_a_value_that_is_not_finite_is_named(tmp_path, rng):
     net = load("fashion-mnist.cfg", DEVICE, tmp_path, batch=2, train=True)
     net[2].weights[3] = np.inf
     with pytest.raises(dn.DarknetError, match=r"not finite is layer 2 \[convolutional\]"):
         net.train_batch(np.ones((2, 784), np.float32), rng.integers(0, 10, 2))
+
+
+# ---- commands
+def command(*words):
+    return cli.main([str(word) for word in words])
+
+
+def test_commands_train_and_predict_on_a_device(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.cfg").write_text(TINY.format(max_batches=4, outputs=10))
+    Image.new("L", (28, 28), 200).save("a.png")
+    train = ["classifier", "train", "fashion-mnist:", "tiny.cfg"]
+    predict = ["classifier", "predict", "fashion-mnist:", "tiny.cfg"]
+    right, sure = [], []
+    for device in ("cpu", DEVICE):
+        words = ["--device", device, "--json", "--backup", device]
+        assert command(*train, *words, "--stop-at", 2, "--no-plot") == 0
+        assert command(*train, f"{device}/tiny.checkpoint", *words, "--no-plot") == 0
+        capsys.readouterr()
+        for weights in ("tiny_final.weights", "tiny.checkpoint"):
+            assert command(*predict, f"{device}/{weights}", "a.png", "--device", device, "--json") == 0
+            sure.append(json.loads(capsys.readouterr().out)[0]["predictions"][0]["probability"])
+        assert command("classifier", "valid", "fashion-mnist:", "tiny.cfg", f"{device}/tiny.checkpoint", *words[:3]) == 0
+        right.append(json.loads(capsys.readouterr().out)["top1"])
+    assert right[1] == pytest.approx(right[0], abs=0.01) and sure == pytest.approx([sure[0]] * 4, rel=1e-3)
+
+
+def test_a_device_that_is_not_there_is_one_line_and_status_1(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.cfg").write_text(TINY.format(max_batches=4, outputs=10))
+    monkeypatch.setitem(dn.gpu.MODULES, "cuda", "darknetpy._nowhere")
+    assert command("classifier", "train", "fashion-mnist:", "tiny.cfg", "--device", "gpu") == 1
+    assert re.fullmatch(r"darknetpy: error: device='gpu': its kernels are not built.*\n", capsys.readouterr().err)
+    assert not os.path.exists("backup")
 
 
 # ---- arrays

@@ -27,8 +27,9 @@ def add_parser(subparsers):
     parser.add_argument("-t", "-top", "--top", type=positive, metavar="N", dest="top",
                         help="how many classes to print (default: top= of DATA, else 5)")
     parser.add_argument("-dont_show", "-nogpu", action="store_true", dest="ignored",
-                        help="accepted as Darknet's: no window is opened, no GPU used")
+                        help="accepted as Darknet's: no window is opened; --device chooses a GPU")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of the kernels (default: every CPU)")
+    common.add_device_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     common.add_network_options(parser)
     parser.set_defaults(run=run)

@@ -52,7 +52,7 @@ def add_parser(subparsers):
         "-nogpu",
         action="store_true",
         dest="ignored",
-        help="accepted as Darknet's: top-k is always measured, no window opened, no GPU used",
+        help="accepted as Darknet's: top-k is always measured, no window opened; --device chooses a GPU",
     )
     parser.set_defaults(run=run)
     return parser

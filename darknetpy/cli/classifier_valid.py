@@ -23,7 +23,7 @@ def add_parser(subparsers):
                         help="how many best classes count as a hit (default: top= of DATA, else 5)")
     parser.add_argument("--batch", type=positive, metavar="N", help="rows of one forward pass (default: a mini-batch of CFG)")
     parser.add_argument("-topk", "-dont_show", "-nogpu", action="store_true", dest="ignored",
-                        help="accepted as Darknet's: top-k is always measured, no window opened, no GPU used")
+                        help="accepted as Darknet's: top-k is always measured, no window opened; --device chooses a GPU")
     common.add_run_options(parser)
     common.add_network_options(parser)
     parser.set_defaults(run=run)

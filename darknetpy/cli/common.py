@@ -10,6 +10,7 @@ from darknetpy.checkpoint import is_checkpoint, restore
 from darknetpy.checkpoint import read_header as read_checkpoint_header
 from darknetpy.cli.parser import positive
 from darknetpy.dialects import DIALECTS
+from darknetpy.gpu import DEVICES
 from darknetpy.paths import find_cfg
 from darknetpy.sections import resolve
 from darknetpy.threads import set_num_threads
@@ -18,6 +19,7 @@ from darknetpy.weights import load_weights, read_header
 DATA_HELP = ".data file, packed arrays, a folder of them, fashion-mnist: or fashion-mnist:full"
 CFG_HELP = "network file; a bare name may be one of those that come with the package"
 WEIGHTS_HELP = ".weights file"
+DEVICE_HELP = "where the network runs: cpu (default), gpu (NVIDIA's), or emulated, the GPU's kernels on the CPU: slow, for checks"
 
 
 def add_network_options(parser):
@@ -31,9 +33,15 @@ def add_network_options(parser):
 def add_run_options(parser, images=True):
     """Add the options of commands that pass images, or something else, through a network."""
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of the kernels (default: every CPU); changes no result")
+    add_device_option(parser)
     if images:
         _add_image_options(parser)
     parser.add_argument("--json", action="store_true", help="print figures as JSON, nothing else on standard output")
+
+
+def add_device_option(parser):
+    """Add --device; whether there is such a one is seen when a network is made."""
+    parser.add_argument("--device", choices=["cpu", *DEVICES], default="cpu", help=DEVICE_HELP)
 
 
 def _add_image_options(parser):
@@ -80,17 +88,19 @@ def load_for_inference(args, batch=None, sequences=None, time_steps=None):
     time_steps : int, optional
         Of one pass, for recurrent networks; None: as the .cfg says.
     """
-    trained = None
+    trained, device_name = None, getattr(args, "device", "cpu")
+    as_trained = batch is sequences is time_steps is None
     if args.weights is not None and is_checkpoint(args.weights):
         plan = read_plan(args, seed=checkpoint_seed(args.weights))
-        trained = build_network(plan, train=True, keep_activations=False)
+        trained = build_network(plan, device=device_name if as_trained else "cpu", train=True, keep_activations=False)
         restore(trained, args.weights)
-    if trained and batch is sequences is time_steps is None:
+    if trained and as_trained:
         net = trained
     else:
         plan = read_plan(args, None if trained else args.weights, time_steps=time_steps)
         sequences = sequences or max(plan.net["batch"] // plan.net["subdivisions"], 1)
-        net = build_network(plan, batch=batch or sequences * plan.net["time_steps"], keep_activations=False)
+        net = build_network(plan, batch=batch or sequences * plan.net["time_steps"], device=device_name,
+                            keep_activations=False)
         if trained:
             _copy_parameters(trained, net)
         elif args.weights is not None:

@@ -50,7 +50,7 @@ def add_parser(subparsers):
     parser.add_argument("-ext_output", action="store_true", help="print boxes too")
     parser.add_argument("-letter_box", action="store_true", help="keep the proportions of images (default: as the dialect does)")
     parser.add_argument("-dont_show", "-nogpu", "-fullscreen", "-show", action="store_true", dest="ignored",
-                        help="accepted as Darknet's: no window is opened, no GPU used")
+                        help="accepted as Darknet's: no window is opened; --device chooses a GPU")
     parser.add_argument("--csv", action="store_true", help="print lines of image, class, name, confidence, x, y, w, h")
     common.add_run_options(parser)
     common.add_network_options(parser)

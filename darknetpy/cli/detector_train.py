@@ -47,7 +47,7 @@ def add_parser(subparsers):
         "-nogpu",
         action="store_true",
         dest="ignored",
-        help="accepted as Darknet's: no window is opened, no GPU used",
+        help="accepted as Darknet's: no window is opened; --device chooses a GPU",
     )
     parser.set_defaults(run=run)
     return parser

@@ -57,6 +57,7 @@ def run(args):
     net = build_network(
         plan,
         batch=args.batch or max(plan.net["batch"] // plan.net["subdivisions"], 1) * plan.net["time_steps"],
+        device=args.device,
     )
     load_weights(net, args.weights)
     refuse_single_values(net)

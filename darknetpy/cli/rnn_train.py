@@ -49,7 +49,7 @@ def add_parser(subparsers):
         help="updates between validations, each of which saves (default: one pass through the text)",
     )
     parser.add_argument(
-        "-nogpu", action="store_true", dest="ignored", help="accepted as Darknet's: no GPU is used"
+        "-nogpu", action="store_true", dest="ignored", help="accepted as Darknet's: --device chooses a GPU"
     )
     parser.set_defaults(run=run)
     return parser

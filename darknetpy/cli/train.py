@@ -90,7 +90,7 @@ def build(args):
         )
     seed = common.checkpoint_seed(args.weights) if resuming and args.seed is None else args.seed
     plan = common.read_plan(args, None if resuming else args.weights, seed=seed, max_batches=args.max_batches)
-    return build_network(plan, train=True, keep_activations=False)
+    return build_network(plan, device=args.device, train=True, keep_activations=False)
 
 
 def train(args, kind, net, source, check=None, grammar="{data} {cfg} {weights}", **options):
