@@ -327,6 +327,46 @@ def test_torch_trains_the_same_detector(options, tmp_path):
     assert any("truth_thresh" in note for note in network.compare(str(path), settings(peers=("torch",))).notes)
 
 
+RESIDUAL = """
+[net]
+height=16
+width=12
+channels=3
+
+[convolutional]
+filters={filters}
+size=3
+pad=1
+activation=tanh
+
+[convolutional]
+filters=6
+size=3
+stride=2
+pad=1
+activation=tanh
+
+[shortcut]
+from=-2
+activation=tanh
+
+[connected]
+output=4
+activation=linear
+
+[softmax]
+"""
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
+@pytest.mark.parametrize("filters", [4, 6, 9])
+def test_torch_adds_what_fits_of_another_shape(filters, tmp_path):
+    path = tmp_path / "small.cfg"
+    path.write_text(RESIDUAL.format(filters=filters))
+    found = network.compare(str(path), settings(peers=("torch",)), batch=2)
+    assert found.results[1].check["output"] < 1e-6 and found.results[1].check["gradient"] < 1e-5
+
+
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
 def test_a_layer_that_torch_peer_does_not_build_leaves_it_out(cfg):
     with open(cfg, "w") as file:

@@ -97,16 +97,22 @@ class Route(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """Sum with the output of an earlier layer of the same shape."""
+    """Sum with outputs of earlier layers; of another shape, what fits of it: every s-th pixel, as many channels as both have."""
 
     def __init__(self, l, shapes):
         super().__init__()
         self.sources, self.activation = l["from"], activation(l["activation"])
-        if any(shapes[source] != l["output"] for source in self.sources) or (l["alpha"], l["beta"]) != (1, 1):
-            raise Unsupported("shortcut of unlike shapes, or scaled")
+        unlike = [shapes[source] for source in self.sources if shapes[source] != l["output"]]
+        if any(shape[2] % l["output"][2] or shape[1] // l["output"][1] != shape[2] // l["output"][2] for shape in unlike):
+            raise Unsupported("shortcut from a smaller map")
+        if (unlike and l["prefix"]) or (l["alpha"], l["beta"]) != (1, 1):
+            raise Unsupported("shortcut of the first values of a row, or scaled")
 
     def forward(self, x, *others):
         for other in others:
+            stride, more = other.shape[3] // x.shape[3], x.shape[1] - other.shape[1]
+            if stride > 1 or more:
+                other = functional.pad(other[:, :x.shape[1], ::stride, ::stride], (0, 0, 0, 0, 0, max(more, 0)))
             x = x + other
         return self.activation(x) if self.activation else x
 

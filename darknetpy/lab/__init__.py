@@ -21,6 +21,7 @@ NAMES = (
     "learning-rate",
     "initialization",
     "decay",
+    "winograd",
 )
 
 
