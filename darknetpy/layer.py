@@ -245,11 +245,11 @@ class Layer:
         return "statistics_count" in self._rows and self._keeps("statistics_count")
 
     def _set_and_allocate(self, name, value):
+        if self._shares_memory():
+            raise ArgumentError(f"[{self.type}] {name}={value!r}: a layer of a network loaded with keep_activations=False "
+                                "has the arrays that it was made with")
         self._core.check(self._core.lib.set_layer_option(self._handle, name.encode(), float(bool(value))))
         if self._rows:
-            if self._shares_memory():
-                raise ArgumentError(f"[{self.type}] {name}={value!r}: a layer of a network loaded with keep_activations=False "
-                                    "has the arrays that it was made with")
             train = self._keeps("delta")
             self._core.check(self._core.lib.allocate_layer(self._handle, train))
 

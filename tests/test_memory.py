@@ -150,6 +150,7 @@ def test_shared_layers_stay_as_they_were_made():
     for name, value in (("fused", False), ("keep_x_norm", True)):
         with pytest.raises(dn.ArgumentError, match="keep_activations=False"):
             setattr(net.layers[0], name, value)
+        assert getattr(net.layers[0], name) is not value
     with pytest.raises(dn.ArgumentError, match="takes no more layers"):
         net.add(dn.make_activation_layer(BATCH, 5, "linear"))
     with pytest.raises(dn.ArgumentError, match="fixed"):

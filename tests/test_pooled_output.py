@@ -114,3 +114,14 @@ GRADIENT_CASES = [
 @pytest.mark.parametrize("case", GRADIENT_CASES, ids=str)
 def test_gradient(case, scale):
     check(case, scale)      # then once more with shared memory, bit for bit
+
+
+def test_a_refused_option_changes_nothing():
+    found = []
+    for refused in (False, True):
+        net, rng = _network(_layers(), (8, 8), False), np.random.default_rng(1)
+        if refused:
+            with pytest.raises(dn.ArgumentError, match="fused=False"):
+                net.layers[0].fused = False
+        found.append(net.train_batch(rng.standard_normal((BATCH, net.inputs), np.float32), np.zeros(BATCH, int)))
+    assert found[0] == found[1]
