@@ -17,10 +17,7 @@ from darknetpy.layer import STATISTICS_WORDS, Layer, activation_number
 from darknetpy.memory import available_bytes, human_bytes
 from darknetpy.network import Network
 from darknetpy.paths import find_beside, find_cfg
-from darknetpy.sections import SECTIONS, LayerSpec, Resolved, format_value, resolve
-
-_NET_NUMBERS = ("learning_rate", "learning_rate_min", "momentum", "decay", "decay_l1", "max_gradient", "gamma", "scale", "power", "step",
-                "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult", "adam", "B1", "B2", "eps", "ema_alpha")
+from darknetpy.sections import SECTIONS, TRAINING_NUMBERS, LayerSpec, Resolved, format_value, resolve
 
 
 def load_network(cfg: Path, weights: Optional[Path] = None, batch: Optional[int] = None, device: str = "cpu",
@@ -121,9 +118,9 @@ def build_network(plan: Resolved, batch: Optional[int] = None, device: str = "cp
 def _set_training(net, values):
     """The optimizer and the learning-rate policy of [net]."""
     lib, check = net._core.lib, net._core.check
-    net._set_options({name: values[name] for name in _NET_NUMBERS if values[name] is not None})
+    net._set_options({name: values[name] for name in (*TRAINING_NUMBERS, "adam") if values[name] is not None})
     net.seed = values["seed"]
-    net._set_options({"subdivisions": values["subdivisions"], "policy": _POLICIES[values["policy"]]})
+    net._set_options({"policy": _POLICIES[values["policy"]]})
     if values["policy"] == "steps":         # other policies may carry the lists, of any length, and do not read them
         check(lib.set_network_steps(net._handle, [float(s) for s in values["steps"]], values["scales"], len(values["steps"])))
 
@@ -319,7 +316,7 @@ def _net_section(net):
     kind = SECTIONS["net"]
     if net.sections is not None:
         return _section(kind, {**net.sections.net, "dialect": net.dialect}, net.dialect, 0)
-    known = {name: _shortest(net.option(name)) for name in _NET_NUMBERS if name not in ("sgdr_cycle", "sgdr_mult")}
+    known = {name: _shortest(net.option(name)) for name in (*TRAINING_NUMBERS, "adam") if name not in ("sgdr_cycle", "sgdr_mult")}
     steps = _time_steps(net)
     known.update(batch=net.batch // steps * net.subdivisions, subdivisions=net.subdivisions, time_steps=steps)
     known["dialect"] = net.dialect

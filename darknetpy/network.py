@@ -14,6 +14,7 @@ from darknetpy.errors import ArgumentError, DarknetError
 from darknetpy.gpu import use_device
 from darknetpy.layer import Layer, shape_text
 from darknetpy.memory_summary import memory_text
+from darknetpy.sections import SECTIONS, TRAINING_NUMBERS, check_number
 from darknetpy.summary import summary_text
 
 if TYPE_CHECKING:
@@ -105,11 +106,15 @@ class Network:
         Raises
         ------
         ArgumentError
-            No such option, or one that only a new network can have.
+            No such option, one that only a new network can have, or a value that a .cfg could not have.
         """
-        if name in ("batch", "height", "width", "channels", "inputs", "adam", "keep_activations"):
+        self.option(name)       # there is such an option
+        if name not in TRAINING_NUMBERS:
             raise ArgumentError(f"{name} is fixed once the network is made")
-        self._set_options({name: value})
+        try:
+            self._set_options({name: check_number(SECTIONS["net"].options[name], finite_number(name, value))})
+        except ValueError as error:
+            raise error if isinstance(error, ArgumentError) else ArgumentError(f"{name}={value!r}: {error}") from None
 
     @property
     def batch(self) -> int:

@@ -9,11 +9,12 @@ from .model import FORK_NAMES, Choice, Derived, PerDialect, Row, SectionType
 from .registry import SECTIONS, find_section, section_names
 from .resolution import LayerSpec, Resolved, resolve
 from .suggest import did_you_mean, suggest
-from .values import format_value, in_range, parse_value, wanted
+from .table_net import TRAINING_NUMBERS
+from .values import check_number, format_value, in_range, parse_value, wanted
 
 __all__ = [
-    "ACTIVATIONS", "COST_TYPES", "FORK_NAMES", "POLICIES", "SECTIONS",
+    "ACTIVATIONS", "COST_TYPES", "FORK_NAMES", "POLICIES", "SECTIONS", "TRAINING_NUMBERS",
     "Choice", "Derived", "LayerSpec", "PerDialect", "Resolved", "Row", "SectionType",
-    "did_you_mean", "find_section", "format_value", "in_range", "parse_value", "resolve", "section_names",
+    "check_number", "did_you_mean", "find_section", "format_value", "in_range", "parse_value", "resolve", "section_names",
     "suggest", "wanted",
 ]

@@ -173,6 +173,11 @@ NET = SectionType(
     table(*_OWN, *_SHAPE, *_BATCH, *_OPTIMIZER, *_RATE, *_AUGMENTATION,
           *_MACHINE), aliases=("network",))
 
+# What may change while a network trains, and a checkpoint keeps.
+TRAINING_NUMBERS = ("learning_rate", "learning_rate_min", "momentum", "decay", "decay_l1", "max_gradient",
+                    "gamma", "scale", "power", "B1", "B2", "eps", "ema_alpha", "subdivisions", "step",
+                    "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult")
+
 COMMON = (
     number("learning_rate", 1.0, "pah", "factor on the network's learning rate", NOT_NEGATIVE),
     integer("stopbackward", 0, "pah", "1: the backward pass ends here; N: it does in the first N updates",

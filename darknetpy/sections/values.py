@@ -84,7 +84,14 @@ def _parse_number(row, text):
     if not (_INTEGER if whole else _NUMBER).fullmatch(text):
         got = f", got {show(text)}" if row.kind.endswith("list") else ""
         raise ValueError(f"wanted {wanted(row)}{got}")
-    value = int(text) if whole else float(text)
+    return check_number(row, int(text) if whole else float(text))
+
+
+def check_number(row: Row, value: float) -> float:
+    """Return `value` if a row of numbers accepts it, else raise a ValueError that says what was wanted."""
+    whole = row.kind.startswith("int")
+    if whole and value != int(value):
+        raise ValueError(f"wanted {wanted(row)}")
     if whole and abs(value) > INT_MAX and row.range != SEED_RANGE:
         raise ValueError(f"too large; wanted {wanted(row)}, at most {INT_MAX}")
     # The C core sees a float32: .99999999999 is 1 there, and 1e-50 is 0.
