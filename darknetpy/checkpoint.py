@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from darknetpy._types import Path
 from darknetpy.cfg import parse_cfg_text
 from darknetpy.errors import ArgumentError, DarknetError, DeviceError, WeightsError
 from darknetpy.files import open_regular, write_atomically
+from darknetpy.sections import POLICIES, SECTIONS, TRAINING_NUMBERS, check_number, resolve
 
 if TYPE_CHECKING:
     from darknetpy.network import Network
@@ -32,9 +34,8 @@ _MAGIC = b"\x89DNCKPT1"
 _HEAD = struct.Struct("<8sQ32s")
 _MAX_HEADER = 256 << 20                 # bytes; a mistaken length must not fill the memory
 _ROLES = ("parameter", "statistic", "counter", "state", "update", "moment")
-_WHOLE = ("subdivisions", "policy", "step", "burn_in", "max_batches", "sgdr_cycle", "sgdr_mult", "averages")
-_OPTIONS = ("learning_rate", "learning_rate_min", "momentum", "decay", "decay_l1", "max_gradient", "gamma", "scale", "power",
-            "B1", "B2", "eps", "ema_alpha", *_WHOLE)
+_LIMITS = {"policy": sum(not policy.alias_of for policy in POLICIES), "averages": 2**31}
+_OPTIONS = (*TRAINING_NUMBERS, *_LIMITS)
 
 
 # ---- save
@@ -156,8 +157,10 @@ def _check_header(header):
             raise ValueError(f"{name}={header[name]}")
     for name in _OPTIONS:
         value = float(header["options"][name])
-        if name in _WHOLE and not (value.is_integer() and (name == "subdivisions") <= value < 2**31):
+        if name in _LIMITS and not (value.is_integer() and 0 <= value < _LIMITS[name]) or not math.isfinite(value):
             raise ValueError(f"{name}={value}")
+        if name in TRAINING_NUMBERS and (name, value) != ("sgdr_cycle", 0):     # 0: as max_batches is
+            check_number(SECTIONS["net"].options[name], value)
     for array in header["arrays"]:
         _check_kinds(array, _ARRAY_KINDS)
 
@@ -234,7 +237,6 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Network:
 def _build(path, header, device):
     """Build the network of the .cfg in a checkpoint."""
     from darknetpy.builder import build_network
-    from darknetpy.sections import resolve
 
     sections = _parse_cfg(path, header)
     try:
@@ -327,13 +329,15 @@ def _difference(there, here):
 def _restore(file, path, net, header, offset):
     if len(header["fused"]) != len(net.layers):
         raise WeightsError(f"{path}: {len(header['fused'])} layers, wanted the {len(net.layers)} of the network")
+    differing = [(layer, bool(fused)) for layer, fused in zip(net.layers, header["fused"]) if layer.fused != bool(fused)]
+    for layer, fused in differing:
+        if layer._shares_memory():
+            raise WeightsError(f"{path}: fused={fused} in layer {layer.index} [{layer.type}]: a network loaded with "
+                               "keep_activations=False cannot change it")
     pairs = _read_arrays(file, path, net, header, offset)
+    for layer, fused in differing:
+        layer.fused = fused
     for array, values in pairs:
         array[...] = values
-    for layer, fused in zip(net.layers, header["fused"]):
-        if layer.fused != bool(fused):
-            layer.fused = bool(fused)
-    for name, value in header["options"].items():
-        if name in _OPTIONS and name != "max_batches":
-            net.set_option(name, value)
+    net._set_options({name: header["options"][name] for name in _OPTIONS if name != "max_batches"})
     net.seen, net.updates, net.seed, net._pending = (header[name] for name in ("seen", "updates", "seed", "pending"))

@@ -191,6 +191,18 @@ def test_options_in_effect(make, file):
     assert other.option("learning_rate") == net.option("learning_rate") and other.option("max_batches") != 77
 
 
+def test_options_of_shared_memory_are_refused_before_anything_changes(make, file):
+    source = make()
+    train(source, 0, 1)
+    source.layers[0].fused = False
+    source.save_checkpoint(file)
+    net = make(keep_activations=False)
+    before = state(net)
+    with pytest.raises(WeightsError, match=r"fused=False in layer 0 \[convolutional\]: .*keep_activations=False"):
+        checkpoint.restore(net, file)
+    assert state(net) == before
+
+
 def test_gradient_clipping_that_was_set_later(make, file):
     net = make()
     train(net, 0, 2)
@@ -336,7 +348,8 @@ def changed(good, **changes):
 
 
 @pytest.mark.parametrize("name, value", [("subdivisions", 0), ("policy", -1), ("step", .5), ("step", 1e300), ("B1", 10**400), ("B1", None),
-                                         ("max_batches", float("nan"))])
+                                         ("max_batches", float("nan")), ("learning_rate", float("inf")),
+                                         ("learning_rate", 1e39), ("momentum", 1), ("policy", 8)])
 def test_options_that_make_no_sense(make, file, name, value):
     net = make()
     net.save_checkpoint(file)
