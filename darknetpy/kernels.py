@@ -5,11 +5,13 @@ Every array is float32 and C-contiguous and its size is checked; results are wri
 """
 from __future__ import annotations
 
+import math
 from typing import Optional
 
 import numpy as np
 
 from darknetpy._types import Floats
+from darknetpy.arguments import positive_number, require_integers, require_number
 from darknetpy.core import core
 from darknetpy.errors import ArgumentError
 from darknetpy.layer import activation_number
@@ -21,13 +23,15 @@ def _floats(name, array, count, out=False):
     return core.address(core.array(name, array, count, writable=out))
 
 
-def _sizes(**sizes):
+def _positive(**sizes):
     for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ArgumentError(f"{name}={value!r}: wanted a positive integer")
-    total = 1
-    for value in sizes.values():
-        total *= int(value)
+        positive_number(name, value)
+
+
+def _sizes(**sizes):
+    """Return the product of positive integers, the number of values of an array."""
+    _positive(**sizes)
+    total = math.prod(map(int, sizes.values()))
     if total > 2**31 - 1:
         raise ArgumentError(f"{' x '.join(sizes)} = {total}: more than 2147483647 values")
     return total
@@ -137,7 +141,7 @@ def normalize_delta_cpu(x: Floats, mean: Floats, variance: Floats, mean_delta: F
 # ---- group, layer and instance normalization
 def _groups(batch, channels, spatial, groups):
     n = _sizes(batch=batch, channels=channels, spatial=spatial)
-    _sizes(groups=groups)
+    _positive(groups=groups)
     if channels % groups:
         raise ArgumentError(f"groups={groups}: wanted a divisor of channels={channels}")
     return n
@@ -250,7 +254,7 @@ def backward_scale_cpu(x_norm: Floats, delta: Floats, batch: int, n: int, size: 
 
 # ---- vectors
 def _strided(name, array, n, inc, out=False):
-    _sizes(**{name.lower() + "_step": inc})
+    _positive(**{f"INC{name}": inc})
     wanted = (n - 1) * inc + 1
     core.array(name, array, None, writable=out)
     if array.size < wanted:
@@ -260,13 +264,13 @@ def _strided(name, array, n, inc, out=False):
 
 def axpy_cpu(N: int, ALPHA: float, X: Floats, INCX: int, Y: Floats, INCY: int) -> None:
     """Y += ALPHA * X over N elements, INCX and INCY apart.  Darknet: ``axpy_cpu``."""
-    _sizes(N=N)
-    _lib.axpy_cpu(N, ALPHA, _strided("X", X, N, INCX), INCX, _strided("Y", Y, N, INCY, out=True), INCY)
+    _positive(N=N)
+    _lib.axpy_cpu(N, require_number("ALPHA", ALPHA), _strided("X", X, N, INCX), INCX, _strided("Y", Y, N, INCY, out=True), INCY)
 
 
 def copy_cpu(N: int, X: Floats, INCX: int, Y: Floats, INCY: int) -> None:
     """Y = X over N elements.  Darknet: ``copy_cpu``."""
-    _sizes(N=N)
+    _positive(N=N)
     _lib.copy_cpu(N, _strided("X", X, N, INCX), INCX, _strided("Y", Y, N, INCY, out=True), INCY)
 
 
@@ -299,19 +303,19 @@ def weighted_delta_cpu(a: Floats, b: Floats, s: Floats, da: Optional[Floats], db
 
 def constrain_cpu(size: int, ALPHA: float, X: Floats) -> None:
     """In place: X -> X within +-ALPHA.  Darknet: ``constrain_cpu``."""
-    _lib.constrain_cpu(_sizes(size=size), ALPHA, _floats("X", X, size, out=True))
+    _lib.constrain_cpu(_sizes(size=size), require_number("ALPHA", ALPHA), _floats("X", X, size, out=True))
 
 
 def fill_cpu(N: int, ALPHA: float, X: Floats, INCX: int) -> None:
     """X = ALPHA over N elements.  Darknet: ``fill_cpu``."""
-    _sizes(N=N)
-    _lib.fill_cpu(N, ALPHA, _strided("X", X, N, INCX, out=True), INCX)
+    _positive(N=N)
+    _lib.fill_cpu(N, require_number("ALPHA", ALPHA), _strided("X", X, N, INCX, out=True), INCX)
 
 
 def scal_cpu(N: int, ALPHA: float, X: Floats, INCX: int) -> None:
     """X *= ALPHA over N elements.  Darknet: ``scal_cpu``."""
-    _sizes(N=N)
-    _lib.scal_cpu(N, ALPHA, _strided("X", X, N, INCX, out=True), INCX)
+    _positive(N=N)
+    _lib.scal_cpu(N, require_number("ALPHA", ALPHA), _strided("X", X, N, INCX, out=True), INCX)
 
 
 # ---- matrices and columns
@@ -321,7 +325,9 @@ def gemm(TA: int, TB: int, M: int, N: int, K: int, ALPHA: float, A: Floats, lda:
 
     `lda`, `ldb`, `ldc` are the row lengths of the arrays in memory.  Darknet: ``gemm``.
     """
-    _sizes(M=M, N=N, K=K)
+    _positive(M=M, N=N, K=K)
+    require_integers(lda=lda, ldb=ldb, ldc=ldc)
+    ALPHA, BETA = require_number("ALPHA", ALPHA), require_number("BETA", BETA)
     matrices = []
     for name, array, rows, columns, ld, out in (("A", A, K if TA else M, M if TA else K, lda, False),
                                                 ("B", B, N if TB else K, K if TB else N, ldb, False), ("C", C, M, N, ldc, True)):
@@ -336,11 +342,12 @@ def gemm(TA: int, TB: int, M: int, N: int, K: int, ALPHA: float, A: Floats, lda:
 
 def _columns(channels, height, width, ksize, stride, pad):
     image = _sizes(channels=channels, height=height, width=width)
-    _sizes(ksize=ksize, stride=stride)
+    _positive(ksize=ksize, stride=stride)
+    require_integers(pad=pad)
     out = [(side + 2 * pad - ksize) // stride + 1 for side in (height, width)]
     if pad < 0 or max(height, width) + 2 * pad >= 2**31 or min(out) < 1:
         raise ArgumentError(f"ksize={ksize} stride={stride} pad={pad}: no window fits {height}x{width}")
-    return image, _sizes(channels=channels, ksize=ksize, ksize_=ksize, out_h=out[0], out_w=out[1])
+    return image, _sizes(channels=channels, **{"ksize^2": ksize * ksize}, out_h=out[0], out_w=out[1])
 
 
 def im2col_cpu(im: Floats, channels: int, height: int, width: int, ksize: int, stride: int, pad: int,
@@ -383,8 +390,9 @@ def gradient_array(x: Floats, n: int, a: str, delta: Floats) -> None:
 def softmax_cpu(input: Floats, n: int, batch: int, batch_offset: int, groups: int, group_offset: int,
                 stride: int, temp: float, output: Floats) -> None:
     """Softmax of input / temp over sets of n values `stride` apart, `groups` sets per image.  Darknet: ``softmax_cpu``."""
-    _sizes(n=n, batch=batch, groups=groups, stride=stride)
-    if not temp > 0:
+    _positive(n=n, batch=batch, groups=groups, stride=stride)
+    require_integers(batch_offset=batch_offset, group_offset=group_offset)
+    if not require_number("temp", temp) > 0:
         raise ArgumentError(f"temp={temp}: wanted more than 0")
     last = (batch - 1) * batch_offset + (groups - 1) * group_offset + (n - 1) * stride + 1
     for name, array in (("input", input), ("output", output)):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from darknetpy._types import Array
+from darknetpy.arguments import finite_number, require_number
 from darknetpy.core import Core
 from darknetpy.core import core as default_core
 from darknetpy.device_array import device_array
@@ -79,9 +80,9 @@ class Layer:
         lib = self._core.lib
         for name, value in options.items():
             if isinstance(value, (list, tuple)):
-                self._core.check(lib.set_layer_list(self._handle, name.encode(), [float(v) for v in value], len(value)))
+                self._core.check(lib.set_layer_list(self._handle, name.encode(), [require_number(name, v) for v in value], len(value)))
             else:
-                self._core.check(lib.set_layer_option(self._handle, name.encode(), float(value)))
+                self._core.check(lib.set_layer_option(self._handle, name.encode(), require_number(name, value)))
 
     def _build(self, batch, h, w, c, network=None, train=True):
         """Shape the layer for an input and allocate its arrays."""
@@ -211,7 +212,7 @@ class Layer:
 
     @rolling_momentum.setter
     def rolling_momentum(self, share: float) -> None:
-        if not 0 <= share < 1:
+        if not 0 <= finite_number("rolling_momentum", share) < 1:
             raise ArgumentError(f"rolling_momentum={share!r}: wanted a number in [0, 1)")
         self._set_statistics("rolling_momentum", float(share), share)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from darknetpy.arguments import require_integers
+from darknetpy.arguments import finite_number, require_integers
 from darknetpy.errors import ArgumentError, DeviceError
 from darknetpy.layer import Layer
 from darknetpy.network import Network
@@ -64,7 +64,8 @@ def update_layer(l: Layer, batch: int, learning_rate: float, momentum: float, de
     if not isinstance(l, Layer):
         raise ArgumentError(f"wanted a layer, got {type(l).__name__}")
     require_integers(batch=batch)
-    l._core.check(l._core.lib.update_layer(l._handle, batch, learning_rate, momentum, decay))
+    rate = finite_number("learning_rate", learning_rate)
+    l._core.check(l._core.lib.update_layer(l._handle, batch, rate, finite_number("momentum", momentum), finite_number("decay", decay)))
 
 
 def resize_layer(l: Layer, w: int, h: int) -> None:

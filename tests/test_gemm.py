@@ -63,3 +63,12 @@ def test_beta_zero_reads_nothing():
         0, 0, 2, 2, 1, 1.0, np.ones((2, 1), np.float32), 1, np.ones((1, 2), np.float32), 2, 0.0, c, 2
     )
     assert (c == 1).all()
+
+
+def test_long_products_of_small_matrices():
+    """What is counted are the values of each matrix, not the 2^31 products."""
+    size = 1400
+    a = np.ones((size, size), np.float32)
+    c = np.empty_like(a)
+    dn.kernels.gemm(0, 0, size, size, size, 1.0, a, size, a, size, 0.0, c, size)
+    assert size**3 > 2**31 and (c == size).all()

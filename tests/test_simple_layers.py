@@ -101,3 +101,11 @@ def test_softmax_of_far_values():
     dn.kernels.softmax_cpu(x, 4, 1, 4, 1, 4, 1, 1.0, y)
     np.testing.assert_allclose(y[0, :2], 1 / (1 + np.exp([-1.0, 1.0])), rtol=1e-6)
     assert (y[0, 2:] == 0).all()
+
+
+def test_softmax_of_many_strided_sets():
+    """Sets that lie between one another: the sizes multiply to more than 2^31, the values do not."""
+    n, batch, groups, stride = 8, 40, 2704, 2704
+    x = np.zeros((batch, n, stride), np.float32)
+    dn.kernels.softmax_cpu(x, n, batch, n * stride, groups, 1, stride, 1.0, x)
+    assert n * batch * groups * stride > 2**31 and (x == 1 / n).all()
