@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import signal
 from collections import Counter
 
@@ -309,12 +310,13 @@ def test_train_writes_and_reports(trained):
 
 def test_train_stops_and_goes_on(trained, tmp_path):
     folder, _ = trained
-    for name in ("t.cfg", "t.txt"):
-        (tmp_path / name).write_bytes((folder / name).read_bytes())
-    half = run("rnn", "train", "t.cfg", "-file", "t.txt", "--stop-at", 3, "--no-plot", cwd=tmp_path)
-    words = half.stdout.split("to go on: darknetpy ")[1].split()
+    text = "a {text} of 6 words.txt"
+    (tmp_path / "t.cfg").write_bytes((folder / "t.cfg").read_bytes().replace(b"max_batches=6", b"max_batches=9"))
+    (tmp_path / text).write_bytes((folder / "t.txt").read_bytes())
+    half = run("rnn", "train", "t.cfg", "-file", text, "--stop-at", 3, "--max-batches", 6, "--no-plot", cwd=tmp_path)
+    words = shlex.split(half.stdout.split("to go on: darknetpy ")[1])
     assert words[:3] == ["rnn", "train", "t.cfg"] and words[3].endswith("t.checkpoint")
-    assert words[4:] == ["-file", "t.txt"]
+    assert words[4:] == ["-file", text, "--max-batches", "6"]
     rest = run(*words, "--json", "--no-plot", cwd=tmp_path)
     figures = json.loads(rest.stdout)
     assert figures["finished"] and figures["iteration"] == 6

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 from darknetpy.cli import common, train
 from darknetpy.cli.parser import positive
 from darknetpy.data import TextSource, read_text
@@ -61,6 +59,5 @@ def run(args):
     net, valid = train.build(args), args.valid and read_text(args.valid)
     source = TextSource(args.file, read_text(args.file), valid)
     texts = {"-file": args.file, "--valid": args.valid}
-    words = [f"{option} {shlex.quote(name)}" for option, name in texts.items() if name not in (None, "text:")]
-    grammar = " ".join(["{cfg} {weights}", *words])
-    return train.train(args, TextTrainer, net, source, grammar=grammar, valid_every=args.valid_every)
+    words = [word for option, name in texts.items() if name not in (None, "text:") for word in (option, name)]
+    return train.train(args, TextTrainer, net, source, words=words, valid_every=args.valid_every)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 
 from darknetpy.builder import build_network
@@ -93,7 +94,7 @@ def build(args):
     return build_network(plan, device=args.device, train=True, keep_activations=False)
 
 
-def train(args, kind, net, source, check=None, grammar="{data} {cfg} {weights}", **options):
+def train(args, kind, net, source, check=None, words=(), **options):
     """Make a trainer of `kind`, run it, report; returns the exit status.
 
     Parameters
@@ -104,8 +105,8 @@ def train(args, kind, net, source, check=None, grammar="{data} {cfg} {weights}",
     source : DataSource
     check : callable, optional
         Looks at every image, and refuses what is wrong; called once all else is known to be right.
-    grammar : str
-        The command's words, to say how to go on.
+    words : list of str
+        More of the command line, to say how to go on.
     **options
         More of TrainingOptions.
     """
@@ -134,7 +135,7 @@ def train(args, kind, net, source, check=None, grammar="{data} {cfg} {weights}",
         check()
     with StopSignals() as stop, _running():
         result = trainer.run(args.stop_at, stop)
-    _report(args, kind, result, grammar)
+    _report(args, kind, result, words)
     return 128 + stop.number if stop.number is not None and not result.finished else 0
 
 
@@ -148,7 +149,7 @@ def _running():
         raise
 
 
-def _report(args, kind, result, grammar):
+def _report(args, kind, result, words):
     if args.json:
         common.print_json(
             {
@@ -166,11 +167,11 @@ def _report(args, kind, result, grammar):
             }
         )
         return
-    for line in _lines(args, kind, result, grammar):
+    for line in _lines(args, kind, result, words):
         print(line)
 
 
-def _lines(args, kind, result, grammar):
+def _lines(args, kind, result, words):
     for reason in list(result.skipped.values())[:10]:
         yield f"skipped: {reason}"
     if len(result.skipped) > 10:
@@ -187,4 +188,16 @@ def _lines(args, kind, result, grammar):
     yield f"files: {' '.join(result.files)}"
     checkpoint = next((path for path in result.files if path.endswith(".checkpoint")), None)
     if not result.finished and checkpoint:
-        yield f"to go on: darknetpy {kind.command} {grammar.format(**{**vars(args), 'weights': checkpoint})}"
+        names = [*([args.data] if hasattr(args, "data") else []), args.cfg, checkpoint]
+        yield f"to go on: darknetpy {kind.command} {shlex.join([*names, *words, *_kept_options(args)])}"
+
+
+def _kept_options(args):
+    """The options given that make the training what it is."""
+    for name in ("max_batches", "backup", "dialect", "batchnorm"):
+        if getattr(args, name) is not None:
+            yield from (f"--{name.replace('_', '-')}", str(getattr(args, name)))
+    if args.lenient:
+        yield "--lenient"
+    if getattr(args, "on_bad_image", "error") != "error":
+        yield from ("--on-bad-image", args.on_bad_image)
