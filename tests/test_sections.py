@@ -442,11 +442,9 @@ def test_options_without_effect_are_noted(name, line):
     assert re.fullmatch(rf"t\.cfg:\d+: \[{name}\] {re.escape(line)} has no effect here: .+", note)
 
 
-def test_cost_types_that_need_a_gpu_are_noted():
-    for word in ("seg", "wgan"):
-        found = plan(with_option("cost", f"type={word}"))
-        assert found.layers[-1].values["type"] == word and "computed as sse" in found.notes[0]
-    assert plan(with_option("cost", "type=L1")).notes == []
+def test_cost_types_that_darknet_needs_a_gpu_for_act_here():
+    for line in ("type=seg", "type=wgan", "type=L1", "noobj=.5"):
+        assert plan(with_option("cost", line)).notes == []
 
 
 # Whole files.

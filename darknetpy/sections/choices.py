@@ -43,14 +43,13 @@ POLICIES = (
            "means sigmoid here; Darknet takes it for constant"),
 )
 
-_AS_SSE = "is computed as sse, as Darknet does on a CPU"
 COST_TYPES = (
     Choice("sse", "pah", "(truth - x)^2"),
     Choice("masked", "pah", "sse, but nothing where the truth is -1234"),
     Choice("smooth", "pah", "d^2 for |d| < 1, else 2 |d| - 1"),
     Choice("L1", "p", "|truth - x|"),
-    Choice("seg", "p", "sse; on a GPU weighted by noobj where the truth is 0", note=_AS_SSE),
-    Choice("wgan", "p", "sse; on a GPU plus or minus x", note=_AS_SSE),
+    Choice("seg", "p", "sse, times noobj where the truth is 0"),
+    Choice("wgan", "p", "x where the truth is 0, else -x"),
 )
 
 BATCHNORM_MODES = (

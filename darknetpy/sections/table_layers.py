@@ -158,7 +158,7 @@ _COST = layer(
     number("scale", 1.0, "pah", "factor on the gradient"),
     number("ratio", 0.0, "pah", "share of the largest deltas to keep; without effect in every fork",
            reason=UNUSED),
-    number("noobj", 1.0, "p", "seg: weight where the truth is 0 (GPU)", reason=GPU),
+    number("noobj", 1.0, "p", "seg: weight where the truth is 0"),
     number("thresh", 0.0, "p", "drop deltas smaller than thresh / inputs (GPU)", reason=GPU))
 
 _CROP = layer(
