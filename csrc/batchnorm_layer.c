@@ -62,6 +62,11 @@ static dn_status batchnorm_backward_pass(layer *base, network *net)
     return batchnorm_backward(base, net, &l->norm, base->x, base->output, base->delta, base->out_c,
                               base->out_h * base->out_w, LINEAR, sink.add, sink.to);
 }
+static size_t batchnorm_workspace(const layer *base)
+{
+    const int needed = base->train && batchnorm_composed(base, &((const batchnorm_layer *)base)->norm);
+    return needed ? 2 * (size_t)base->batch * base->outputs : 0;
+}
 static int batchnorm_reads(const layer *base)
 {
     (void)base;
@@ -76,5 +81,6 @@ const layer_ops batchnorm_ops = {
     .shape = batchnorm_shape,
     .forward = batchnorm_forward_pass,
     .backward = batchnorm_backward_pass,
+    .workspace = batchnorm_workspace,
     .backward_reads = batchnorm_reads,
 };

@@ -197,6 +197,14 @@ def test_a_loss_that_is_not_finite_still_names_the_layer(rng):
 
 
 # ---- the figures
+def test_the_workspace_is_made_for_the_largest_layer(rng):
+    """A composed [batchnorm] wants two maps in its backward pass."""
+    net = network(["batchnorm", "avgpool", "softmax"], SHAPE, net="fused=0")
+    assert memory_totals(net)["workspace"] == 2 * 4 * BATCH * np.prod(SHAPE)
+    planned = memory_totals(network(["batchnorm", "avgpool", "softmax"], SHAPE, train=False, net="fused=0"))
+    assert planned["workspace"] == 0
+
+
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("layers, shape", [(EVERYTHING, SHAPE), (RECURRENT, (7,))])
 def test_figures_need_no_arrays_and_add_up(layers, shape, train):
