@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import os
 
+_CONTROL_GROUP = "/sys/fs/cgroup"
+
 
 def available_bytes():
     """Return the bytes that can be allocated now: the least of the system's estimate, the control group's and RLIMIT_AS."""
@@ -19,14 +21,21 @@ def _system():
 
 
 def _control_group():
-    """What is left under memory.max, version 2, or memory.limit_in_bytes, version 1; without a limit 2^63."""
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+    """What is left under the limit of version 2 or 1; without one 2^63.  Pages of files read before are given up when needed."""
+    for prefix, names, cache in (("", ("max", "current"), "inactive_file"),
+                                 ("memory/", ("limit_in_bytes", "usage_in_bytes"), "total_inactive_file")):
         try:
-            with open(f"/sys/fs/cgroup/{limit}") as file, open(f"/sys/fs/cgroup/{used}") as now:
-                return max(int(file.read()) - int(now.read()), 0)
+            limit, used = (int(_read(f"{prefix}memory.{name}")) for name in names)
+            counts = dict(line.split() for line in _read(f"{prefix}memory.stat").splitlines())
+            return max(limit - used + int(counts.get(cache, 0)), 0)
         except (OSError, ValueError):
             continue
     return 2**63
+
+
+def _read(name):
+    with open(f"{_CONTROL_GROUP}/{name}") as file:
+        return file.read()
 
 
 def _limit():
@@ -44,8 +53,7 @@ def _limit():
 
 def human_bytes(count):
     """Return a byte count for people, such as ``"61.4 GB"`` (powers of ten)."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
+    names, power = ("bytes", "kB", "MB", "GB", "TB"), 0
+    while count >= 1000 and power < len(names) - 1:
+        count, power = count / 1000, power + 1
+    return f"{count:.{min(power, 1)}f} {names[power]}"

@@ -17,6 +17,7 @@ from gradcheck import build, randomize
 from test_network import BATCH, EVERYTHING, SHAPE
 
 import darknetpy as dn
+from darknetpy import memory
 from darknetpy.__main__ import main
 from darknetpy.core import core
 from darknetpy.memory_summary import memory_rows, memory_totals
@@ -332,3 +333,28 @@ def test_the_summary_of_memory_as_text(tmp_path, capsys):
     assert "inference at batch 1: " in text and " share " in text and " with keep_activations" in text
     kept = dn.load_network(tmp_path / "net.cfg").summary(memory=True)
     assert "share " not in kept.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "files, left",
+    [
+        ({"memory.max": "1000\n", "memory.current": "900\n", "memory.stat": "anon 500\ninactive_file 300\n"}, 400),
+        ({"memory.max": "max\n", "memory.current": "900\n", "memory.stat": ""}, 2**63),
+        (
+            {
+                "memory/memory.limit_in_bytes": "1000\n",
+                "memory/memory.usage_in_bytes": "900\n",
+                "memory/memory.stat": "inactive_file 7\ntotal_inactive_file 200\n",
+            },
+            300,
+        ),
+        ({"memory.max": "1000\n", "memory.current": "1100\n", "memory.stat": "anon 1100\n"}, 0),
+        ({}, 2**63),
+    ],
+)
+def test_pages_of_files_count_as_free_in_a_control_group(files, left, tmp_path, monkeypatch):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "_CONTROL_GROUP", str(tmp_path))
+    assert memory._control_group() == left
