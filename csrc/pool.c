@@ -20,7 +20,7 @@ dn_status pool_shape_layer(layer *l, network *net)
     if (self->padding - self->padding / 2 >= self->size) {
         return dn_fail_option(
             "padding",
-            "[%s] padding=%d: wanted less than 2 * size = %d, or a window would lie outside the image",
+            "[%s] padding=%d: wanted less than 2 * size - 1 = %d, or a window would lie outside the image",
             l->ops->name, self->padding, 2 * self->size - 1);
     }
     const int64_t h = (int64_t)l->h + self->padding, w = (int64_t)l->w + self->padding;

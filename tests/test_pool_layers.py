@@ -71,6 +71,11 @@ def test_gradient(case, scale):
     check(case, scale)
 
 
+def test_too_much_padding_is_refused():
+    with pytest.raises(dn.DarknetError, match=r"padding=3: wanted less than 2 \* size - 1 = 3"):
+        dn.make_maxpool_layer(1, 4, 4, 1, 2, 1, 3)
+
+
 def test_output_sizes_are_darknets():
     """padding counts both sides together; unless given it is size - 1."""
     for size, stride, padding, side, wanted in (
