@@ -383,7 +383,8 @@ dn_status allocate_layer(layer *l, int train)
         p->complete = status == DN_OK;
     }
     if (l->lender) borrow_arrays(l);
-    l->complete = status == DN_OK;
+    const int has_place = !l->shared || (l->pool ? l->pool : l)->output;
+    l->complete = status == DN_OK && has_place;
     return status;
 }
 /* Each part draws from a stream of its own. */

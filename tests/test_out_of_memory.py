@@ -87,6 +87,12 @@ for steps in (build, change, resize, shared):
                     except (dn.OutOfMemory, dn.ArgumentError):
                         pass
                     refuse(-1, False)
+                    if steps is shared:
+                        net.set_option("max_gradient", 1), net.update()             # gives layers more memory, but no place
+                        try:
+                            net.forward(x, train=True)
+                        except (dn.OutOfMemory, dn.ArgumentError):
+                            pass
                     if steps in (resize, shared):
                         net.resize(SHAPE[2], SHAPE[1])
                         net.forward(x, train=True)
