@@ -146,7 +146,7 @@ dn_status dn_take_option(const option_spec *option, void *to, double value)
         return DN_OK;
     }
     if (option->kind != OPTION_INT || !is_int(value)) {
-        return dn_fail_option(option->name, "%s=%g: wanted a whole number within +-2147483647", option->name,
+        return dn_fail_option(option->name, "%s=%.10g: wanted a whole number within +-2147483647", option->name,
                               value);
     }
     *(int *)field = (int)value;
@@ -203,7 +203,7 @@ dn_status set_layer_list(layer *l, const char *name, const double *values, int n
     }
     for (int i = 0; i < n && o->kind == OPTION_LIST; ++i) {
         if (!is_int(values[i])) {
-            return dn_fail_option(o->name, "[%s] %s: %g: wanted whole numbers within +-2147483647",
+            return dn_fail_option(o->name, "[%s] %s: %.10g: wanted whole numbers within +-2147483647",
                                   l->ops->name, name, values[i]);
         }
     }
@@ -216,13 +216,17 @@ dn_status set_layer_list(layer *l, const char *name, const double *values, int n
     take_list(l, o, n, copy);
     return DN_OK;
 }
+/* For "%.*g": whole numbers in full, those of a float without digits that it does not have. */
+#define SHOWN(x) ((x) == floor(x) && fabs(x) < 1e10 ? 10 : 6), (x)
 dn_status dn_option_in(const layer *l, const char *key, double value, double low, double high)
 {
     if (value >= low && value <= high) return DN_OK;
     if (high >= INT_MAX) {
-        return dn_fail_option(key, "[%s] %s=%g: wanted at least %g", l->ops->name, key, value, low);
+        return dn_fail_option(key, "[%s] %s=%.*g: wanted at least %.*g", l->ops->name, key, SHOWN(value),
+                              SHOWN(low));
     }
-    return dn_fail_option(key, "[%s] %s=%g: wanted %g to %g", l->ops->name, key, value, low, high);
+    return dn_fail_option(key, "[%s] %s=%.*g: wanted %.*g to %.*g", l->ops->name, key, SHOWN(value),
+                          SHOWN(low), SHOWN(high));
 }
 
 /* ---- life of a layer */

@@ -297,6 +297,11 @@ def test_tree_groups_are_positive():
         layer._build(2, 0, 0, 4)
 
 
+def test_large_numbers_stand_in_messages_in_full():
+    with pytest.raises(dn.DarknetError, match="size=9999999: wanted 1 to 32767"):
+        dn.make_maxpool_layer(1, 4, 4, 1, 9999999, 1)
+
+
 def test_padding_beyond_int():
     with pytest.raises(dn.ArgumentError, match="pad=1073741824"):
         dn.kernels.im2col_cpu(_f(1, 2, 2), 1, 2, 2, 1, 2**30, 2**30, _f(9))
