@@ -1,5 +1,6 @@
 /* Everything generic over a layer's options and arrays: make, shape, allocate, resize, free. */
 #include "layer.h"
+#include <assert.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
@@ -415,15 +416,19 @@ void free_layer(layer *l)
     dn_release(l);
 }
 
+enum { MOST_ROWS = 64 };
 typedef struct {
     layer shape;
-    size_t counts[64];
+    size_t counts[MOST_ROWS];
 } old_layer;
 static void remember(const layer *l, old_layer *old)
 {
     array_spec row;
     old->shape = *l;
-    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) old->counts[i] = dn_array_count(l, &row);
+    for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
+        assert(i < MOST_ROWS);
+        old->counts[i] = dn_array_count(l, &row);
+    }
 }
 static dn_status refuse_changes(const layer *l, const old_layer *old, array_role kept)
 {
