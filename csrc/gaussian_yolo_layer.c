@@ -12,6 +12,7 @@
  * delta holds -dL/dp and -dL/ds, at most max_delta; the backward pass takes them through the logistic. */
 #include "yolo_head.h"
 #include "scalar.h"
+#include <float.h>
 
 #define SIGMA_CONST ((real).3)
 #define LIKELIHOOD_EPSILON ((real)1e-9)
@@ -58,22 +59,22 @@ static box gaussian_decode(const yolo_head *self, const real *p, int slot, int i
     return (box){(i + p[at]) / l->w + shift * w, (j + p[at + 2 * step]) / l->h + shift * h, w, h};
 }
 
-static real clipped(real x, real most) { return x > most ? most : x < -most ? -most : x; }
 /* The number at `at`, its uncertainty a step behind it. */
 static void pull_likelihood(const yolo_image *im, size_t at, size_t step, real target, real scale,
                             real weight)
 {
     const yolo_head *self = im->self;
-    const real s = im->a.p[at + step], d = (target - im->a.p[at]) / s,
+    const real s = fmax(im->a.p[at + step], FLT_MIN), d = (target - im->a.p[at]) / s, /* s may underflow */
                n = exp(-d * d / 2) / (SQRT_TWO_PI * (s + SIGMA_CONST)),
                loss = -scale / 2 * log(n + LIKELIHOOD_EPSILON),
-               slope = scale / 2 * n / (n + LIKELIHOOD_EPSILON), both = self->iou_loss == MSE ? weight : 0;
-    im->a.delta[at] += clipped(both * slope * d / s, self->max_delta);
-    im->a.delta[at + step] +=
-        clipped(self->uc_normalizer * slope * (d * d / s - 1 / (s + SIGMA_CONST)), self->max_delta);
+               slope = scale / 2 * n / (n + LIKELIHOOD_EPSILON), both = self->iou_loss == MSE ? weight : 0,
+               own = self->uc_normalizer * slope;
     im->a.loss[at] += both * loss;
-    im->a.loss[at + step] +=
-        (self->uc_normalizer - both) * loss; /* the rest of the uncertainty's, p constant */
+    /* the rest of the uncertainty's, p constant */
+    im->a.loss[at + step] += (self->uc_normalizer - both) * loss;
+    if (slope == 0) return; /* d may be infinite then */
+    im->a.delta[at] += clipped(both * slope * d / s, self->max_delta);
+    im->a.delta[at + step] += clipped(own * d * d / s - own / (s + SIGMA_CONST), self->max_delta);
 }
 static void gaussian_pull(const yolo_image *im, int slot, int i, int j, box truth, real weight)
 {

@@ -11,6 +11,11 @@
 SCALAR real bn_inverse_std(real variance) { return 1 / sqrt(variance + BN_EPSILON); }
 SCALAR real bn_normalize(real x, real mean, real inverse_std) { return (x - mean) * inverse_std; }
 
+/* ---- limits */
+SCALAR int min_int(int a, int b) { return a < b ? a : b; }
+SCALAR int max_int(int a, int b) { return a > b ? a : b; }
+SCALAR real clipped(real x, real most) { return x > most ? most : x < -most ? -most : x; }
+
 /* ---- activations: y = f(x) */
 SCALAR real logistic_activate(real x) { return 1 / (1 + exp_of(-x)); }
 SCALAR real loggy_activate(real x) { return 2 / (1 + exp_of(-x)) - 1; }

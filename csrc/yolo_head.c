@@ -10,6 +10,7 @@
  * The printed cost is the sum of squares of delta, as Darknet's. */
 #include "yolo_head.h"
 #include "parallel.h"
+#include "scalar.h"
 #include <float.h>
 #include <tgmath.h>
 
@@ -113,7 +114,6 @@ static void pull_class(const yolo_image *im, size_t at, int class_id)
 /* ---- boxes. AlexeyAB's gradient of an overlap leaves out how x, y depend on the logistic and the grid, and
  * w, h on the anchor, and counts w and h twice. Here it is exact, and the loss has the factor sqrt(area of the
  * input / area of the anchor): with it the steps have about the size that iou_normalizer was chosen for. */
-static real clipped(real x, real most) { return x > most ? most : x < -most ? -most : x; }
 void yolo_pull_overlap(const yolo_image *im, const size_t where[4], box pred, box truth, const box by[4],
                        int anchor, real weight)
 {
@@ -299,18 +299,17 @@ static double detailed_cost(const layer *l)
 dn_status yolo_head_loss(layer *l, network *net)
 {
     yolo_head *self = (yolo_head *)l;
-    if (!net->truth || !l->delta) return DN_OK;
-    const truth_rows r = yolo_truth_rows(self);
-    dn_status status = dn_check_truth(l, &r, net->truth);
-    if (status == DN_OK && net->w < 1) {
-        status = dn_fail(DN_ERR_ARGUMENT,
-                         "[%s] needs a network with a width and a height: its anchors are in "
-                         "their pixels",
-                         l->ops->name);
-    }
-    if (status != DN_OK) return status;
     self->net_w = net->w;
     self->net_h = net->h;
+    if (!net->truth || !l->delta) return DN_OK;
+    if (net->w < 1) {
+        return dn_fail(DN_ERR_ARGUMENT,
+                       "[%s] needs a network with a width and a height: its anchors are in their pixels",
+                       l->ops->name);
+    }
+    const truth_rows r = yolo_truth_rows(self);
+    const dn_status status = dn_check_truth(l, &r, net->truth);
+    if (status != DN_OK) return status;
     clear(l, net, l->delta, self->loss);
     train_images(l, l->truth, l->delta, self->loss);
     const int detailed = self->show_details && self->iou_loss != MSE && self->boxes->coords == 4;

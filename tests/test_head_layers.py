@@ -431,6 +431,9 @@ def test_by_hand(rng):
     net.input = rng.standard_normal((2, 16, 3, 4)).astype(np.float32)
     dn.forward_yolo_layer(head, net)
     assert head.cost == 0
+    rows, lib = np.zeros((24, 8), np.float32), head._core.lib
+    assert lib.get_detections(head._handle, 0, 0, 0, head._core.address(rows)) == 24
+    assert np.isfinite(rows).all() and (rows[:, 2:4] > 0).all()
     truth = np.zeros((2, 90, 5), np.float32)
     truth[:, 0] = 0.5, 0.5, 0.2, 0.3, 1
     net.truth = truth
@@ -529,6 +532,20 @@ def test_gaussian_normalizers():
     overlaps = deltas("iou_loss=giou uc_normalizer=1")
     np.testing.assert_allclose(overlaps[:, :, 1::2], plain[:, :, 1::2], atol=1e-12)
     assert np.abs(overlaps[:, :, ::2]).max() > 0 and np.abs(deltas("max_delta=.01")).max() == 0.01
+
+
+@pytest.mark.parametrize("target", [0.5, 0.2])
+def test_gaussian_without_uncertainty(target):
+    """A logit of -200 is an uncertainty of 0 among floats: towards x = .5, which is met, and away from it."""
+    net = dn.Network(w=8, h=8, c=3, train=True)
+    head = dn.make_Gaussian_yolo_layer(1, 1, 1, 1, 1, None, 1, anchors=[4, 4])
+    net.input, net.truth = np.zeros((1, 10, 1, 1), np.float32), np.zeros((1, 200, 6), np.float32)
+    net.input[0, [1, 3, 5, 7]] = -200
+    net.truth[0, 0] = target, 0.5, 0.5, 0.5, 0, 0
+    dn.forward_Gaussian_yolo_layer(head, net)
+    dn.backward_Gaussian_yolo_layer(head, net)
+    assert head.output[0, 1, 0, 0] == 0 and np.isfinite(head.delta).all() and np.isfinite(net.delta).all()
+    assert np.isfinite(head.cost) and np.isfinite(head.loss).all()
 
 
 @pytest.mark.parametrize(
