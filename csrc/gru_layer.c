@@ -102,7 +102,7 @@ static dn_status gru_forward(layer *l, network *net)
         status = gate_forward(self->uz, self->wz, net, t, n, before, LOGISTIC, self->z);
         if (status == DN_OK) status = gate_forward(self->ur, self->wr, net, t, n, before, LOGISTIC, self->r);
         if (status != DN_OK) return status;
-        k->product(n, self->r + at, before, 0, reset);
+        k->multiply(n, self->r + at, before, 0, reset);
         status = gate_forward(self->uh, self->wh, net, t, n, reset, candidate_activation(self), self->c);
         k->weighted_sum(before, self->c + at, self->z + at, n, before + n);
     }
@@ -136,8 +136,8 @@ static dn_status step_backward(layer *l, network *net, int t)
     dn_status status = gate_backward(self->uh, self->wh, net, t, n, self->reset + at,
                                      candidate_activation(self), self->c, self->reset_delta, 0);
     if (status != DN_OK) return status;
-    k->product(n, self->reset_delta, before, 0, self->wr->delta + at);
-    if (delta_before) k->product(n, self->reset_delta, r, 1, delta_before);
+    k->multiply(n, self->reset_delta, before, 0, self->wr->delta + at);
+    if (delta_before) k->multiply(n, self->reset_delta, r, 1, delta_before);
     status = gate_backward(self->ur, self->wr, net, t, n, before, LOGISTIC, self->r, delta_before, 1);
     if (status != DN_OK) return status;
     return gate_backward(self->uz, self->wz, net, t, n, before, LOGISTIC, self->z, delta_before, 1);

@@ -11,7 +11,7 @@
 #include "scalar.h"
 #include <math.h>
 
-enum { FORGET, TAKE_IN, CANDIDATE, SHOW, GATES };
+enum { FORGET, INPUT, CANDIDATE, OUTPUT, GATES };
 typedef struct {
     recurrent_layer recurrent;
     layer *u[GATES], *w[GATES], *v[GATES];
@@ -26,13 +26,13 @@ typedef struct {
 #define SELF(l) lstm_layer *self = (lstm_layer *)(l)
 #define GATE_PART(letter, gate, name, TYPE) {name, offsetof(lstm_layer, letter[gate]), TYPE}
 #define GATE_PARTS(letter, TYPE) \
-    GATE_PART(letter, FORGET, #letter "f", TYPE), GATE_PART(letter, TAKE_IN, #letter "i", TYPE), \
-        GATE_PART(letter, CANDIDATE, #letter "g", TYPE), GATE_PART(letter, SHOW, #letter "o", TYPE)
+    GATE_PART(letter, FORGET, #letter "f", TYPE), GATE_PART(letter, INPUT, #letter "i", TYPE), \
+        GATE_PART(letter, CANDIDATE, #letter "g", TYPE), GATE_PART(letter, OUTPUT, #letter "o", TYPE)
 static const part_spec lstm_parts[] = {GATE_PARTS(w, CONNECTED), GATE_PARTS(u, CONNECTED), END_OF_PARTS};
 static const part_spec conv_lstm_parts[] = {
     GATE_PART(v, FORGET, "vf", CONVOLUTIONAL),
-    GATE_PART(v, TAKE_IN, "vi", CONVOLUTIONAL),
-    GATE_PART(v, SHOW, "vo", CONVOLUTIONAL),
+    GATE_PART(v, INPUT, "vi", CONVOLUTIONAL),
+    GATE_PART(v, OUTPUT, "vo", CONVOLUTIONAL),
     GATE_PARTS(w, CONVOLUTIONAL),
     GATE_PARTS(u, CONVOLUTIONAL),
     END_OF_PARTS,
@@ -77,9 +77,9 @@ static const array_spec lstm_rows[] = {
     ARRAY(lstm_layer, sums, "cell_sums", shape_sums, ACTIVATION, 0),
     ARRAY(lstm_layer, shown, "shown_cells", shape_all, ACTIVATION, 0),
     ARRAY(lstm_layer, gates[FORGET], "forget_gate", shape_all, ACTIVATION, 0),
-    ARRAY(lstm_layer, gates[TAKE_IN], "input_gate", shape_all, ACTIVATION, 0),
+    ARRAY(lstm_layer, gates[INPUT], "input_gate", shape_all, ACTIVATION, 0),
     ARRAY(lstm_layer, gates[CANDIDATE], "candidate", shape_all, ACTIVATION, 0),
-    ARRAY(lstm_layer, gates[SHOW], "output_gate", shape_all, ACTIVATION, 0),
+    ARRAY(lstm_layer, gates[OUTPUT], "output_gate", shape_all, ACTIVATION, 0),
     ARRAY(lstm_layer, joined, "joined", shape_joined, ACTIVATION, 0),
     ARRAY(lstm_layer, narrow, "narrow", shape_narrow, ACTIVATION, 0),
     ARRAY(lstm_layer, state_deltas, "state_deltas", shape_all, ACTIVATION, TRAIN_ONLY),
@@ -225,7 +225,7 @@ static dn_status step_forward(layer *l, network *net, int t)
     const kernels *k = net->k;
     const int n = self->recurrent.sequences * l->outputs;
     const size_t at = (size_t)t * n;
-    const real *f = self->gates[FORGET] + at, *i = self->gates[TAKE_IN] + at,
+    const real *f = self->gates[FORGET] + at, *i = self->gates[INPUT] + at,
                *g = self->gates[CANDIDATE] + at;
     const real *h = self->states + at, *before = self->cells + at;
     real *h_after = self->states + at + n, *after = self->cells + at + n,
@@ -233,14 +233,14 @@ static dn_status step_forward(layer *l, network *net, int t)
     real *shown = self->shown + at;
     dn_status status = self->bottleneck ? bottleneck_forward(l, net, t, h) : DN_OK;
     if (status == DN_OK) status = gate_forward(l, net, t, FORGET, h, before);
-    if (status == DN_OK) status = gate_forward(l, net, t, TAKE_IN, h, before);
+    if (status == DN_OK) status = gate_forward(l, net, t, INPUT, h, before);
     if (status == DN_OK) status = gate_forward(l, net, t, CANDIDATE, h, NULL);
-    k->product(n, f, before, 0, sum);
-    k->product(n, i, g, 1, sum);
-    if (status == DN_OK) status = gate_forward(l, net, t, SHOW, h, sum);
+    k->multiply(n, f, before, 0, sum);
+    k->multiply(n, i, g, 1, sum);
+    if (status == DN_OK) status = gate_forward(l, net, t, OUTPUT, h, sum);
     k->copy(n, sum, 1, shown, 1);
     k->activate_array(shown, n, self->lstm_activation);
-    k->product(n, self->gates[SHOW] + at, shown, 0, h_after);
+    k->multiply(n, self->gates[OUTPUT] + at, shown, 0, h_after);
     if (self->sums) {
         k->copy(n, sum, 1, after, 1);
         k->constrain(n, (real)self->state_constrain, after);
@@ -318,23 +318,23 @@ static dn_status step_backward(layer *l, network *net, int t, const delta_sink *
     const kernels *k = net->k;
     const int n = self->recurrent.sequences * l->outputs;
     const size_t at = (size_t)t * n;
-    const real *f = self->gates[FORGET] + at, *i = self->gates[TAKE_IN] + at,
+    const real *f = self->gates[FORGET] + at, *i = self->gates[INPUT] + at,
                *g = self->gates[CANDIDATE] + at;
-    const real *o = self->gates[SHOW] + at, *shown = self->shown + at, *before = self->cells + at;
+    const real *o = self->gates[OUTPUT] + at, *shown = self->shown + at, *before = self->cells + at;
     const real *sum = self->sums ? self->sums + at : before + n, *delta = self->state_deltas + at;
     real *dh = t ? self->state_deltas + at - n : NULL, *dc = self->cell_delta,
          *work = self->u[CANDIDATE]->delta + at;
     if (self->sums) k->constrain_delta(n, (real)self->state_constrain, sum, dc);
-    k->product(n, delta, o, 0, work);
+    k->multiply(n, delta, o, 0, work);
     k->gradient_array(shown, n, self->lstm_activation, work);
     k->axpy(n, 1, work, 1, dc, 1);
-    k->product(n, delta, shown, 0, self->u[SHOW]->delta + at);
-    dn_status status = gate_backward(l, net, t, SHOW, sum, dh, dc);
-    k->product(n, dc, before, 0, self->u[FORGET]->delta + at);
-    k->product(n, dc, g, 0, self->u[TAKE_IN]->delta + at);
-    k->product(n, dc, i, 0, self->u[CANDIDATE]->delta + at);
-    k->product(n, dc, f, 0, dc); /* now at c_{t-1} */
-    for (int gate = 0; gate < SHOW && status == DN_OK; ++gate)
+    k->multiply(n, delta, shown, 0, self->u[OUTPUT]->delta + at);
+    dn_status status = gate_backward(l, net, t, OUTPUT, sum, dh, dc);
+    k->multiply(n, dc, before, 0, self->u[FORGET]->delta + at);
+    k->multiply(n, dc, g, 0, self->u[INPUT]->delta + at);
+    k->multiply(n, dc, i, 0, self->u[CANDIDATE]->delta + at);
+    k->multiply(n, dc, f, 0, dc); /* now at c_{t-1} */
+    for (int gate = 0; gate < OUTPUT && status == DN_OK; ++gate)
         status = gate_backward(l, net, t, gate, before, dh, dc);
     return status == DN_OK && self->bottleneck ? bottleneck_backward(l, net, t, dh, sink) : status;
 }

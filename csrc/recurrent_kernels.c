@@ -1,13 +1,6 @@
-/* Elementwise kernels of gates: products, weighted sums and limits. */
+/* Elementwise kernels of gates: weighted sums and limits. */
 #include "parallel.h"
 #include <tgmath.h>
-
-/* y = a b, or y += a b */
-MULTIVERSION void product_cpu(int n, const real *a, const real *b, int add, real *y)
-{
-    PARALLEL_FOR(n)
-    for (int i = 0; i < n; ++i) y[i] = (add ? y[i] : 0) + a[i] * b[i];
-}
 
 /* c = s a + (1 - s) b; b NULL: zeros. Darknet: weighted_sum_cpu. */
 MULTIVERSION void weighted_sum_cpu(const real *a, const real *b, const real *s, int n, real *c)

@@ -1,16 +1,6 @@
 /* Elementwise kernels of gates; the twins of csrc/recurrent_kernels.c. */
 #include "kernels.cuh"
 
-/* y = a b, or y += a b */
-static __global__ void product_kernel(size_t n, const real *a, const real *b, int add, real *y)
-{
-    GRID_STRIDE(i, n) put(y + i, add, a[i] * b[i]);
-}
-void product_gpu(int n, const real *a, const real *b, int add, real *y)
-{
-    LAUNCH(product_kernel, n, n, a, b, add, y);
-}
-
 /* c = s a + (1 - s) b; b NULL: zeros. */
 static __global__ void weighted_sum_kernel(size_t n, const real *a, const real *b, const real *s, real *c)
 {

@@ -277,7 +277,7 @@ def copy_cpu(N: int, X: Floats, INCX: int, Y: Floats, INCY: int) -> None:
 def mult_add_into_cpu(N: int, X: Floats, Y: Floats, Z: Floats) -> None:
     """Z += X * Y, element by element.  Darknet: ``mult_add_into_cpu``."""
     count = _sizes(N=N)
-    _lib.product_cpu(N, _floats("X", X, count), _floats("Y", Y, count), True, _floats("Z", Z, count, out=True))
+    _lib.multiply_cpu(N, _floats("X", X, count), _floats("Y", Y, count), True, _floats("Z", Z, count, out=True))
 
 
 def weighted_sum_cpu(a: Floats, b: Optional[Floats], s: Floats, n: int, c: Floats) -> None:

@@ -9,8 +9,6 @@ def gates(sizes, rng):
         r = rng("gates", n)
         a, b, c, d, e, f = r.standard_normal((6, n))
         s = r.uniform(0, 1, n)
-        for add in (0, 1):
-            yield "product_cpu", {"n": n, "a": a, "b": b, "add": add, "y": c}
         for second in (None, b):
             yield "weighted_sum_cpu", {"a": a, "b": second, "s": s, "n": n, "c": c}
         for da in (None, d):

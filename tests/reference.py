@@ -40,10 +40,6 @@ def copy_rows_cpu(rows, columns, alpha, x, ldx, add, y, ldy):
 
 
 # ---- gates
-def product_cpu(n, a, b, add, y):
-    give(y, a * b, add)
-
-
 def weighted_sum_cpu(a, b, s, n, c):
     c[:] = s * a + (0 if b is None else (1 - s) * b)
 
