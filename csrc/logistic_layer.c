@@ -8,7 +8,7 @@ typedef struct {
 } logistic_layer;
 #define SELF(l) logistic_layer *self = (logistic_layer *)(l)
 
-static const array_spec logistic_rows[] = {ARRAY(logistic_layer, loss, "loss", shape_output, ACTIVATION, 0),
+static const array_spec logistic_rows[] = {ARRAY(logistic_layer, loss, "loss", shape_output, ACTIVATION, TRAIN_ONLY),
                                            END_OF_ARRAYS};
 
 static dn_status logistic_shape(layer *l, network *net)
