@@ -49,8 +49,8 @@ void backward_bias(real *bias_updates, const real *delta, int batch, int n, int 
     assert(bias_updates && delta && batch > 0 && n > 0 && size > 0);
     if (size == 1) {
         PARALLEL_FOR((size_t)batch * n)
-        for (int f = 0; f < n; f += BLOCK) {
-            add_columns(delta + f, batch, n, n - f < BLOCK ? n - f : BLOCK, bias_updates + f);
+        for (int64_t f = 0; f < n; f += BLOCK) {
+            add_columns(delta + f, batch, n, n - f < BLOCK ? (int)(n - f) : BLOCK, bias_updates + f);
         }
         return;
     }

@@ -1,9 +1,11 @@
 /* Overlaps of boxes, with I and U the areas of intersection and union, C that of the smallest box around
- * both, c its diagonal, d the distance of the centres: IoU    I / U, and 0 where the boxes do not meet GIoU
- * IoU - (C - U) / C                                                             (arXiv:1902.09630) DIoU   IoU
- * - d^2 / c^2                                                               (arXiv:1911.08287) CIoU   DIoU -
- * v^2 / (1 - IoU + v + 1e-6), v = 4 / pi^2 (atan(w_b / h_b) - atan(w_a / h_a))^2     (same) In Darknet's
- * box_diou (d^2 / c^2) has the exponent 0.6; box_diounms lets it be chosen. */
+ * both, c its diagonal, d the distance of the centres:
+ *   IoU   I / U, and 0 where the boxes do not meet
+ *   GIoU  IoU - (C - U) / C                                                          (arXiv:1902.09630)
+ *   DIoU  IoU - d^2 / c^2                                                            (arXiv:1911.08287)
+ *   CIoU  DIoU - v^2 / (1 - IoU + v + 1e-6),                                         (the same)
+ *         v = 4 / pi^2 (atan(w_b / h_b) - atan(w_a / h_a))^2
+ * In Darknet's box_diou (d^2 / c^2) has the exponent 0.6; box_diounms lets it be chosen. */
 #include "boxes.h"
 #include <tgmath.h>
 
@@ -29,7 +31,7 @@ static span around(real center_a, real size_a, real center_b, real size_b)
 {
     const real low_a = center_a - size_a / 2, high_a = center_a + size_a / 2, low_b = center_b - size_b / 2,
                high_b = center_b + size_b / 2;
-    const int low_is_a = low_a<low_b, high_is_a = high_a> high_b;
+    const int low_is_a = (low_a < low_b), high_is_a = (high_a > high_b);
     return (span){(high_is_a ? high_a : high_b) - (low_is_a ? low_a : low_b), (real)(high_is_a - low_is_a),
                   (real)(high_is_a + low_is_a) / 2};
 }

@@ -5,8 +5,6 @@
 #include <assert.h>
 #include <string.h>
 
-static int larger(int a, int b) { return a > b ? a : b; }
-static int smaller(int a, int b) { return a < b ? a : b; }
 
 /* ---- local response normalization (Krizhevsky et al., 2012, section 3.3), as Darknet computes it:
  *     norm_k = kappa + alpha (sum of x_j^2 over k - (size - 1) / 2 <= j <= k + size / 2, without x_m^2)
@@ -22,7 +20,7 @@ static void add_squares(const real *x, real factor, int n, real *to)
 MULTIVERSION static void lrn_norms(const real *image, int k, int channels, int spatial, int size, real alpha,
                                    real kappa, real *norms)
 {
-    const int first = larger(k - (size - 1) / 2, 0), last = smaller(k + size / 2, channels - 1);
+    const int first = max_int(k - (size - 1) / 2, 0), last = min_int(k + size / 2, channels - 1);
     const int missing = lrn_missing(channels, size), inside = missing >= first && missing <= last;
     for (int i = 0; i < spatial; ++i) norms[i] = kappa;
     for (int j = first; j <= last; ++j) {
@@ -67,7 +65,7 @@ MULTIVERSION static void lrn_sum(const real *shares, int j, int channels, int sp
 {
     const int missing = j == lrn_missing(channels, size);
     for (int i = 0; i < spatial; ++i) sum[i] = 0;
-    for (int k = larger(j - size / 2, 0); k <= smaller(j + (size - 1) / 2, channels - 1); ++k) {
+    for (int k = max_int(j - size / 2, 0); k <= min_int(j + (size - 1) / 2, channels - 1); ++k) {
         add_row(shares + (size_t)k * spatial, 1, spatial, sum);
     }
     for (int k = 0; k < channels && missing; ++k) add_row(shares + (size_t)k * spatial, -1, spatial, sum);
@@ -142,9 +140,9 @@ void l2norm_forward_cpu(const real *x, int batch, int channels, int spatial, rea
 {
     PARALLEL_FOR2((size_t)batch * channels * spatial)
     for (int b = 0; b < batch; ++b) {
-        for (int i = 0; i < spatial; i += PIXELS) {
+        for (int64_t i = 0; i < spatial; i += PIXELS) {
             const size_t at = (size_t)b * channels * spatial + i;
-            l2norm_pixels(x + at, channels, spatial, smaller(spatial - i, PIXELS), y + at);
+            l2norm_pixels(x + at, channels, spatial, min_int((int)(spatial - i), PIXELS), y + at);
         }
     }
 }
@@ -153,10 +151,10 @@ void l2norm_backward_cpu(const real *x, const real *y, const real *delta, int ba
 {
     PARALLEL_FOR2((size_t)batch * channels * spatial)
     for (int b = 0; b < batch; ++b) {
-        for (int i = 0; i < spatial; i += PIXELS) {
+        for (int64_t i = 0; i < spatial; i += PIXELS) {
             const size_t at = (size_t)b * channels * spatial + i;
             l2norm_pixels_backward(x + at, y + at, delta + at, channels, spatial,
-                                   smaller(spatial - i, PIXELS), add, dx + at);
+                                   min_int((int)(spatial - i), PIXELS), add, dx + at);
         }
     }
 }

@@ -9,13 +9,6 @@
 
 #define RADIANS_PER_DEGREE 0.017453292519943295
 
-/* A factor between its extreme f and 1/f: uniform from 1 to f, half of the time inverted. */
-static float random_factor(float extreme, uint32_t size, uint32_t side)
-{
-    const float factor = 1 + (extreme - 1) * dn_uniform(size);
-    return side & 1 ? factor : 1 / factor;
-}
-
 /* Uniform between -reach and reach, whatever the sign of reach. */
 static float random_reach(float reach, uint32_t bits)
 {
@@ -28,7 +21,7 @@ void draw_view(const view_options *o, int w, int h, uint64_t seed, uint64_t plac
     const dn_random4 shape = dn_random(seed, DN_RANDOM_AUGMENT, place, 0);
     const dn_random4 position = dn_random(seed, DN_RANDOM_AUGMENT, place, 1);
     const dn_random4 colour = dn_random(seed, DN_RANDOM_AUGMENT, place, 2);
-    const float aspect = random_factor(o->aspect, shape.v[0], shape.v[1]);
+    const float aspect = dn_random_factor(o->aspect, shape.v[0], shape.v[1]);
     const int shorter = (int)((float)h < (float)w * aspect ? (float)h : (float)w * aspect);
     const float scale =
         (float)dn_uniform_int(shape.v[2], o->low, o->high) / (float)(shorter < 1 ? 1 : shorter);
@@ -46,8 +39,8 @@ void draw_view(const view_options *o, int w, int h, uint64_t seed, uint64_t plac
         .dy = random_reach(reach_y, position.v[1]),
         .flip = o->flip && (position.v[2] & 1),
         .hue = random_reach(o->hue, position.v[3]),
-        .saturation = random_factor(o->saturation, colour.v[0], colour.v[1]),
-        .value = random_factor(o->exposure, colour.v[2], colour.v[3]),
+        .saturation = dn_random_factor(o->saturation, colour.v[0], colour.v[1]),
+        .value = dn_random_factor(o->exposure, colour.v[2], colour.v[3]),
     };
 }
 

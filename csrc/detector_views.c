@@ -13,11 +13,6 @@
 enum { SHUFFLE_BLOCK = 16 }; /* blocks of random numbers: 0-2 the view, from here on the order of boxes */
 
 /* ---- the view */
-static float random_factor(float extreme, uint32_t size, uint32_t side)
-{
-    const float factor = 1 + (extreme - 1) * dn_uniform(size);
-    return side & 1 ? factor : 1 / factor;
-}
 static float between(float low, float high, uint32_t bits) { return low + (high - low) * dn_uniform(bits); }
 static int clamp(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
 
@@ -73,8 +68,8 @@ void draw_detector_view(const detector_view_options *o, int w, int h, uint64_t s
     *view = (detector_view){
         .flip = o->flip && (more.v[2] & 1),
         .hue = between(-o->hue, o->hue, more.v[3]),
-        .saturation = random_factor(o->saturation, colour.v[0], colour.v[1]),
-        .value = random_factor(o->exposure, colour.v[2], colour.v[3]),
+        .saturation = dn_random_factor(o->saturation, colour.v[0], colour.v[1]),
+        .value = dn_random_factor(o->exposure, colour.v[2], colour.v[3]),
     };
     if (o->kind == DETECTOR_PLACE) {
         draw_place(o, w, h, shape.v, view);

@@ -1,10 +1,9 @@
 /* DropBlock (G. Ghiasi, T.-Y. Lin, Q. V. Le, arXiv:1810.12890): squares of a map are dropped together. */
 #include "parallel.h"
 #include "random.h"
+#include "scalar.h"
 #include "sums.h"
 #include <assert.h>
-
-static int smaller(int a, int b) { return a < b ? a : b; }
 
 /* One channel: 0 in the blocks that begin (upper left) at a pixel drawn with `probability`, else 1. The draw
  * of element i of a row is a function of (seed, purpose, row of the run, i) alone. */
@@ -17,8 +16,8 @@ static void mark_blocks(int first, int h, int w, int size, real probability, uin
         const int element = first + i;
         if (i == 0 || element % 4 == 0) bits = dn_random(seed, purpose, row, (uint32_t)(element / 4));
         if (!(dn_uniform(bits.v[element % 4]) < probability)) continue;
-        for (int y = i / w; y < smaller(i / w + size, h); ++y) {
-            for (int x = i % w; x < smaller(i % w + size, w); ++x) mask[(size_t)y * w + x] = 0;
+        for (int y = i / w; y < min_int(i / w + size, h); ++y) {
+            for (int x = i % w; x < min_int(i % w + size, w); ++x) mask[(size_t)y * w + x] = 0;
         }
     }
 }

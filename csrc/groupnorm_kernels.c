@@ -25,8 +25,6 @@ typedef struct {
     size_t length, values; /* of a slice; of the array */
 } slicing;
 
-static int least(int a, int b) { return a < b ? a : b; }
-static int most(int a, int b) { return a > b ? a : b; }
 
 /* In bytes: slices that one thread's cache does not hold (measured: a smaller one is better read forwards
  * twice), slices so large that threads had better share one, and results that leave the caches before anybody
@@ -38,13 +36,13 @@ static slicing slice_up(int batch, int channels, int spatial, int groups)
     s.rows = channels / groups;
     s.length = (size_t)s.rows * spatial;
     s.values = s.length * s.slices;
-    s.part = most(STRETCH / spatial, (s.rows + MOST_PARTS - 1) / MOST_PARTS);
+    s.part = max_int(STRETCH / spatial, (s.rows + MOST_PARTS - 1) / MOST_PARTS);
     s.parts = (s.rows + s.part - 1) / s.part;
-    s.together = spatial == 1 ? STRETCH : most(1, least(STRETCH / spatial, MOST_CHANNELS));
+    s.together = spatial == 1 ? STRETCH : max_int(1, min_int(STRETCH / spatial, MOST_CHANNELS));
     s.pieces = (spatial + STRETCH - 1) / STRETCH;
     s.shared = s.parts > 1 && (s.slices < 4 * dn_num_threads() || s.length * sizeof(real) > SHARED_BYTES);
     s.backwards = s.length * sizeof(real) > FAR_BYTES;
-    s.fold = spatial == 1 && s.parts == 1 ? most(1, least(MOST_FOLDED, batch / MOST_FOLDED)) : 1;
+    s.fold = spatial == 1 && s.parts == 1 ? max_int(1, min_int(MOST_FOLDED, batch / MOST_FOLDED)) : 1;
     s.stream = s.values * sizeof(real) > STREAMED_BYTES;
     return s;
 }
@@ -55,7 +53,7 @@ static slicing slice_up(int batch, int channels, int spatial, int groups)
     } else { \
         for (int p = 0; p < (s)->parts; ++p) call; \
     }
-static int part_rows(const slicing *s, int p) { return least(s->part, s->rows - p * s->part); }
+static int part_rows(const slicing *s, int p) { return min_int(s->part, s->rows - p * s->part); }
 static size_t part_at(const slicing *s, int p) { return (size_t)p * s->part * s->spatial; }
 
 /* A stretch: `rows` channels of the slice from c on, n values of each, which begin at `at` of the slice. */
@@ -71,8 +69,8 @@ static stretch stretch_of(const slicing *s, int p, int q)
 {
     const int row = q / s->pieces * s->together, i = q % s->pieces * STRETCH, c = p * s->part + row;
     return (stretch){.c = c,
-                     .rows = least(s->together, part_rows(s, p) - row),
-                     .n = least(s->spatial - i, STRETCH),
+                     .rows = min_int(s->together, part_rows(s, p) - row),
+                     .n = min_int(s->spatial - i, STRETCH),
                      .at = (size_t)c * s->spatial + i};
 }
 
@@ -252,17 +250,6 @@ static void finish_sums(const slicing *s, slice_backward *b, const part_sums *of
     b->g.constant = (real)(-sum * inverse / m - x_factor * rest);
 }
 
-/* updates[c] += sum over samples of sums (batch, channels) */
-enum { BLOCK = 64 };
-MULTIVERSION static void add_block(const real *sums, int batch, int channels, int count, real *updates)
-{
-    double total[BLOCK] = {0};
-    for (int b = 0; b < batch; ++b) {
-        for (int j = 0; j < count; ++j) total[j] += sums[(size_t)b * channels + j];
-    }
-    for (int j = 0; j < count; ++j) updates[j] += (real)total[j];
-}
-
 static void slice_delta(const slicing *s, slice_backward *b)
 {
     part_sums found[MOST_PARTS];
@@ -304,10 +291,6 @@ void groupnorm_backward_cpu(const real *x, const real *y, const real *delta, int
             slice_delta(s, &b);
         }
     }
-    PARALLEL_FOR((size_t)rows * channels)
-    for (int64_t c = 0; c < channels; c += BLOCK) {
-        const int count = least(BLOCK, (int)(channels - c));
-        add_block(sums + c, rows, channels, count, bias_updates + c);
-        add_block(dots + c, rows, channels, count, scale_updates + c);
-    }
+    backward_bias(bias_updates, sums, rows, channels, 1);
+    backward_bias(scale_updates, dots, rows, channels, 1);
 }

@@ -61,8 +61,8 @@ MULTIVERSION void mix_rows_cpu(const real *x, int rows, int columns, int ldx, co
     assert(columns <= ldx && columns <= ldy && step > 0);
     PARALLEL_FOR((size_t)rows * columns)
     for (int r = 0; r < rows; ++r) {
-        for (int first = 0; first < columns; first += step) {
-            const int n = columns - first < step ? columns - first : step;
+        for (int64_t first = 0; first < columns; first += step) {
+            const int n = columns - first < step ? (int)(columns - first) : step;
             const real *from = x + (size_t)r * ldx + first, weight = weights[first / step];
             real *to = y + (size_t)r * ldy + first;
             for (int i = 0; i < n; ++i) to[i] = (add ? to[i] : 0) + weight * from[i];

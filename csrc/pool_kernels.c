@@ -2,11 +2,10 @@
  * one channel of one image. */
 #include "parallel.h"
 #include "rows.h"
+#include "scalar.h"
 #include <assert.h>
 #include <string.h>
 
-static int larger(int a, int b) { return a > b ? a : b; }
-static int smaller(int a, int b) { return a < b ? a : b; }
 static void zero(real *x, size_t n) { memset(x, 0, n * sizeof(real)); }
 
 /* ---- max pooling */
@@ -41,11 +40,11 @@ static inline __attribute__((always_inline)) void maxpool_vectors(const real *ab
 {
     const real *below = above + w;
     for (int i = 0; pairs >= 8 && i < pairs; i += 8) {
-        const int j = smaller(i, pairs - 8);
+        const int j = min_int(i, pairs - 8);
         maxpool_pairs(above + 2 * j, below + 2 * j, w, 8, first + 2 * j, y + j, indexes ? indexes + j : NULL);
     }
     for (int i = 0; pairs < 8 && pairs >= 4 && i < pairs; i += 4) {
-        const int j = smaller(i, pairs - 4);
+        const int j = min_int(i, pairs - 4);
         maxpool_pairs(above + 2 * j, below + 2 * j, w, 4, first + 2 * j, y + j, indexes ? indexes + j : NULL);
     }
     if (pairs < 4) {
@@ -68,11 +67,11 @@ MULTIVERSION static void maxpool_row_2x2(const real *above, int w, int pairs, in
 static void maxpool_window(const real *plane, const pool_shape *s, int oy, int ox, real *best, int *at)
 {
     const int y0 = oy * s->stride_y - s->offset, x0 = ox * s->stride_x - s->offset;
-    const int y1 = smaller(y0 + s->size, s->h), x1 = smaller(x0 + s->size, s->w);
-    *at = larger(y0, 0) * s->w + larger(x0, 0);
+    const int y1 = min_int(y0 + s->size, s->h), x1 = min_int(x0 + s->size, s->w);
+    *at = max_int(y0, 0) * s->w + max_int(x0, 0);
     *best = plane[*at];
-    for (int y = larger(y0, 0); y < y1; ++y) {
-        for (int x = larger(x0, 0); x < x1; ++x) {
+    for (int y = max_int(y0, 0); y < y1; ++y) {
+        for (int x = max_int(x0, 0); x < x1; ++x) {
             const real v = plane[(size_t)y * s->w + x];
             if (exceeds(v, *best)) *best = v, *at = y * s->w + x;
         }
@@ -82,19 +81,19 @@ static void maxpool_window(const real *plane, const pool_shape *s, int oy, int o
 MULTIVERSION static void maxpool_row_by_one(const real *plane, const pool_shape *s, int first, int oy,
                                             real *restrict y, int *restrict indexes)
 {
-    const int y0 = oy * s->stride_y - s->offset, top = larger(y0, 0), bottom = smaller(y0 + s->size, s->h);
+    const int y0 = oy * s->stride_y - s->offset, top = max_int(y0, 0), bottom = min_int(y0 + s->size, s->h);
     for (int ox = 0; ox < s->out_w; ++ox) {
-        const int at = top * s->w + larger(ox - s->offset, 0);
+        const int at = top * s->w + max_int(ox - s->offset, 0);
         y[ox] = plane[at];
         if (indexes) indexes[ox] = first + at;
     }
     for (int tap = 0; tap < (bottom - top) * s->size; ++tap) {
         const int shift = tap % s->size - s->offset, start = (top + tap / s->size) * s->w + shift;
-        const int end = smaller(s->out_w, s->w - shift);
-        for (int ox = larger(-shift, 0); ox < end && indexes; ++ox) {
+        const int end = min_int(s->out_w, s->w - shift);
+        for (int ox = max_int(-shift, 0); ox < end && indexes; ++ox) {
             indexes[ox] = exceeds(plane[start + ox], y[ox]) ? first + start + ox : indexes[ox];
         }
-        for (int ox = larger(-shift, 0); ox < end; ++ox) y[ox] = maximum(plane[start + ox], y[ox]);
+        for (int ox = max_int(-shift, 0); ox < end; ++ox) y[ox] = maximum(plane[start + ox], y[ox]);
     }
 }
 static void maxpool_row(const real *plane, const pool_shape *s, int first, int oy, real *y, int *indexes)
@@ -106,7 +105,7 @@ static void maxpool_row(const real *plane, const pool_shape *s, int first, int o
     }
     if (s->size == 2 && s->stride_x == 2 && s->stride_y == 2 && s->offset == 0 && 2 * oy + 1 < s->h) {
         const real *above = plane + (size_t)2 * oy * s->w;
-        ox = smaller(s->w / 2, s->out_w);
+        ox = min_int(s->w / 2, s->out_w);
         maxpool_row_2x2(above, s->w, ox, first + 2 * oy * s->w, y, indexes);
     }
     for (; ox < s->out_w; ++ox) {
@@ -151,7 +150,7 @@ typedef struct {
 static window window_of(const pool_shape *s, int oy, int ox)
 {
     const int y = oy * s->stride_y - s->offset, x = ox * s->stride_x - s->offset;
-    return (window){larger(y, 0), smaller(y + s->size, s->h), larger(x, 0), smaller(x + s->size, s->w)};
+    return (window){max_int(y, 0), min_int(y + s->size, s->h), max_int(x, 0), min_int(x + s->size, s->w)};
 }
 /* y = the mean of each window's values inside the image. */
 void local_avgpool_forward_cpu(const real *x, const pool_shape *s, real *y)
@@ -245,8 +244,8 @@ typedef struct {
 } overlap;
 static overlap overlap_of(const overlap_shape *s)
 {
-    return (overlap){larger(s->w1 / s->w2, 1), larger(s->w2 / s->w1, 1), smaller(s->w1, s->w2),
-                     smaller(s->h1, s->h2), smaller(s->c1, s->c2)};
+    return (overlap){max_int(s->w1 / s->w2, 1), max_int(s->w2 / s->w1, 1), min_int(s->w1, s->w2),
+                     min_int(s->h1, s->h2), min_int(s->c1, s->c2)};
 }
 /* Runs body for every pair: `in` indexes the source (w1, h1, c1), `out` the layer's own array (w2, h2, c2). */
 #define EACH_PAIR(s, body) \

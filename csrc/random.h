@@ -85,6 +85,13 @@ SCALAR float dn_uniform(uint32_t bits)
     return (float)(bits >> 8) * 0x1p-24f;
 }
 
+/* A factor between its extreme f and 1/f: uniform from 1 to f, half of the time inverted. */
+SCALAR float dn_random_factor(float extreme, uint32_t size, uint32_t side)
+{
+    const float factor = 1 + (extreme - 1) * dn_uniform(size);
+    return side & 1 ? factor : 1 / factor;
+}
+
 /* Uniform in low..high, both included; exact to high-low+1 parts in 2^32. */
 SCALAR int dn_uniform_int(uint32_t bits, int low, int high)
 {
