@@ -101,6 +101,7 @@ static thread_local cudaStream_t stream;
 static thread_local struct scratch_memory {
     void *memory = NULL;
     size_t bytes = 0;
+    ~scratch_memory() { if (memory) cudaFree(memory); } /* the device may be gone already: no matter */
 } work[SCRATCH_PLACES];
 
 cudaStream_t current_stream() { return stream; }
