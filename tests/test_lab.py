@@ -80,6 +80,15 @@ def test_experiment_writes_table_and_chart(name, few_images, tmp_path, capsys):
     )
 
 
+def test_all_images_are_those_there_are(few_images, tmp_path, capsys):
+    assert main(["lab", "mini-batch", "--iterations", "2", "--out", str(tmp_path), "--json"]) == 0
+    rows = read(tmp_path / "mini-batch.csv")
+    assert [int(row["batch"]) for row in rows if row["seed"] == "0"][-1] == len(few_images.train) == 100
+    for row in rows:
+        epochs = float(row["images"]) / len(few_images.train)
+        assert float(row["seconds_per_epoch"]) == pytest.approx(float(row["seconds"]) / epochs, rel=.01)
+
+
 def test_every_experiment_says_what_it_follows():
     assert list(EXPERIMENTS) == list(NAMES)
     for name, experiment in EXPERIMENTS.items():

@@ -45,6 +45,8 @@ class Experiment:
     iterations, seeds, points : int
         Updates of a run, repetitions with other random numbers, and measurements over a run, unless told
         otherwise.
+    images : int
+        Training images; the runner sets how many there are.
     recompute : bool
         Whether moving statistics are recomputed over training images before each measurement: averages that
         start from zero would still be too small early in training.
@@ -54,6 +56,7 @@ class Experiment:
 
     name = title = source = question = ""
     iterations, seeds, points, recompute, size = 1000, 3, 20, True, (9, 4.2)
+    images = 7000
 
     def runs(self, iterations):
         """Return the list of Run."""

@@ -9,7 +9,6 @@ from darknetpy.lab.experiment import Experiment, Run
 from darknetpy.lab.networks import CLASSES, connected, network
 
 _SIZES = (1, 16, 64, 256)
-_EPOCH = 7000  # images of the embedded training set
 
 
 def plain_net(batch):
@@ -22,7 +21,7 @@ class MiniBatch(Experiment):
     title = "Gradient descent with one image, mini-batches, and all images"
     source = "Bottou, Curtis & Nocedal 2018, arXiv:1606.04838, sections 3 and 4"
     question = """\
-The same network at the same learning rate, each update with the gradient of 1, 16, 64, 256 or 7,000
+The same network at the same learning rate, each update with the gradient of 1, 16, 64, 256 or all
 images; all see the same number of images. Steps with few images are many, cheap and noisy: the loss
 falls fast for each image seen, but it jitters, and vectors and threads have little to work on. Steps
 with all images are exact and smooth, but few. Mini-batches lie between. There is no batch normalization:
@@ -33,7 +32,7 @@ in a connected network, a mini-batch of one image is one value per channel, whos
         """`iterations` are updates with 64 images; the other sizes make as many as see the same images."""
         images = iterations * 64
         return [
-            Run({"batch": size}, plain_net(size), max(round(images / size), 1)) for size in (*_SIZES, _EPOCH)
+            Run({"batch": size}, plain_net(size), max(round(images / size), 1)) for size in (*_SIZES, self.images)
         ]
 
     def measure(self, training):
@@ -45,7 +44,7 @@ in a connected network, a mini-batch of one image is one value per channel, whos
             "loss_p10": float(low),
             "loss_p90": float(high),
             "seconds": training.seconds,
-            "seconds_per_epoch": training.seconds * _EPOCH / images,
+            "seconds_per_epoch": training.seconds * len(training.data.train) / images,
         }
 
     def draw(self, figure, rows):

@@ -28,6 +28,7 @@ def run_experiment(experiment, data, folder, progress, *, iterations=None, seeds
         What was measured, and the files written.
     """
     iterations, seeds = iterations or experiment.iterations, seeds or experiment.seeds
+    experiment.images = len(data.train)
     jobs = [(run, seed) for seed in range(seeds) for run in experiment.runs(iterations)]
     rows = []
     progress.begin(0, len(jobs))
