@@ -248,6 +248,12 @@ def test_subject(text, wanted):
     assert parse_subject(text) == wanted
 
 
+@pytest.mark.parametrize("text", ["pool.cfg:0", "pool.cfg:00@8", "pool.cfg:2147483648", ""])
+def test_bad_subject_says_what_was_wanted(text):
+    with pytest.raises(ArgumentError, match="wanted CFG, or CFG:BATCH@SIZE"):
+        parse_subject(text)
+
+
 def test_bad_size_says_what_was_wanted():
     with pytest.raises(ArgumentError, match="wanted WIDTH or WIDTHxHEIGHT"):
         parse_size("0x3")

@@ -61,7 +61,7 @@ def _number(options, key, default):
 def parse_subject(text):
     """Return (path, batch, size) of ``CFG``, ``CFG@SIZE``, ``CFG:BATCH`` or ``CFG:BATCH@SIZE``; SIZE is W or WxH."""
     match = re.fullmatch(r"(?P<cfg>.+?)(:(?P<batch>\d+))?(@(?P<size>\d+(x\d+)?))?", text)
-    if not match:
+    if not match or match["batch"] and not 1 <= int(match["batch"]) < 2**31:
         raise ArgumentError(f"{text!r}: wanted CFG, or CFG:BATCH@SIZE such as tiny.cfg:8@224")
     batch = int(match["batch"]) if match["batch"] else None
     return match["cfg"], batch, parse_size(match["size"])
