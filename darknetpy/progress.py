@@ -20,7 +20,7 @@ def make_progress(stream=None):
 class PlainProgress:
     """Lines of text; those of iterations `seconds` apart, so that a log file stays readable.
 
-    When nobody reads them any more (a closed pipe), training goes on without.
+    `stream` None: none.  When nobody reads them any more (a closed pipe), training goes on without.
     """
 
     def __init__(self, stream, seconds=5):
@@ -53,10 +53,12 @@ class PlainProgress:
 
     def note(self, text):
         """Print a line."""
+        if self._stream is None:
+            return
         try:
             print(text, file=self._stream, flush=True)
         except (BrokenPipeError, ValueError):       # ValueError: the stream is closed
-            self._stream = open(os.devnull, "w")
+            self._stream = None
 
     def end(self):
         """Training ended; the last update is shown if it was not."""

@@ -43,8 +43,10 @@ class TrainingOptions:
     workers : int or None
         Loader threads; None: as many as make sense.
     on_bad_image : {"error", "skip"}
-    valid_every, log_every, save_every : int or None
-        Updates between two validations (None: one epoch), rows of the .csv (None: each, 10,000 in all at most), and savings.
+    valid_every, log_every : int or None
+        Updates between two validations (None: one epoch), and rows of the .csv (None: each, 10,000 in all at most).
+    save_every : int
+        Updates between two savings.
     top : int or None
         How many best classes count; None: ``top=`` of the data, else 5.
     plot : bool
@@ -131,7 +133,7 @@ class Trainer:
 
     def __init__(self, net, source, options=None, progress=None):
         self.net, self.source, self.options = net, source, options or TrainingOptions()
-        self.progress = progress or PlainProgress(open(os.devnull, "w"))
+        self.progress = progress or PlainProgress(None)
         self.max_batches = int(net.option("max_batches"))
         self._require_trainable()
         self.view, self.train, self.valid = self.open_data()
