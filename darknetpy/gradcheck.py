@@ -188,15 +188,14 @@ class _Loss:
         net.input = rng.standard_normal((net.batch, net.inputs))
         net.truth = _truth(net, rng)
         net.train = True
-        self.forward()
         self.weights = None
+        self.forward()
         if not any(layer._info.has_cost for layer in net.layers):
             self.weights = rng.standard_normal(net.layers[-1].output.shape)
 
     def forward(self) -> list[Array]:
         """Run forward; return the terms whose sum is the loss (a copy)."""
-        if hasattr(self.net, "reset_state"):        # of recurrent layers
-            self.net.reset_state()
+        self.net.reset_state()          # of recurrent layers
         core = self.net._core
         core.check(core.lib.forward_network(self.net._handle))
         return self._terms()
@@ -204,7 +203,7 @@ class _Loss:
     def _terms(self):
         last = self.net.layers[-1]
         if not any(layer._info.has_cost for layer in self.net.layers):
-            return [] if not hasattr(self, "weights") or self.weights is None else [self.weights * last.output]
+            return [] if self.weights is None else [self.weights * last.output]
         return [_stated_loss(layer) for layer in self.net.layers if layer._info.has_cost]
 
     def gradients(self) -> dict:
