@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from darknetpy import surgery
+from darknetpy.builder import build_network
 from darknetpy.cli import common
 from darknetpy.cli.parser import not_negative, positive
 from darknetpy.errors import ArgumentError
@@ -80,7 +81,9 @@ def _add_ops(subparsers):
 
 
 def _run_ops(args):
-    totals = surgery.operations(common.load_for_inference(args, batch=1))
+    net = build_network(common.read_plan(args), batch=1, allocate=False)
+    common.show_notes(net.notes)
+    totals = surgery.operations(net)
     if args.json:
         common.print_json({"operations": sum(totals.values()), "by_type": totals})
         return 0
@@ -129,11 +132,13 @@ def _add_visualize(subparsers):
                      "channels, else every channel in grey, a row per filter.",
                      "visualize darknet19.cfg darknet19.weights --out filters.png", _run_visualize, weights="?")
     parser.add_argument("--layer", type=not_negative, metavar="N", help="layer (default: the first convolution)")
-    parser.add_argument("--zoom", type=positive, metavar="N", default=8, help="pixels per weight (default 8)")
+    parser.add_argument("--zoom", type=positive, metavar="N", default=8, help="pixels per weight, at most 64 (default 8)")
     parser.add_argument("--out", metavar="FILE", help="picture (default NAME_layer_N.png)")
 
 
 def _run_visualize(args):
+    if args.zoom > 64:
+        raise ArgumentError(f"--zoom {args.zoom}: wanted at most 64")
     net = common.load_for_inference(args)
     layer = surgery.first_convolution(net) if args.layer is None else _choose(net, args.layer)
     picture = surgery.filter_picture(layer, args.zoom)
