@@ -538,6 +538,12 @@ def test_wrong_options_are_refused_before_anything_runs(cfg, words, message):
         run_command(cfg, *words)
 
 
+def test_an_output_that_is_a_folder_is_refused_before_anything_runs(cfg, tmp_path):
+    (tmp_path / "x.md").mkdir()
+    with pytest.raises(ArgumentError, match="x.md: is a folder"):
+        run_command(cfg, "--output", str(tmp_path / "x.md"))
+
+
 def test_mistake_in_cfg_names_the_users_file_and_line(cfg):
     with open(cfg, "a") as file:
         file.write("[nonsense]\n")

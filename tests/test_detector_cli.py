@@ -130,6 +130,12 @@ def test_names_must_fit(place, capsys):
     assert "names has 1 lines, one for each of classes=2 was wanted" in capsys.readouterr().err
 
 
+def test_missing_names_are_told_with_their_line(place, capsys):
+    (place / "cfg" / "d.data").write_text("\nnames = nope.names\n")
+    assert run("one.png") == 2
+    assert "d.data:2: names: no such file: nope.names" in capsys.readouterr().err
+
+
 def test_bad_images_can_be_skipped(place, capsys):
     assert run("photos/notes.txt", "one.png", "--on-bad-image", "skip", "--json") == 0
     out, err = capsys.readouterr()

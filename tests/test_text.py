@@ -326,6 +326,12 @@ def test_train_stops_and_goes_on(trained, tmp_path):
     assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
+def test_other_networks_are_refused_as_such(tmp_path):
+    (tmp_path / "p.cfg").write_text("[net]\ninputs=4\n[connected]\noutput=3\n[softmax]\n")
+    found = run("rnn", "train", "p.cfg", cwd=tmp_path)
+    assert found.returncode == 2 and "max_batches" not in found.stderr and "wanted" in found.stderr
+
+
 def test_a_signal_saves_and_stops(tmp_path):
     (tmp_path / "t.cfg").write_text(cfg(max_batches=1000000))
     (tmp_path / "t.txt").write_bytes(SENTENCE)

@@ -181,7 +181,9 @@ def _classes(rows):
 def text(rows, notes):
     """Return the tables for a terminal."""
     parts = [columns(table(rows, shapes)) for _, shapes in _classes(rows)]
-    return "\n\n".join([*parts, columns(class_table(rows)), *(f"note: {note}" for note in notes)])
+    if any(row.peer() for row in rows):
+        parts.append(columns(class_table(rows)))
+    return "\n\n".join([*parts, *(f"note: {note}" for note in notes)])
 
 
 def markdown(rows, facts, notes, machine, command):
@@ -190,7 +192,9 @@ def markdown(rows, facts, notes, machine, command):
     parts = ["# Convolutions beside PyTorch, class by class", "", f"`{command}`", ""]
     parts += [f"- {name}: {value}" for name, value in machine.items()]
     parts += [f"- beside {program}" for program in programs] + [f"- {note}" for note in notes]
-    parts += ["", _EXPLANATION, "", pipes(class_table(rows))]
+    parts += ["", _EXPLANATION]
+    if any(row.peer() for row in rows):
+        parts += ["", pipes(class_table(rows))]
     for name, shapes in _classes(rows):
         parts += ["", f"## {name}", "", pipes(table(rows, shapes))]
     return "\n".join(parts) + "\n"

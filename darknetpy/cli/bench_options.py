@@ -67,6 +67,8 @@ def check_output(option, path, endings):
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         raise ArgumentError(f"{option} {path}: the folder {folder} is missing or cannot be written")
+    if os.path.isdir(path) or os.path.exists(path) and not os.access(path, os.W_OK):
+        raise ArgumentError(f"{option} {path}: is a folder, or cannot be written")
 
 
 def check_plot(path):

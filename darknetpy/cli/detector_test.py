@@ -104,7 +104,10 @@ def _names(path):
     data = read_data_file(path)
     name = data.get("names", "data/names.list")
     folder = os.path.dirname(path)
-    return read_names(find_file(name, [folder, os.path.join(folder, os.pardir)]))   # Darknet is started beside cfg/ and data/
+    found = find_file(name, [folder, os.path.join(folder, os.pardir)])      # Darknet is started beside cfg/ and data/
+    if not os.path.exists(found):
+        raise data.error("names", f"no such file: {name}")
+    return read_names(found)
 
 
 def _paths(words):

@@ -60,6 +60,8 @@ def _targets(args):
     """Return the names of the two files; they may not be the ones that are read."""
     base, ending = os.path.splitext(args.out)
     base = base if ending in (".cfg", ".weights") else args.out
+    if os.path.basename(base) in ("", os.curdir, os.pardir):
+        raise ArgumentError(f"OUT={args.out} is a folder; wanted the name of a file")
     for target, source in ((f"{base}.cfg", find_cfg(args.cfg)), (f"{base}.weights", args.weights)):
         if os.path.realpath(target) == os.path.realpath(source):
             raise ArgumentError(f"OUT={args.out}: {target} is the file that is read; wanted another name")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from darknetpy.cli import common, train
 from darknetpy.cli.parser import positive
 from darknetpy.data import TextSource, read_text
+from darknetpy.text import require_text
 from darknetpy.text_training import TextTrainer
 
 FILE_HELP = (
@@ -57,6 +58,7 @@ def run(args):
     """Run the command; returns the exit status."""
     common.use_threads(args)
     net, valid = train.build(args), args.valid and read_text(args.valid)
+    require_text(net)
     source = TextSource(args.file, read_text(args.file), valid)
     texts = {"-file": args.file, "--valid": args.valid}
     words = [word for option, name in texts.items() if name not in (None, "text:") for word in (option, name)]

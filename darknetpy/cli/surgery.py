@@ -157,6 +157,8 @@ def _load(args, weights):
 
 
 def _refuse_same(out, sources):
+    if not os.path.basename(out) or os.path.isdir(out):
+        raise ArgumentError(f"OUT={out} is a folder; wanted the name of a file")
     for source in sources:
         if os.path.realpath(out) == os.path.realpath(source):
             raise ArgumentError(f"OUT={out} is a file that is read; wanted another name")
