@@ -147,8 +147,8 @@ dn_status dn_take_option(const option_spec *option, void *to, double value)
         return DN_OK;
     }
     if (option->kind != OPTION_INT || !is_int(value)) {
-        return dn_fail_option(option->name, "%s=%.10g: wanted a whole number within +-2147483647", option->name,
-                              value);
+        return dn_fail_option(option->name, "%s=%.10g: wanted a whole number within +-2147483647",
+                              option->name, value);
     }
     *(int *)field = (int)value;
     return DN_OK;

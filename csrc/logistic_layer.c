@@ -8,8 +8,10 @@ typedef struct {
 } logistic_layer;
 #define SELF(l) logistic_layer *self = (logistic_layer *)(l)
 
-static const array_spec logistic_rows[] = {ARRAY(logistic_layer, loss, "loss", shape_output, ACTIVATION, TRAIN_ONLY),
-                                           END_OF_ARRAYS};
+static const array_spec logistic_rows[] = {
+    ARRAY(logistic_layer, loss, "loss", shape_output, ACTIVATION, TRAIN_ONLY),
+    END_OF_ARRAYS,
+};
 
 static dn_status logistic_shape(layer *l, network *net)
 {

@@ -17,8 +17,10 @@ static const option_spec softmax_options[] = {
     OPTION(softmax_layer, "temperature", temperature, REAL), OPTION(softmax_layer, "tree", tree, LIST),
     END_OF_OPTIONS,
 };
-static const array_spec softmax_rows[] = {ARRAY(softmax_layer, loss, "loss", shape_output, ACTIVATION, TRAIN_ONLY),
-                                          END_OF_ARRAYS};
+static const array_spec softmax_rows[] = {
+    ARRAY(softmax_layer, loss, "loss", shape_output, ACTIVATION, TRAIN_ONLY),
+    END_OF_ARRAYS,
+};
 
 static dn_status softmax_shape(layer *l, network *net)
 {

@@ -21,7 +21,7 @@ _IMPROBABLE = 1e-4  # characters below are never generated, as in Darknet
 
 
 class TextMeasure(NamedTuple):
-    """How well a network foretells a text.
+    """How well a network predicts a text.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ def require_text(net: Network) -> None:
     if last.type != "softmax" or net.outputs != CHARACTERS or last.option("groups") != 1:
         raise error(
             f"its output is {net.outputs} values of [{last.type}]: wanted the probabilities of {CHARACTERS} "
-            "characters, from [softmax] behind [connected] output=256"
+            f"characters, from [softmax] behind [connected] output={CHARACTERS}"
         )
 
 
@@ -114,7 +114,7 @@ def _from_zeros(net):
 def measure(
     net: Network, text: Text, should_stop: Callable[[], bool] = lambda: False
 ) -> Optional[TextMeasure]:
-    """Measure how well a network foretells each character of a text but the first.
+    """Measure how well a network predicts each character of a text but the first.
 
     The sequences of a mini-batch read equal shares of it side by side, each from a state of zeros.
 

@@ -1,4 +1,4 @@
-"""Training a network to foretell text; see :class:`darknetpy.training.Trainer`."""
+"""Training a network to predict text; see :class:`darknetpy.training.Trainer`."""
 
 from __future__ import annotations
 

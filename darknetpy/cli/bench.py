@@ -1,4 +1,4 @@
-"""``darknetpy bench``: whole networks beside PyTorch and Debian's Darknet; ``bench kernels`` is in its own file."""
+"""``darknetpy bench``: whole networks beside other programs; its other subjects are in files of their own."""
 from __future__ import annotations
 
 import itertools

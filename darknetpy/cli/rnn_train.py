@@ -13,7 +13,7 @@ FILE_HELP = (
     "- for standard input"
 )
 _DESCRIPTION = (
-    """Train a network to foretell each character (byte) of a text from those before it. NAME being the name
+    """Train a network to predict each character (byte) of a text from those before it. NAME being the name
 of CFG up to its first dot, the backup folder gets
 
   NAME.csv, NAME.png          loss (Darknet's, in nats), bits per character learned and held out, rate

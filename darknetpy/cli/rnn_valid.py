@@ -8,7 +8,7 @@ from darknetpy.data import TextSource, read_text
 from darknetpy.errors import DataError
 from darknetpy.text import measure, require_text
 
-_DESCRIPTION = """Measure how well a network foretells text: the mean of -log2 of the probability that it
+_DESCRIPTION = """Measure how well a network predicts text: the mean of -log2 of the probability that it
 gave to the character that came, in bits per character. Of -file the last tenth is measured, which `rnn train`
 holds out; with --all, all of it."""
 _EXAMPLE = """examples:

@@ -94,7 +94,7 @@ class View:
         if not 1 <= low <= high <= MAX_SIDE:
             raise CfgError(
                 f"augmentation draws the shorter side from {low} to {high} pixels (min_crop, max_crop, "
-                f"max_ratio); expected 1 <= smallest <= largest <= {MAX_SIDE}",
+                f"min_ratio, max_ratio); expected 1 <= smallest <= largest <= {MAX_SIDE}",
                 section="net",
             )
         factors = {key: float(get(key, 1)) for key in ("aspect", "saturation", "exposure")}
