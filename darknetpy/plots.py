@@ -20,6 +20,13 @@ def can_plot():
     return True
 
 
+def save(figure, path):
+    """Write a figure as a .png, whole or not at all."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    write_atomically(path, [png.getvalue()])
+
+
 def plot_training(records, path, title):
     """Draw loss, validation accuracy (detectors: IoU and recall in training; text: bits per character), learning
     rate against iterations.
@@ -58,9 +65,7 @@ def plot_training(records, path, title):
     rate.plot(iterations, [r.rate for r in shown], color=_RATE, linewidth=1.4)
     _finish(rate, "learning rate")
     rate.set_xlabel("iteration")
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    write_atomically(path, [png.getvalue()])
+    save(figure, path)
 
 
 def _plot_accuracy(axes, measured):

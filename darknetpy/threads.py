@@ -34,10 +34,15 @@ def get_num_threads() -> int:
     return core.lib.dn_num_threads()
 
 
+def available_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _default():
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     given = int(first) if first.isdecimal() else 0
-    return min(given or len(os.sched_getaffinity(0)), _MOST)
+    return min(given or available_cpus(), _MOST)
 
 
 set_num_threads(_default())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import statistics
 
 from darknetpy.bench.forms import FORMS, PASSES
 from darknetpy.bench.kernels import shape_text
-from darknetpy.files import write_atomically
+from darknetpy.plots import save
 
 _COLOURS = (
     "#1f77b4",
@@ -59,9 +58,7 @@ def plot_kernels(found, path):
         _traffic(right, rows, found, copy, n)
     handles, names = panels[0][1].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=9)
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    write_atomically(path, [png.getvalue()])
+    save(figure, path)
 
 
 def _colour(found, shape):

@@ -31,9 +31,9 @@ from darknetpy.data import (
 )
 from darknetpy.data.dataset import ImageList
 from darknetpy.data.detection_view import HEADS
-from darknetpy.data.loader import available_cpus
 from darknetpy.errors import ArgumentError
 from darknetpy.evaluation import require_agreement
+from darknetpy.threads import available_cpus
 
 GOAL = 0.95  # share of the rate in memory from which on loading does not count as a limit
 _SAMPLE = 32  # images whose loading is timed stage by stage

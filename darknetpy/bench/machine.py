@@ -8,6 +8,7 @@ import numpy as np
 
 from darknetpy.bench.process import Process
 from darknetpy.core import blas_version, core
+from darknetpy.threads import available_cpus
 
 
 def machine_facts(threads):
@@ -15,7 +16,7 @@ def machine_facts(threads):
     load = os.getloadavg()[0]
     with Process("limits", {"threads": threads}) as program:
         limits = program.ask("limits", seconds=.3)
-    return {"processor": _processor(), "CPUs": str(len(os.sched_getaffinity(0))),
+    return {"processor": processor_name(), "CPUs": str(available_cpus()),
             "SIMD level": core.ffi.string(core.lib.dn_simd_level()).decode(), "memory": f"{_memory() / 1e9:.0f} GB",
             "load before the start": f"{load:.1f} of the last minute",
             f"SGEMM, {threads} threads": f"{limits['sgemm_gflops']:.0f} GFLOP/s (numpy, 1024^3)",
@@ -24,9 +25,10 @@ def machine_facts(threads):
             "BLAS": blas_version or "darknetpy's own"}
 
 
-def _processor():
+def processor_name():
+    """Return what the processor calls itself."""
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

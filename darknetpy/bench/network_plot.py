@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
-
 from darknetpy.bench.network import median_and_range
 from darknetpy.bench.process import PROGRAMS
 from darknetpy.bench.report import title
-from darknetpy.files import write_atomically
+from darknetpy.plots import save
 
 # Kinds of layers in the order of the legend; all others are the last.
 _KINDS = {
@@ -74,9 +72,7 @@ def plot_networks(comparisons, path):
     for found, (left, right) in zip(comparisons, panels):
         _programs(left, found)
         _layers(right, found)
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    write_atomically(path, [png.getvalue()])
+    save(figure, path)
 
 
 def _programs(axes, found):

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 
 import darknetpy
@@ -10,6 +9,7 @@ from darknetpy import gpu
 from darknetpy.cli.common import print_json
 from darknetpy.core import blas_version, core
 from darknetpy.paths import cfg_folder
+from darknetpy.threads import available_cpus
 
 _PACKAGES = ("numpy", "cffi", "Pillow", "rich", "scipy-openblas32", "matplotlib", "pycuda")
 
@@ -43,9 +43,11 @@ def run(args):
 
 def collect():
     """Return the facts as a dict."""
+    from darknetpy.bench.machine import processor_name
+
     return {
         "darknetpy": darknetpy.__version__, "python": platform.python_version(), "system": platform.platform(),
-        "processor": _processor(), "cpus": len(os.sched_getaffinity(0)), "threads": darknetpy.get_num_threads(),
+        "processor": processor_name(), "cpus": available_cpus(), "threads": darknetpy.get_num_threads(),
         "simd": core.ffi.string(core.lib.dn_simd_level()).decode(), "blas": blas_version or "own SGEMM (scipy-openblas32 is missing)",
         "devices": ["cpu"], "cuda_kernels": gpu.builds(), "cfgs": cfg_folder(), "packages": {name: _version(name) for name in _PACKAGES},
     }
@@ -56,11 +58,3 @@ def _version(name):
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _processor():
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

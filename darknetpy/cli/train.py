@@ -199,5 +199,7 @@ def _kept_options(args):
             yield from (f"--{name.replace('_', '-')}", str(getattr(args, name)))
     if args.lenient:
         yield "--lenient"
+    if args.device != "cpu":
+        yield from ("--device", args.device)
     if getattr(args, "on_bad_image", "error") != "error":
         yield from ("--on-bad-image", args.on_bad_image)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .._types import Path
 from ..errors import DarknetError, DataError
+from ..threads import available_cpus
 from .datafile import DataFile, agree, ensure_backup, is_packed, read_data_file, read_names
 from .dataset import ImageList, PackedDataset
 from .detection import BoxDataset, ListBoxDataset, open_detection_data
@@ -258,7 +259,7 @@ def _check_list(report, split, dataset, full, images):
     """Each line: class, file, header or all pixels."""
     counts = np.zeros(dataset.classes, np.int64)
     starts = range(0, len(dataset), CHUNK)
-    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1), "darknetpy-check") as pool:
+    with concurrent.futures.ThreadPoolExecutor(min(8, available_cpus()), "darknetpy-check") as pool:
         for labels, problems in pool.map(lambda s: _check_chunk(dataset, s, full, images), starts):
             np.add.at(counts, labels, 1)
             report.problems += problems

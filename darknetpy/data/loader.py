@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import os
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from .._darknet import lib
 from ..errors import ArgumentError, DataError
+from ..threads import available_cpus
 from .dataset import PackedDataset
 from .view import SEED_MASK, sample_order
 
@@ -253,8 +253,3 @@ class Loader:
         raise DataError(
             f"{self.dataset.name}: {REPLACEMENTS} images in a row cannot be used; the last one: {reason}"
         )
-
-
-def available_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
