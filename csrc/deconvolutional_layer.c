@@ -78,10 +78,8 @@ static conv_shape shape_of(const layer *l)
                         .out_w = l->w,
                         .algorithm = dn_convolution(l)};
 }
-static size_t delta_room(const layer *l)
-{
-    return ((size_t)l->batch * l->inputs + 15) / 16 * 16;
-} /* aligned */
+/* Aligned. */
+static size_t delta_room(const layer *l) { return ((size_t)l->batch * l->inputs + 15) / 16 * 16; }
 /* The convolutions' own, before it room for the delta at the input: a convolution cannot add to what is
  * there. */
 static size_t deconvolutional_workspace(const layer *l)

@@ -26,8 +26,7 @@ typedef struct {
     int w, h, c;   /* the network's input; c is 1 or 3 */
     int letterbox; /* DETECTOR_CROP: the window has the network's proportions, grey beyond the image */
     int flip;      /* mirror half of the images */
-    float jitter;  /* each side of the window moves by up to this share of the image; < 1, DETECTOR_CROP < 1/2
-                    */
+    float jitter;  /* how far a side of the window moves, in shares of the image; < 1, DETECTOR_CROP < 1/2 */
     float resize;  /* DETECTOR_CROP: the window's sides also change by up to this factor; > 0 */
     float hue;     /* largest shift */
     float saturation, exposure; /* extreme factors: f stands for all from f to 1/f */
@@ -62,8 +61,8 @@ int detector_truth(const detector_view_options *o, const detector_view *view, fl
 /* Values of a row of truth. */
 size_t detector_truths(const detector_view_options *o);
 
-/* The whole way: bytes are (h, w, channels); scratch: o->c * w * h floats. Returns what detector_truth does.
- */
+/* The whole way: bytes are (h, w, channels); scratch: o->c * w * h floats. Returns what
+ * detector_truth does. */
 int detector_row(const detector_view_options *o, const unsigned char *bytes, int w, int h, int channels,
                  float *boxes, int count, uint64_t seed, uint64_t place, float *scratch, float *out,
                  float *truth);

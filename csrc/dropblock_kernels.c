@@ -21,8 +21,8 @@ static void mark_blocks(int first, int h, int w, int size, real probability, uin
         }
     }
 }
-/* mask (batch, channels, h, w) = 0 where dropped, elsewhere what keeps an image's sum: values / values kept.
- */
+/* mask (batch, channels, h, w) = 0 where dropped, elsewhere what keeps an image's sum: values /
+ * values kept. */
 void dropblock_mask_cpu(int batch, int channels, int h, int w, int size, real probability, uint64_t seed,
                         uint32_t purpose, uint64_t first_row, real *mask)
 {

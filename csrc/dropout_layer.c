@@ -1,8 +1,7 @@
 /* [dropout]: in training each value is dropped with the given probability and the others grow by 1 / (1 -
  * probability); in inference nothing happens. N. Srivastava et al., JMLR 15, 2014. Which values: a function
  * of (seed, layer, row of the run). With dropblock=1 squares of a map are dropped together (AlexeyAB;
- * dropblock_kernels.c), few and small ones at first: probability and side grow over .85 max_batches updates.
- */
+ * dropblock_kernels.c), few and small ones at first: both grow over .85 max_batches updates. */
 #include "layer.h"
 #include "random.h"
 

@@ -1,7 +1,6 @@
-/* Which engine runs, and how work is cut: by shape alone, the same for all engines and any number of threads. */
+/* Which engine runs, and how work is cut: by shape alone, for all engines and numbers of threads alike. */
 #include "winograd.h"
 #include <math.h>
-
 
 static int forced_level = -1;   /* a hook for tests */
 
@@ -32,8 +31,7 @@ int dn_set_simd_level(int level)
     return current_level();
 }
 
-/* A layout whose strips serve all ky of a phase, and with share_x all kx; blocks 0 where it is not possible.
- */
+/* A layout whose strips serve all ky of a phase, and with share_x all kx; blocks 0 where that cannot be. */
 static column_layout shared_layout(const conv_product *p, int share_x)
 {
     const int taps = p->y.taps * p->x.taps;

@@ -34,7 +34,7 @@ int dn_cell(real position, int cells); /* of a position in 0..1; 1 belongs to th
 int dn_mapped(const int_list *map, int class_id);
 dn_status dn_check_classes(const layer *l, const int_list *map, int classes, int names);
 double dn_sum_of_squares(const layer *l, network *net, const real *delta);
-/* Room for a second loss, beside one whose delta others have added to; and its size as a layer's workspace. */
+/* Room for a second loss, beside one whose delta others have added to; its size as a layer's workspace. */
 dn_status dn_head_work(layer *l, network *net, real **delta, real **loss);
 size_t dn_head_workspace(const layer *l);
 #endif

@@ -1,4 +1,4 @@
-/* The learning rate of the next update: Darknet's policies, after N = seen / (batch * subdivisions) updates. */
+/* Learning rate of the next update: Darknet's policies, after N = seen / (batch * subdivisions) of them. */
 #include "layer.h"
 #include "random.h"
 #include <math.h>

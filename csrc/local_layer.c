@@ -1,6 +1,5 @@
 /* [local]: a convolution whose filters and biases differ from place to place, then the activation. pad is
- * the padding in pixels. Output side: (in - 1) / stride + 1 with padding, (in - size) / stride + 1 without.
- */
+ * the padding in pixels. Output side: (in - 1) / stride + 1 with padding, else (in - size) / stride + 1. */
 #include "layer.h"
 #include <math.h>
 

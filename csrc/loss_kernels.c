@@ -46,7 +46,7 @@ MULTIVERSION static void scale_values(const real *x, const real *scale, int n, i
     for (int i = 0; i < n; ++i) y[i] = (add ? y[i] : 0) + scale[i] * x[i];
 }
 /* y = or += x / (1 - probability), or 0 where dropped. Element i of row b is dropped by bits of (seed,
- * purpose, first_row + b, i) alone, so that the backward pass draws the same mask again and none is stored. */
+ * purpose, first_row + b, i) alone, so that the backward pass draws the mask again and none is stored. */
 void dropout_cpu(const real *x, int batch, int inputs, real probability, uint64_t seed, uint32_t purpose,
                  uint64_t first_row, int add, real *y)
 {

@@ -1,7 +1,7 @@
 /* What AlexeyAB's [convolutional] and [maxpool] may do with a finished map before it becomes their output:
  *     assisted_excitation=N   in training, where a box of the truth lies, every channel grows by alpha times
- *                         the mean of all channels there (M. M. Derakhshani et al., arXiv:1906.05388); alpha =
- *                         1 + cos(pi update / N) falls from 2 to 0 in N updates, N=1: in max_batches
+ *                         the mean of all channels there (M. M. Derakhshani et al., arXiv:1906.05388);
+ *                         alpha = 1 + cos(pi update / N) falls from 2 to 0 in N updates, N=1: in max_batches
  *     antialiasing=1, 2   a blur (3x3 or 2x2) takes over the stride; the layer itself has stride 1
  *     coordconv=1         the first three channels become coordinates
  * The layer then writes its map, of h x w, to `map` and finds the delta there in `map_delta`; without a tail

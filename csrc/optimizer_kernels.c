@@ -51,8 +51,8 @@ MULTIVERSION void adam_update_cpu(int n, real *w, real *updates, real *m, real *
     }
 }
 
-/* Gradient centralization, arXiv:2004.01461: each row (a filter's gradient) loses its mean. x (rows, columns).
- * Darknet: gradient_centralization_gpu. */
+/* Gradient centralization, arXiv:2004.01461: each row of x (rows, columns), a filter's gradient, loses its
+ * mean. Darknet: gradient_centralization_gpu. */
 void center_rows_cpu(int rows, int columns, real *x)
 {
     assert(rows > 0 && columns > 0 && x);

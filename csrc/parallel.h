@@ -6,8 +6,10 @@
 
 #define DN_PRAGMA(text) _Pragma(#text)
 /* for (...) over independent outputs; below `work` values the loop is not worth waking threads for. */
-#define PARALLEL_FOR(work) DN_PRAGMA(omp parallel for num_threads(dn_num_threads()) schedule(static) if ((work) > 16384))
-#define PARALLEL_FOR2(work) DN_PRAGMA(omp parallel for collapse(2) num_threads(dn_num_threads()) schedule(static) if ((work) > 16384))
+#define PARALLEL_FOR(work) \
+    DN_PRAGMA(omp parallel for num_threads(dn_num_threads()) schedule(static) if ((work) > 16384))
+#define PARALLEL_FOR2(work) \
+    DN_PRAGMA(omp parallel for collapse(2) num_threads(dn_num_threads()) schedule(static) if ((work) > 16384))
 
 /* One function, compiled for three generations of processors; the loader picks. The sanitizers cannot run
  * before it does, and a count of the lines that ran would count each three times (ONE_VERSION). The second

@@ -1,5 +1,6 @@
 /* Windows of [maxpool] and [local_avgpool]. Output side: (in + padding - size) / stride + 1, and the first
- * window starts at -(padding / 2): Darknet's rule, whose padding counts both sides together and is size - 1 unless given. */
+ * window starts at -(padding / 2): Darknet's rule, whose padding counts both sides together and is size - 1
+ * unless given. */
 #include "pool.h"
 #include <math.h>
 

@@ -247,7 +247,7 @@ static overlap overlap_of(const overlap_shape *s)
     return (overlap){max_int(s->w1 / s->w2, 1), max_int(s->w2 / s->w1, 1), min_int(s->w1, s->w2),
                      min_int(s->h1, s->h2), min_int(s->c1, s->c2)};
 }
-/* Runs body for every pair: `in` indexes the source (w1, h1, c1), `out` the layer's own array (w2, h2, c2). */
+/* Runs body for every pair: `in` indexes the source (w1, h1, c1), `out` the layer's array (w2, h2, c2). */
 #define EACH_PAIR(s, body) \
     const overlap o = overlap_of(s); \
     PARALLEL_FOR((size_t)(s)->batch *o.c *o.h *o.w) \
@@ -255,8 +255,11 @@ static overlap overlap_of(const overlap_shape *s)
         const int b = p / o.c, k = p % o.c; \
         for (int j = 0; j < o.h; ++j) { \
             for (int i = 0; i < o.w; ++i) { \
-                const size_t in = (size_t)i * o.stride + (s)->w1 * ((size_t)j * o.stride + (s)->h1 * ((size_t)k + (size_t)(s)->c1 * b)); \
-                const size_t out = (size_t)i * o.sample + (s)->w2 * ((size_t)j * o.sample + (s)->h2 * ((size_t)k + (size_t)(s)->c2 * b)); \
+                const size_t in_plane = (size_t)b * (s)->c1 + k, out_plane = (size_t)b * (s)->c2 + k; \
+                const size_t in_row = in_plane * (s)->h1 + (size_t)j * o.stride, \
+                             out_row = out_plane * (s)->h2 + (size_t)j * o.sample; \
+                const size_t in = in_row * (s)->w1 + (size_t)i * o.stride, \
+                             out = out_row * (s)->w2 + (size_t)i * o.sample; \
                 body; \
             } \
         } \

@@ -49,7 +49,8 @@ static dn_status route_shape(layer *l, network *net)
     }
     if (!alike) return dn_set_plain_output(l, values);
     const layer *first = net->layers[self->layers.values[0]];
-    return dn_set_output(l, first->out_h > 0 ? first->out_h : 1, first->out_h > 0 ? first->out_w : 1, channels);
+    const int image = first->out_h > 0;
+    return dn_set_output(l, image ? first->out_h : 1, image ? first->out_w : 1, channels);
 }
 static dn_status route_forward(layer *l, network *net)
 {

@@ -117,7 +117,7 @@ SCALAR int activation_mixes_channels(ACTIVATION a) { return a >= NORM_CHAN; }
 #define CHANNELS_EPSILON ((real)1e-4)       /* normalize_channels* */
 #define MIX_EPSILON ((real)1e-4)            /* normalized weights of a sum */
 
-/* The cells, of so many, that an interval in shares of the image touches: from box_begins to before box_ends. */
+/* The cells, of so many, that an interval in shares of the image touches: box_begins to before box_ends. */
 SCALAR int within_cells(real cell, int cells) { return (int)(cell > 0 ? (cell < cells ? cell : cells) : 0); }
 SCALAR int box_begins(real center, real side, int cells)
 {

@@ -90,8 +90,7 @@ static void pull(const yolo_image *im, size_t at, real target, real weight)
 }
 
 /* ---- classes: cross-entropies, one per class. An anchor that has learned one class from another truth adds
- * the next as a second label; that it has shows in delta of the first class (pjreddie) or of the same class.
- */
+ * the next as a second label; that it has shows in delta of the first class (pjreddie) or of the same. */
 static void pull_class(const yolo_image *im, size_t at, int class_id)
 {
     const yolo_head *self = im->self;
@@ -112,8 +111,8 @@ static void pull_class(const yolo_image *im, size_t at, int class_id)
 }
 
 /* ---- boxes. AlexeyAB's gradient of an overlap leaves out how x, y depend on the logistic and the grid, and
- * w, h on the anchor, and counts w and h twice. Here it is exact, and the loss has the factor sqrt(area of the
- * input / area of the anchor): with it the steps have about the size that iou_normalizer was chosen for. */
+ * w, h on the anchor, and counts w and h twice. Here it is exact, and the loss has the factor sqrt(area of
+ * the input / area of the anchor): with it steps have about the size that iou_normalizer was chosen for. */
 void yolo_pull_overlap(const yolo_image *im, const size_t where[4], box pred, box truth, const box by[4],
                        int anchor, real weight)
 {
@@ -130,8 +129,8 @@ static void pull_box(const yolo_image *im, int slot, int i, int j, box truth, in
 {
     const yolo_head *self = im->self;
     const size_t at = yolo_entry(self, slot, i, j);
-    for (int k = 0; !self->alexeyab && k < self->boxes->coords;
-         ++k) { /* the last truth wins; else they add */
+    /* pjreddie's: the last truth wins; else they add */
+    for (int k = 0; !self->alexeyab && k < self->boxes->coords; ++k) {
         im->a.delta[at + (size_t)k * area(self)] = im->a.loss[at + (size_t)k * area(self)] = 0;
     }
     self->boxes->pull(im, slot, i, j, truth, class_weight(self, class_id));
@@ -247,10 +246,8 @@ static void train_image(const yolo_image *im, const truth_rows *r)
         }
     }
 }
-static int truth_size(const yolo_head *self)
-{
-    return self->alexeyab ? 6 : 5;
-} /* AlexeyAB's have a track id */
+/* AlexeyAB's have a track id. */
+static int truth_size(const yolo_head *self) { return self->alexeyab ? 6 : 5; }
 truth_rows yolo_truth_rows(const yolo_head *self)
 {
     const int named = self->map.n ? self->map.n : self->classes;

@@ -5,10 +5,7 @@
 #define DN_YOLO_HEAD_H
 #include "head.h"
 
-enum {
-    MATCHES = 6
-}; /* per image: boxes matched, and sums over them of IoU, objectness, IoU > .5 and > .75,
-      GIoU */
+enum { MATCHES = 6 }; /* per image: boxes matched, sums of their IoU, objectness, IoU > .5 and > .75, GIoU */
 typedef enum { CENTER, LEFT_TOP, RIGHT_BOTTOM, YOLO_POINTS } YOLO_POINT;
 typedef struct yolo_boxes yolo_boxes;
 typedef struct {
@@ -31,15 +28,14 @@ typedef struct {
     real *matches;
 } yolo_image;
 
-/* What the two do differently. `slot` is the place of an anchor in the mask, at the index of its first value.
- */
+/* What the two do differently. `slot` is the place of an anchor in the mask, `at` the index of its first
+ * value. */
 struct yolo_boxes {
     int coords; /* values of a box */
     box (*decode)(const yolo_head *self, const real *p, int slot, int i, int j);
     void (*pull)(const yolo_image *im, int slot, int i, int j, box truth, real weight);
-    void (*through)(const yolo_head *self, const real *p,
-                    real *d); /* all boxes' loss deltas from p to the input,
-                                 in place; NULL: they are there already */
+    /* All boxes' loss deltas from p to the input, in place; NULL: they are there already. */
+    void (*through)(const yolo_head *self, const real *p, real *d);
 };
 
 extern const array_spec yolo_head_rows[];

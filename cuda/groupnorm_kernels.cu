@@ -88,8 +88,8 @@ struct group_backward {
         return a == LINEAR ? delta[at] : delta[at] * slope(normalized(x[at], m, scales[c], biases[c]), a);
     }
 };
-/* Of each channel of each sample: the sums of d and d x^. LANES threads have a row: one, a warp or the block.
- */
+/* Of each channel of each sample: the sums of d and d x^. LANES threads have a row: one, a warp or
+ * the block. */
 template <int LANES>
 static __global__ void row_sums_kernel(group_backward w, size_t rows, real *sums, real *dots)
 {

@@ -87,8 +87,8 @@ void blur_backward_gpu(const real *delta, const pool_shape *s, int add, real *dx
     LAUNCH(blur_backward_kernel, inputs_of(s), inputs_of(s), delta, *s, add, dx);
 }
 
-/* The first three channels become u = 2 x / w - 1, v = 2 y / h - 1 and their distance from the middle; or 0.
- */
+/* The first three channels become u = 2 x / w - 1, v = 2 y / h - 1 and their distance from the
+ * middle; or 0. */
 static __global__ void coordinates_kernel(size_t n, int count, int channels, int h, int w, int zero, real *y)
 {
     GRID_STRIDE(i, n) {

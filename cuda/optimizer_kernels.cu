@@ -60,8 +60,8 @@ void adam_update_gpu(int n, real *w, real *updates, real *m, real *v, real gradi
     LAUNCH(adam_kernel, n, n, w, updates, m, v, s);
 }
 
-/* Gradient centralization, arXiv:2004.01461: each row of x (rows, columns) loses its mean; a block has a row.
- */
+/* Gradient centralization, arXiv:2004.01461: each row of x (rows, columns) loses its mean; a block
+ * has a row. */
 static __global__ void center_rows_kernel(int columns, real *x)
 {
     real *row = x + (size_t)blockIdx.x * columns;

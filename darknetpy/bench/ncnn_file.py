@@ -14,7 +14,6 @@ _TAKEN_ALONG = {"linear": {}, "relu": {_KIND: 1}, "leaky": {_KIND: 2, _NUMBERS: 
                 "mish": {_KIND: 5}}  # fmt: skip
 
 
-
 class NcnnFile(Target):
     """Collects the operations of a network; :meth:`save` writes them."""
 
