@@ -5,7 +5,6 @@
 #include <assert.h>
 #include <string.h>
 
-
 /* ---- local response normalization (Krizhevsky et al., 2012, section 3.3), as Darknet computes it:
  *     norm_k = kappa + alpha (sum of x_j^2 over k - (size - 1) / 2 <= j <= k + size / 2, without x_m^2)
  *     y_k = x_k norm_k^-beta

@@ -64,8 +64,8 @@ static void pull_likelihood(const yolo_image *im, size_t at, size_t step, real t
                             real weight)
 {
     const yolo_head *self = im->self;
-    const real s = fmax(im->a.p[at + step], FLT_MIN), d = (target - im->a.p[at]) / s, /* s may underflow */
-               n = exp(-d * d / 2) / (SQRT_TWO_PI * (s + SIGMA_CONST)),
+    const real s = fmax(im->a.p[at + step], FLT_MIN); /* it may underflow */
+    const real d = (target - im->a.p[at]) / s, n = exp(-d * d / 2) / (SQRT_TWO_PI * (s + SIGMA_CONST)),
                loss = -scale / 2 * log(n + LIKELIHOOD_EPSILON),
                slope = scale / 2 * n / (n + LIKELIHOOD_EPSILON), both = self->iou_loss == MSE ? weight : 0,
                own = self->uc_normalizer * slope;

@@ -25,7 +25,6 @@ typedef struct {
     size_t length, values; /* of a slice; of the array */
 } slicing;
 
-
 /* In bytes: slices that one thread's cache does not hold (measured: a smaller one is better read forwards
  * twice), slices so large that threads had better share one, and results that leave the caches before anybody
  * reads them. Rows shorter than STREAMED_ROW, and activated ones, go through a buffer on their way. */

@@ -225,8 +225,7 @@ static dn_status step_forward(layer *l, network *net, int t)
     const kernels *k = net->k;
     const int n = self->recurrent.sequences * l->outputs;
     const size_t at = (size_t)t * n;
-    const real *f = self->gates[FORGET] + at, *i = self->gates[INPUT] + at,
-               *g = self->gates[CANDIDATE] + at;
+    const real *f = self->gates[FORGET] + at, *i = self->gates[INPUT] + at, *g = self->gates[CANDIDATE] + at;
     const real *h = self->states + at, *before = self->cells + at;
     real *h_after = self->states + at + n, *after = self->cells + at + n,
          *sum = self->sums ? self->sums + at : after;
@@ -318,8 +317,7 @@ static dn_status step_backward(layer *l, network *net, int t, const delta_sink *
     const kernels *k = net->k;
     const int n = self->recurrent.sequences * l->outputs;
     const size_t at = (size_t)t * n;
-    const real *f = self->gates[FORGET] + at, *i = self->gates[INPUT] + at,
-               *g = self->gates[CANDIDATE] + at;
+    const real *f = self->gates[FORGET] + at, *i = self->gates[INPUT] + at, *g = self->gates[CANDIDATE] + at;
     const real *o = self->gates[OUTPUT] + at, *shown = self->shown + at, *before = self->cells + at;
     const real *sum = self->sums ? self->sums + at : before + n, *delta = self->state_deltas + at;
     real *dh = t ? self->state_deltas + at - n : NULL, *dc = self->cell_delta,
