@@ -16,10 +16,10 @@ static conv_axis forward_axis(int in, int out, int size, int stride, int dilatio
         .tap = 0, .tap_step = 1, .to = 0, .to_step = 1, .whole = out};
 }
 
-/* dx at phase + i * stride, of `whole`: dy at position o met it through tap k where o * stride = phase + i *
- * stride + pad
- * - k * dilation. The taps that divide without rest are an arithmetic series, and o falls by a constant from
- * one to the next. */
+/* dx at phase + i * stride, of `whole`: dy at position o met it through tap k where
+ *   o * stride = phase + i * stride + pad - k * dilation
+ * The taps that divide without rest are an arithmetic series, and o falls by a constant from one to the
+ * next. */
 static conv_axis data_axis(int in, int whole, int size, int stride, int dilation, int pad, int phase)
 {
     const int divisor = greatest_divisor(stride, dilation), tap_step = stride / divisor;

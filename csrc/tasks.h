@@ -1,6 +1,7 @@
 /* How the tasks of a parallel loop are shared out. Each thread has a share of its own, which it works off in
  * the order of memory: so what a core wrote in one layer it mostly reads in the next, and the cores' caches
- * exchange little. A thread that is done goes on with the others' shares. No result depends on who does what. */
+ * exchange little. A thread that is done goes on with the others' shares. No result depends on who does
+ * what. */
 #ifndef DN_TASKS_H
 #define DN_TASKS_H
 #include <omp.h>

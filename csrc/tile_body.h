@@ -48,10 +48,8 @@ INLINE void packed_product(int rows, int vecs, int depth, const real *a, const r
                            real *c, ptrdiff_t ldc, int add, const conv_epilogue *ep, int filter)
 {
     vec sum[ROWS * VECS];
-    EACH(i, rows)
-    {
-        EACH(v, vecs) __builtin_prefetch(c + i * ldc + v * LANES, 1);
-    } /* until the sums are ready, c has come */
+    /* Until the sums are ready, c has come. */
+    EACH(i, rows) { EACH(v, vecs) __builtin_prefetch(c + i * ldc + v * LANES, 1); }
     EACH(i, rows * vecs) sum[i] = (vec){0};
     for (int k = 0; k < depth; ++k, a += ROWS) {
         vec column[VECS];

@@ -95,8 +95,8 @@ class Program:
         net.predict(self.images)
         results = compared(net)
         arrays.update({f"{i}.output": net.layers[i].output.copy() for i in results})
-        facts = {"batch": net.batch, "inputs": net.inputs, "truths": net.truths, "box": _box(net), "flops": sum(l.flops for l in net.layers),
-                 "compared": results, "shape": [net.c, net.h, net.w],
+        facts = {"batch": net.batch, "inputs": net.inputs, "truths": net.truths, "box": _box(net),
+                 "flops": sum(l.flops for l in net.layers), "compared": results, "shape": [net.c, net.h, net.w],
                  "layers": [record(layer) for layer in net.layers]}
         facts.update({name: net.option(name) for name in ("learning_rate", "momentum", "decay")})
         if self.job["train"]:

@@ -238,7 +238,8 @@ class Program:
             if reason:
                 raise Unsupported(f"training with {reason}")
             truth = self.truth.reshape(len(self.truth), -1, self.network["box"][0])
-            found.append(lambda z, dtype, loss=YoloLoss(layer, width, height), truth=truth: loss(z, truth.to(dtype)))
+            loss = YoloLoss(layer, width, height)
+            found.append(lambda z, dtype, loss=loss, truth=truth: loss(z, truth.to(dtype)))
         return found
 
     def _total_loss(self, ends, dtype=torch.float32):
