@@ -1,6 +1,7 @@
 /* The whole engine, for the processors that the including file has chosen. */
 #include "arithmetic_body.h"
 #include "matrix_body.h"
+#include "flat_body.h"
 #include "phases_body.h"
 #include "winograd_body.h"
 
@@ -9,7 +10,9 @@ static void run_product(const conv_product *p, const real *x, const real *w, rea
 {
     const winograd_cut cut = cut_winograd(p);
     band_layout bands;
+    flat_plan flat;
     if (cut.m) winograd_product(p, &cut, x, w, y, workspace, threads);
+    else if (plan_flat(p, 0, &flat, workspace)) flat_planes(&flat, x, w, y, threads);
     else if (lay_bands(p, &bands)) depthwise(p, &bands, x, w, y, workspace, threads);
     else product(p, x, w, y, workspace, threads);
 }
@@ -19,7 +22,10 @@ static void run_data(const conv_product p[PHASES], const real *dy, const real *w
 {
     const phase_cut cut = cut_phases(p);
     band_layout bands;
-    if (lay_phases(p, &bands))
+    flat_plan flat;
+    if (plan_flat_phases(p, &flat, workspace))
+        flat_data(&flat, dy, w, dx, threads);
+    else if (lay_phases(p, &bands))
         depthwise_data(p, &bands, dy, w, dx, workspace, threads);
     else if (cut.blocks)
         all_phases(p, &cut, dy, w, dx, workspace, threads);
@@ -34,7 +40,9 @@ static void run_gradient(const conv_product *p, const real *x, const real *dy, r
 {
     const winograd_cut cut = cut_winograd_gradient(p);
     band_layout bands;
+    flat_plan flat;
     if (cut.m) winograd_gradient(p, &cut, x, dy, dw, workspace, threads);
+    else if (plan_flat(p, 1, &flat, workspace)) flat_gradient(&flat, x, dy, dw, threads);
     else if (lay_bands(p, &bands)) depthwise_gradient(p, &bands, x, dy, dw, workspace, threads);
     else gradient(p, x, dy, dw, workspace, threads);
 }

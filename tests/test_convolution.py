@@ -44,6 +44,16 @@ SHAPES = {
     "depthwise padded": (1, 2, 3, 2, 2, 2, 3, 1, 1, 1, 40),
     "depthwise padded strided": (1, 2, 3, 2, 2, 2, 5, 2, 2, 1, 41),
     "depthwise small": (1, 3, 2, 3, 3, 3, 3, 2, 2, 1, 1),
+    "depthwise pixel": (3, 5, 1, 1, 5, 5, 3, 1, 1, 1, 1),
+    "depthwise pixel 5x5 strided": (2, 3, 1, 1, 3, 3, 5, 2, 2, 1, 2),
+    "depthwise on 7x7": (3, 18, 7, 7, 18, 18, 3, 1, 1, 1, 1),
+    "depthwise on 14x13 strided": (3, 4, 14, 13, 4, 4, 3, 2, 2, 1, 1),
+    "depthwise wide strided": (2, 2, 9, 75, 2, 2, 3, 2, 2, 1, 1),
+    "depthwise 32 strided": (1, 2, 32, 32, 2, 2, 3, 2, 2, 1, 1),
+    "depthwise 5x5 on 7x7": (3, 4, 7, 7, 4, 4, 5, 1, 1, 1, 2),
+    "depthwise 5x5 narrow": (3, 2, 11, 2, 2, 2, 5, 1, 1, 1, 2),
+    "depthwise 5x5 on 13x14 strided": (3, 4, 13, 14, 4, 4, 5, 2, 2, 1, 2),
+    "depthwise 5x5 bare": (2, 2, 9, 12, 2, 2, 5, 1, 1, 1, 0),
     "doubled": (1, 4, 6, 6, 12, 4, 3, 1, 1, 1, 1),
     "dilation": (1, 3, 11, 12, 5, 1, 3, 1, 1, 2, 2),
     "dilation strided": (2, 3, 11, 12, 5, 1, 3, 2, 2, 3, 3),
@@ -189,8 +199,14 @@ def test_backward_weights(label, simd, threads):
 
 @pytest.mark.parametrize(
     "shape",
-    [(2, 3, 260, 280, 2, 1, 3, 1, 1, 1, 1), (1, 2, 300, 290, 2, 2, 3, 1, 1, 1, 1), (1, 2, 301, 560, 2, 2, 3, 2, 2, 1, 1)],
-    ids=["bands of blocks", "bands", "bands strided"],
+    [
+        (2, 3, 260, 280, 2, 1, 3, 1, 1, 1, 1),
+        (1, 2, 300, 290, 2, 2, 3, 1, 1, 1, 1),
+        (1, 2, 301, 560, 2, 2, 3, 2, 2, 1, 1),
+        (1, 2, 350, 345, 2, 2, 3, 1, 1, 1, 1),
+        (2, 2, 113, 112, 2, 2, 3, 2, 2, 1, 1),
+    ],
+    ids=["bands of blocks", "long row", "bands strided", "bands", "parts, data in bands"],
 )
 def test_planes_beyond_the_scratch_memory(shape, monkeypatch, threads):
     """Images and planes cut into bands, in all passes."""
