@@ -61,6 +61,7 @@ static conv_product forward_product(const conv_shape *s)
                       .filters = s->n / s->groups,
                       .size = s->size,
                       .algorithm = s->algorithm,
+                      .kept = s->kept,
                       .channel_stride = area,
                       .y = forward_axis(s->h, s->out_h, s->size, s->stride_y, s->dilation, s->pad),
                       .x = forward_axis(s->w, s->out_w, s->size, s->stride_x, s->dilation, s->pad)};
@@ -149,6 +150,17 @@ void convolution_backward_data_cpu(const conv_shape *s, const real *dy, const re
         }
     }
     if (paired) current_engine()->data(phases, dy, w, dx, workspace, dn_num_threads());
+}
+
+size_t convolution_kept_values(const conv_shape *s)
+{
+    const conv_product p = forward_product(s);
+    return kept_values(&p);
+}
+void convolution_keep_weights(const conv_shape *s, const real *w, real *kept)
+{
+    const conv_product p = forward_product(s);
+    current_engine()->keep(&p, w, kept, dn_num_threads());
 }
 
 void convolution_backward_weights_cpu(const conv_shape *s, const real *x, const real *dy, real *dw,

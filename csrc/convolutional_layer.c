@@ -16,6 +16,7 @@ typedef struct {
     normalization norm;
     PARAMETER_FIELDS(weights, weight_updates);
     real *binary_weights, *binary_input;
+    real *kept_weights; /* in the order in which inference reads them */
 } convolutional_layer;
 #define SELF(l) const convolutional_layer *self = (const convolutional_layer *)(l)
 
@@ -45,6 +46,7 @@ static dn_shape shape_binary_input(const layer *l)
     const int border = self->xnor_outside ? 2 * self->padding * self->dilation : 0;
     return self->xnor ? dn_dims(4, l->batch, l->c, l->h + border, l->w + border) : (dn_shape){0};
 }
+static dn_shape shape_kept_weights(const layer *l);
 static const array_spec convolutional_rows[] = {
     NORMALIZATION_BIASES(convolutional_layer, norm),
     NORMALIZATION_SCALES(convolutional_layer, norm),
@@ -55,6 +57,7 @@ static const array_spec convolutional_rows[] = {
     ARRAY(convolutional_layer, binary_weights, "binary_weights", shape_binary_weights, ACTIVATION, 0),
     ARRAY(convolutional_layer, binary_input, "binary_input", shape_binary_input, ACTIVATION, 0),
     EXCITED_ROW(convolutional_layer, norm.tail, shape_of_excited),
+    ARRAY(convolutional_layer, kept_weights, "kept_weights", shape_kept_weights, KEPT, 0),
     END_OF_ARRAYS,
 };
 static const option_spec convolutional_options[] = {
@@ -179,6 +182,15 @@ static conv_shape shape_of(const layer *l)
                         /* Plain sums of signs are exact. */
                         .algorithm = self->xnor ? CONVOLUTION_GEMM : dn_convolution(l)};
 }
+/* Weights change from pass to pass in training, and signs are taken anew. */
+static dn_shape shape_kept_weights(const layer *l)
+{
+    SELF(l);
+    const conv_shape s = shape_of(l);
+    const size_t values =
+        l->train || self->xnor || !l->outputs || !dn_is_host(l->device) ? 0 : convolution_kept_values(&s);
+    return values && values <= INT32_MAX ? dn_dims(1, (int)values, 0, 0, 0) : (dn_shape){0};
+}
 /* The same convolution of an image that has its padding in it. */
 static conv_shape padded(conv_shape s)
 {
@@ -192,8 +204,11 @@ static size_t convolutional_workspace(const layer *l)
 {
     SELF(l);
     const conv_shape s = shape_of(l), p = padded(s);
+    conv_shape kept = s;
+    kept.kept = shape_kept_weights(l).dims > 0;
     const size_t normalization = normalization_workspace(l, &self->norm);
-    const size_t needed = larger(normalization, dn_convolution_workspace(l, &s));
+    const size_t passes = larger(dn_convolution_workspace(l, &s), dn_convolution_workspace(l, &kept));
+    const size_t needed = larger(normalization, passes);
     return self->xnor_outside ? larger(needed, dn_convolution_workspace(l, &p)) : needed;
 }
 static double convolutional_flops(const layer *l)
@@ -224,6 +239,18 @@ static void binarize_both(const layer *l, const network *net, conv_shape *s)
                      self->binary_input);
     if (border) *s = padded(*s);
 }
+/* The weights for a forward pass: those that are kept, where nobody else can have written to them. They are
+ * for passes without statistics. */
+static const real *current_weights(layer *l, const network *net, const conv_epilogue *ep, conv_shape *s)
+{
+    SELF(l);
+    if (self->xnor) return self->binary_weights;
+    if (!self->kept_weights || ep->mean || net->k != cpu_kernels()) return self->weights;
+    const dn_kept kept = dn_ask_kept(l, dn_simd() * CONVOLUTION_ALGORITHMS + s->algorithm);
+    if (kept == DN_MAKE) convolution_keep_weights(s, self->weights, self->kept_weights);
+    s->kept = kept != DN_LEAVE;
+    return s->kept ? self->kept_weights : self->weights;
+}
 static dn_status convolutional_forward(layer *l, network *net)
 {
     SELF(l);
@@ -232,8 +259,8 @@ static dn_status convolutional_forward(layer *l, network *net)
     if (!workspace) return DN_ERR_MEMORY;
     const conv_epilogue epilogue = normalization_epilogue(l, net, &self->norm);
     if (self->xnor) binarize_both(l, net, &s);
-    net->k->convolution_forward(&s, self->xnor ? self->binary_input : net->input,
-                                self->xnor ? self->binary_weights : self->weights, &epilogue,
+    const real *weights = current_weights(l, net, &epilogue, &s);
+    net->k->convolution_forward(&s, self->xnor ? self->binary_input : net->input, weights, &epilogue,
                                 normalization_sums(l, &self->norm), workspace);
     const dn_status status = normalization_forward(l, net, &self->norm, &epilogue);
     if (status == DN_OK && has_tail(&self->norm.tail)) tail_forward(l, net, &self->norm.tail);

@@ -104,6 +104,7 @@ typedef enum {
 typedef struct {
     int batch, c, h, w, n, groups, size, stride_x, stride_y, dilation, pad, out_h, out_w;
     convolution_algorithm algorithm;
+    int kept; /* forward without statistics: w is as convolution_keep_weights() wrote it */
 } conv_shape;
 
 /* What is done to each output on its way to memory: activation(scale[filter] * sum + shift[filter]); NULL
@@ -158,6 +159,10 @@ typedef struct {
 } dn_device;
 
 size_t convolution_workspace(const conv_shape *s, int threads);
+/* Of the same convolution again and again the weights may be kept in the order in which they are read:
+ * convolution_kept_values() values, 0 where that gains nothing, for the SIMD level in effect. */
+size_t convolution_kept_values(const conv_shape *s);
+void convolution_keep_weights(const conv_shape *s, const real *w, real *kept);
 size_t local_workspace(const conv_shape *s);
 int conv_epilogue_fuses(ACTIVATION a);
 void im2col_cpu(const real *image, int channels, int height, int width, int ksize, int stride, int pad,
@@ -166,6 +171,7 @@ void col2im_cpu(const real *col, int channels, int height, int width, int ksize,
                 real *image);
 void set_sgemm(void *cblas_sgemm);     /* a cblas_sgemm to use for matrix products; NULL: our own */
 const char *dn_simd_level(void);       /* "baseline", "avx2" or "avx512" */
+int dn_simd(void);                     /* the same as a number, 0, 1, 2 */
 int dn_set_simd_level(int level); /* 0, 1, 2; -1: the best this processor has. Returns the level in effect */
 
 /* Memory at its fastest, for benchmarks: y = x; y = 0 where x is NULL; x is only read where y is NULL (the
@@ -242,7 +248,8 @@ typedef enum {
     ARRAY_STATISTIC,
     ARRAY_COUNTER,
     ARRAY_STATE,
-    ARRAY_ACTIVATION
+    ARRAY_ACTIVATION,
+    ARRAY_KEPT                         /* worked out of others, and made anew where these may have changed */
 } array_role;
 typedef struct {
     const char *name;
@@ -257,7 +264,11 @@ typedef struct {
 int count_layer_arrays(const layer *l);
 layer_array get_layer_array(const layer *l, int i); /* parameters and statistics come in .weights order */
 dn_status pull_layer_array(const layer *l, int i, void *to);         /* all of its values */
-dn_status push_layer_array(const layer *l, int i, const void *from);
+dn_status push_layer_array(layer *l, int i, const void *from);
+/* Whoever writes to a layer's weights lends them before and returns them after: in between, and where they
+ * have been lent since the last pass, nothing that was worked out of them is relied on. */
+void lend_layer_weights(layer *l);
+void return_layer_weights(layer *l);
 /* The layers that a composed one is made of (and owns): [rnn] of three connected ones, say. */
 typedef struct {
     const char *name;                  /* NULL: there are no more */

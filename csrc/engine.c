@@ -24,6 +24,7 @@ static int current_level(void)
     return forced >= 0 && forced < best ? forced : best;
 }
 const engine *current_engine(void) { return engines[current_level()]; }
+int dn_simd(void) { return current_level(); }
 const char *dn_simd_level(void) { return current_engine()->name; }
 int dn_set_simd_level(int level)
 {
@@ -124,6 +125,18 @@ product_cut cut_product(const conv_product *p)
     if (blocks < TASKS) cut.shares = at_most(p->filters / 48 + 1, (int)pieces(TASKS, blocks));
     if (cut.shares >= 4 && !cut.layout.bands) cut.ahead = (size_t)blocks * cut.layout.steps * COLUMN_SCRATCH;
     return cut;
+}
+
+/* Copying a weight costs about as much as sixteen multiply-adds; many outputs share it. Any vector's and any
+ * panel's length is at most FILTER_UNIT. */
+size_t kept_values(const conv_product *p)
+{
+    enum { WORTHWHILE = 4096 };
+    const size_t filters = (size_t)p->groups * (p->filters + FILTER_UNIT);
+    if (cut_winograd(p).m) return filters * p->channels * 9;
+    if ((p->channels == 1 && p->filters == 1) || (int64_t)p->batch * p->y.out * p->x.out > WORTHWHILE)
+        return 0;
+    return filters * product_depth(p);
 }
 
 ptrdiff_t product_blocks(const conv_product *p)

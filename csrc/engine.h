@@ -39,6 +39,7 @@ typedef struct {
     size_t group_stride, filter_stride, channel_stride;
     conv_axis y, x;
     int algorithm;                  /* a convolution_algorithm */
+    int kept;                       /* the weights are as keep() wrote them */
     int add;                        /* to what the output holds */
     const conv_epilogue *epilogue;  /* or NULL */
     part_moments *moments;          /* or NULL: (groups * filters, blocks), written: the output's */
@@ -59,6 +60,8 @@ typedef struct {
     const char *name;
     void (*product)(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
                     int threads);
+    /* The weights as this engine reads them: kept_values() of them. */
+    void (*keep)(const conv_product *p, const real *w, real *kept, int threads);
     /* All phases (PHASES) of a backward pass for data with stride 2. */
     void (*data)(const conv_product *p, const real *dy, const real *w, real *dx, real *workspace,
                  int threads);
@@ -133,6 +136,9 @@ product_cut cut_product(const conv_product *p);
 ptrdiff_t product_blocks(const conv_product *p);   /* each has moments of its own */
 /* Can the product take moments on its way? Its blocks must be stored in pieces worth a vector's while. */
 int product_takes_moments(const conv_product *p);
+
+/* Values of a forward pass's weights in the form in which they are kept; 0: not worth it. */
+size_t kept_values(const conv_product *p);
 
 /* The phases of a backward pass for data with stride 2: 2 * y + x. */
 enum { PHASES = 4 };

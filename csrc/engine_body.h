@@ -4,6 +4,7 @@
 #include "flat_body.h"
 #include "phases_body.h"
 #include "winograd_body.h"
+#include "winograd_kept_body.h"
 
 static void run_product(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
                         int threads)
@@ -11,10 +12,17 @@ static void run_product(const conv_product *p, const real *x, const real *w, rea
     const winograd_cut cut = cut_winograd(p);
     band_layout bands;
     flat_plan flat;
-    if (cut.m) winograd_product(p, &cut, x, w, y, workspace, threads);
+    if (cut.m && p->kept) kept_winograd(p, &cut, x, w, y, workspace, threads);
+    else if (cut.m) winograd_product(p, &cut, x, w, y, workspace, threads);
     else if (plan_flat(p, 0, &flat, workspace)) flat_planes(&flat, x, w, y, threads);
     else if (lay_bands(p, &bands)) depthwise(p, &bands, x, w, y, workspace, threads);
     else product(p, x, w, y, workspace, threads);
+}
+
+static void keep_weights(const conv_product *p, const real *w, real *kept, int threads)
+{
+    if (cut_winograd(p).m) keep_winograd(p, w, kept, threads);
+    else keep_product(p, w, kept, threads);
 }
 
 static void run_data(const conv_product p[PHASES], const real *dy, const real *w, real *dx, real *workspace,
@@ -50,6 +58,7 @@ static void run_gradient(const conv_product *p, const real *x, const real *dy, r
 #define ENGINE(level) \
     const engine engine_##level = {.name = #level, \
                                    .product = run_product, \
+                                   .keep = keep_weights, \
                                    .data = run_data, \
                                    .gradient = run_gradient, \
                                    .matrix = matrix, \

@@ -27,9 +27,11 @@ dn_status pull_layer_array(const layer *l, int i, void *to)
     const layer_array a = get_layer_array(l, i);
     return copied(l, &a, (a.on_device ? l->device : dn_host())->pull(to, a.data, bytes_of(&a)));
 }
-dn_status push_layer_array(const layer *l, int i, const void *from)
+dn_status push_layer_array(layer *l, int i, const void *from)
 {
     const layer_array a = get_layer_array(l, i);
+    lend_layer_weights(l);
+    return_layer_weights(l);
     return copied(l, &a, (a.on_device ? l->device : dn_host())->push(a.data, from, bytes_of(&a)));
 }
 

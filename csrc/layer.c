@@ -245,6 +245,7 @@ layer *new_layer(LAYER_TYPE type)
     l->index = -1;
     l->learning_rate = 1;
     l->fused = l->steps = 1;
+    l->kept_from = -1;
     if (new_parts(l) == DN_OK) return l;
     free_layer(l);
     return NULL;
@@ -354,6 +355,7 @@ static dn_status make_arrays(layer *l, int train)
 static void drop_arrays(layer *l, array_role from_role)
 {
     array_spec row;
+    l->kept_from = -1;
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
         void **field = dn_array_field(l, &row);
         if (row.role < from_role) continue;
@@ -400,6 +402,8 @@ dn_status initialize_layer(layer *l, uint64_t seed)
         p->index = l->index;
         const int starts = p->ops->initialize && !p->lender && status == DN_OK;
         if (starts) status = dn_initialize_on_host(p, seed);
+        lend_layer_weights(p);
+        return_layer_weights(p);
         seed += 0x9E3779B97F4A7C15;
     }
     return status;

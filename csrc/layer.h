@@ -115,6 +115,8 @@ struct layer {
     real learning_rate;              /* factor of the network's */
     int stopbackward, onlyforward, dont_update, burnin_update, train_only_bn;
     int truth_source;                /* its output is the truth of the layers after it */
+    int64_t lent, written;           /* how often its weights are lent now; lent or written to up to now */
+    int64_t kept_from, kept_as;      /* `written` when what it keeps was made, -1: nothing; and for what */
     struct layer *lender;            /* whose parameters, updates and statistics it shares; or NULL */
     int grad_centr;                  /* each filter's gradient loses its mean */
     real clip;                       /* weights stay within plus and minus this; 0: anywhere */
@@ -212,6 +214,10 @@ const option_spec *dn_find_option(const option_spec *options, const char *name);
 dn_status dn_take_option(const option_spec *option, void *to, double value);
 double dn_option_value(const option_spec *option, const void *from);   /* NaN: no number */
 void dn_hold_threads(int hold);   /* on this thread, while on, dn_num_threads() does not change */
+/* May what a layer keeps of its weights, made `as` something, be relied on? If not, it may be made now where
+ * nobody has them on loan: DN_MAKE. */
+typedef enum { DN_LEAVE, DN_MAKE, DN_RELY } dn_kept;
+dn_kept dn_ask_kept(layer *l, int64_t as);
 int dn_overflows(size_t a, size_t b, size_t *product);
 array_spec dn_array_row(const layer *l, int i);       /* rows common to all types first; name NULL: no more */
 real *dn_array_data(const layer *l, const array_spec *row);

@@ -48,6 +48,13 @@ static void pack_weights(const conv_product *p, const column_layout *l, const re
     }
 }
 
+static void keep_product(const conv_product *p, const real *w, real *kept, int threads)
+{
+    const product_cut cut = cut_product(p);
+#pragma omp parallel num_threads(threads)
+    pack_weights(p, &cut.layout, w, kept);
+}
+
 /* What one task works on: filters of panels first .. end of one group, columns of one block. */
 typedef struct {
     const conv_product *p;
@@ -201,7 +208,8 @@ static void product(const conv_product *p, const real *x, const real *w, real *y
     const column_layout *l = &cut.layout;
     const size_t weights = (size_t)panels(p) * product_depth(p) * ROWS,
                  group_size = (size_t)p->y.in * p->x.in * p->channels;
-    real *const packed = workspace, *const space = packed + pieces(p->groups * weights, LANES) * LANES;
+    real *const space = workspace + (p->kept ? 0 : pieces(p->groups * weights, LANES) * LANES);
+    const real *const packed = p->kept ? w : workspace;
     real *const ahead = cut.ahead ? space : NULL;
     const ptrdiff_t bands = column_bands(p, l);
     row_places places;
@@ -212,7 +220,7 @@ static void product(const conv_product *p, const real *x, const real *w, real *y
     {
         real *const scratch =
             space + cut.ahead + omp_get_thread_num() * (COLUMN_SCRATCH + (size_t)p->filters * PITCH);
-        pack_weights(p, l, w, packed);
+        if (!p->kept) pack_weights(p, l, w, workspace);
         if (ahead) fill_ahead(p, l, x, ahead);
         EACH_TASK(task, &tasks) {
             const int share = task % cut.shares, group = task / cut.shares % p->groups;

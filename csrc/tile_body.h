@@ -78,19 +78,22 @@ INLINE void turned_product(int rows, int vecs, int depth, const real *a, const i
     store_tile(rows, vecs, c, ldc, sum);
 }
 
-/* The product of Winograd's points. c (rows, vecs * LANES; distance ldc) = or, with add, += a * b; a has element
- * (row, k) at row * a_row + k * a_step, row k of b begins at b + k * ldb. */
+/* The product of Winograd's points. c (rows, vecs * LANES; distance ldc) = or, with add, += a * b; with
+ * CONTINUE the sums go on from c as if there had been no end. a has element (row, k) at row * a_row + k *
+ * a_step, row k of b begins at b + k * ldb. */
+enum { CONTINUE = 2 };
 INLINE void strided_product(int rows, int vecs, int depth, const real *a, ptrdiff_t a_row, ptrdiff_t a_step,
                             const real *b, ptrdiff_t ldb, real *c, ptrdiff_t ldc, int add)
 {
     vec sum[ROWS * VECS];
     EACH(i, rows * vecs) sum[i] = (vec){0};
+    if (add == CONTINUE) load_tile(rows, vecs, c, ldc, sum);
     for (int k = 0; k < depth; ++k, a += a_step, b += ldb) {
         vec column[VECS];
         EACH(v, vecs) column[v] = load(b + v * LANES);
         EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] += a[i * a_row] * column[v]; }
     }
-    if (add) add_tile(rows, vecs, c, ldc, sum);
+    if (add && add != CONTINUE) add_tile(rows, vecs, c, ldc, sum);
     store_tile(rows, vecs, c, ldc, sum);
 }
 

@@ -28,8 +28,12 @@ static int worthwhile(const conv_product *p, double per_tile, double fixed)
  * weights, is read from memory for each block: then there are twice as many. A share has at least so many
  * filters; a task of the weight gradient, at most so many filters and so many channels: each part transforms
  * the tiles for itself. */
-enum { BLOCK_TILES = 32, DEEP = 128, GRADIENT_TILES = 48, SHARE = 64, PART = 64 };
-static int block_tiles(const conv_product *p) { return p->channels >= DEEP ? 2 * BLOCK_TILES : BLOCK_TILES; }
+enum { BLOCK_TILES = 32, KEPT_TILES = 64, DEEP = 128, GRADIENT_TILES = 48, SHARE = 64, PART = 64 };
+static int block_tiles(const conv_product *p)
+{
+    if (p->kept) return KEPT_TILES;
+    return p->channels >= DEEP ? 2 * BLOCK_TILES : BLOCK_TILES;
+}
 
 static winograd_cut cut_tiles(const conv_product *p, int m, int block)
 {
@@ -71,6 +75,9 @@ winograd_cut cut_winograd_gradient(const conv_product *p)
 
 size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t threads)
 {
+    if (p->kept)
+        return threads * (pieces(p->channels, KEPT_CHANNELS) * kept_v_chunk(cut) +
+                          kept_panel(cut, KEPT_CHANNELS) + kept_panel(cut, cut->tiles));
     const size_t vectors = round_up(p->filters, FILTER_UNIT), points = winograd_points(cut);
     /* For vectors of two to sixteen values. */
     const size_t u = points * (vectors * p->channels + vectors / 2 * SKEW);

@@ -13,6 +13,7 @@ typedef struct {
     ptrdiff_t all, blocks;                         /* strips and blocks of all images */
     int tiles;                                     /* of a block, at most */
     int shares;                                    /* of the filters: a task is a block x a share */
+    int panels;                                    /* with weights that are kept: of the filters */
     int part, filter_parts, channel_parts, chunks; /* tasks of the weight gradient: see winograd_gradient() */
 } winograd_cut;
 
@@ -46,6 +47,17 @@ static inline int count_tiles(const winograd_cut *cut, ptrdiff_t from, ptrdiff_t
         tiles += part_of(cut->across, piece + 1, cut->strips) - part_of(cut->across, piece, cut->strips);
     }
     return tiles;
+}
+/* Where the weights are kept: the channels whose points are in the cache at once, and the values of a chunk
+ * of V, of a panel's U and of its M. */
+enum { KEPT_CHANNELS = 64 };
+static inline size_t kept_v_chunk(const winograd_cut *cut)
+{
+    return (size_t)winograd_points(cut) * (cut->tiles * KEPT_CHANNELS + SKEW);
+}
+static inline size_t kept_panel(const winograd_cut *cut, int rows)
+{
+    return (size_t)winograd_points(cut) * (rows * MOST_WIDTH + SKEW);
 }
 /* Are the transformed weights used by several tasks, and made once for all? If not, they are made for so many
  * channels at a time. */

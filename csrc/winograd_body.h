@@ -39,7 +39,7 @@ static void make_panel(const conv_product *p, const winograd_cut *cut, const rea
                                     u + v * LANES, vecs * vector_plane(channels), (size_t)vecs * LANES);
 }
 
-/* m[e][tile][vecs * LANES] = v u for all points, or with add += it; v begins at u's first channel. */
+/* m[e][tile][vecs * LANES] = v u for all points (add: see strided_product()); v begins at u's first channel. */
 static void multiply_points(const conv_product *p, const winograd_cut *cut, int tiles, const real *v,
                             const real *u, int channels, int vecs, int add, real *m)
 {
@@ -63,7 +63,7 @@ static void transform_and_multiply(const conv_product *p, const winograd_cut *cu
     for (int c = 0; c < p->channels; c += PANEL_CHANNELS) {
         const int channels = at_most(PANEL_CHANNELS, p->channels - c);
         make_panel(p, cut, w, c, channels, first, vecs, u);
-        multiply_points(p, cut, tiles, v + c, u, channels, vecs, c > 0, m);
+        multiply_points(p, cut, tiles, v + c, u, channels, vecs, c ? CONTINUE : 0, m);
     }
 }
 
@@ -130,7 +130,8 @@ static void winograd_product(const conv_product *p, const winograd_cut *cut, con
             make_panel(p, cut, w, 0, p->channels, first, end - first,
                        workspace + points * first * vector_plane(p->channels));
         }
-        EACH_TASK(task, &tasks) {
+        EACH_TASK(task, &tasks)
+        {
             real *const mine = own + omp_get_thread_num() * (v + m + (ahead ? 0 : u));
             const int share = task % cut->shares;
             const winograd_task t = {
@@ -237,16 +238,19 @@ static void winograd_gradient(const conv_product *p, const winograd_cut *cut, co
 #pragma omp parallel num_threads(threads)
     {
         const int me = omp_get_thread_num();
-        EACH_TASK(i, &all) {
+        EACH_TASK(i, &all)
+        {
             const int task = i % tasks, chunk = i / tasks;
             const winograd_gradient_task t = cut_winograd_task(p, cut, task, chunk);
-            real *const sums = workspace + (chunks > 1 ? task * chunks + chunk : me) * area,
-                        *const mine = scratch + me * 2 * v;
+            real *const sums = workspace + (chunks > 1 ? task * chunks + chunk : me) * area, *const mine =
+                                                                                                 scratch +
+                                                                                                 me * 2 * v;
             run_winograd_gradient_task(p, cut, &t, x, dy, mine, mine + v, sums);
             if (chunks == 1) add_winograd_gradient(p, cut, &t, sums, dw);
         }
 #pragma omp barrier
-        EACH_TASK(i, &merges) {
+        EACH_TASK(i, &merges)
+        {
             const winograd_gradient_task t = cut_winograd_task(p, cut, (int)i, 0);
             real *const sums = workspace + (size_t)i * chunks * area;
             merge_chunks(sums, area, chunks);

@@ -325,34 +325,52 @@ INLINE void transform_outputs(int m, const conv_product *p, const winograd_cut *
 /* ---- weights */
 enum { WEIGHT_CHANNELS = 64 };
 
-/* U[e][channel] = G g G' of LANES filters from `filter` on, rows ld apart. */
-INLINE void transform_weights(int m, const conv_product *p, const real *w, int filter, real *out,
-                              size_t plane, size_t ld)
+/* out[e] = G g G' of LANES filters, g (9, LANES); turned by 180 degrees for the backward pass. One function
+ * for all uses, so that the compiler rounds alike in all. */
+INLINE void points_of_filter(int m, int turned, const real *filter, real *out, size_t plane)
 {
-    const int n = m + 2, live = at_most(LANES, p->filters - filter), turned = p->y.step < 0;
-    vec gathered[9 * WEIGHT_CHANNELS + LANES], half[3][MOST_SIDE], g[3], o[MOST_SIDE];
-    w += filter * p->filter_stride;
+    const int n = m + 2;
+    vec half[3][MOST_SIDE], g[3], o[MOST_SIDE];
+    EACH(j, 3)
+    {
+        EACH(i, 3) g[i] = load(filter + (turned ? 8 - 3 * i - j : 3 * i + j) * LANES);
+        points_of_weights(m, g, o);
+        EACH(i, n) half[j][i] = o[i];
+    }
+    EACH(i, n)
+    {
+        EACH(j, 3) g[j] = half[j][i];
+        points_of_weights(m, g, o);
+        EACH(e, n) store(out + (i * n + e) * plane, o[e]);
+    }
+}
+
+/* The weights of LANES filters from `filter` on as vectors: lane i is filter `filter` + i. Channels first ..
+ * first + channels, at most WEIGHT_CHANNELS; up to LANES - 1 vectors more are written. */
+INLINE void gather_weights(const conv_product *p, const real *w, int filter, int first, int channels,
+                           vec *gathered)
+{
+    const int live = at_most(LANES, p->filters - filter);
+    const real *from = w + filter * p->filter_stride + first * p->channel_stride;
+    if (p->channel_stride == 9)
+        gather(from, p->filter_stride, live, 9 * channels, gathered);
+    else
+        for (int c = 0; c < channels; ++c)
+            gather(from + c * p->channel_stride, p->filter_stride, live, 9, gathered + 9 * c);
+}
+
+/* U[e][channel] = G g G' of LANES filters from `filter` on, rows ld apart. */
+typedef void (*filter_points)(int turned, const real *filter, real *out, size_t plane);
+INLINE void transform_weights(filter_points transform, const conv_product *p, const real *w, int filter,
+                              real *out, size_t plane, size_t ld)
+{
+    const int turned = p->y.step < 0;
+    vec gathered[9 * WEIGHT_CHANNELS + LANES];
     for (int first = 0; first < p->channels; first += WEIGHT_CHANNELS) {
         const int channels = at_most(WEIGHT_CHANNELS, p->channels - first);
-        const real *from = w + first * p->channel_stride;
-        if (p->channel_stride == 9)
-            gather(from, p->filter_stride, live, 9 * channels, gathered);
-        else
-            for (int c = 0; c < channels; ++c)
-                gather(from + c * p->channel_stride, p->filter_stride, live, 9, gathered + 9 * c);
-        for (int c = 0; c < channels; ++c, out += ld) {
-            for (int j = 0; j < 3; ++j) {
-                EACH(i, 3) g[i] = gathered[9 * c + (turned ? 8 - 3 * i - j : 3 * i + j)];
-                points_of_weights(m, g, o);
-                EACH(i, n) half[j][i] = o[i];
-            }
-            EACH(i, n)
-            {
-                EACH(j, 3) g[j] = half[j][i];
-                points_of_weights(m, g, o);
-                EACH(e, n) store(out + (i * n + e) * plane, o[e]);
-            }
-        }
+        gather_weights(p, w, filter, first, channels, gathered);
+        for (int c = 0; c < channels; ++c, out += ld)
+            transform(turned, (const real *)(gathered + 9 * c), out, plane);
     }
 }
 
@@ -405,6 +423,7 @@ typedef struct {
     void (*outputs)(const conv_product *, const winograd_cut *, const real *, size_t, size_t, int, ptrdiff_t,
                     ptrdiff_t, real *, lane_moments *);
     void (*weights)(const conv_product *, const real *, int, real *, size_t, size_t);
+    filter_points filter;
     void (*weight_gradient)(int, const real *, size_t, real *);
 } winograd_transforms;
 #define TRANSFORMS(m) \
@@ -424,17 +443,22 @@ typedef struct {
     { \
         transform_outputs(m, p, cut, points, plane, ld, filter, first, end, y, moments); \
     } \
+    static \
+        __attribute__((noinline)) void filter_##m(int turned, const real *filter, real *out, size_t plane) \
+    { \
+        points_of_filter(m, turned, filter, out, plane); \
+    } \
     static void weights_##m(const conv_product *p, const real *w, int filter, real *out, size_t plane, \
                             size_t ld) \
     { \
-        transform_weights(m, p, w, filter, out, plane, ld); \
+        transform_weights(filter_##m, p, w, filter, out, plane, ld); \
     } \
     static void weight_gradient_##m(int channels, const real *points, size_t plane, real *dw) \
     { \
         transform_weight_gradient(m, channels, points, plane, dw); \
     } \
-    static const winograd_transforms transforms_##m = {input_##m, delta_##m, outputs_##m, weights_##m, \
-                                                       weight_gradient_##m};
+    static const winograd_transforms transforms_##m = {input_##m,   delta_##m,  outputs_##m, \
+                                                       weights_##m, filter_##m, weight_gradient_##m};
 TRANSFORMS(4)
 TRANSFORMS(6)
 #endif

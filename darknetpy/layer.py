@@ -96,7 +96,7 @@ class Layer:
     def _list_arrays(self):
         lib, string = self._core.lib, self._core.ffi.string
         rows = [lib.get_layer_array(self._handle, i) for i in range(lib.count_layer_arrays(self._handle))]
-        self._rows = {string(row.name).decode(): i for i, row in reversed(list(enumerate(rows)))}
+        self._rows = {string(row.name).decode(): i for i, row in reversed(list(enumerate(rows))) if row.role != lib.ARRAY_KEPT}
         while (part := lib.get_layer_part(self._handle, len(self.parts))).name != self._core.ffi.NULL:
             self.parts[string(part.name).decode()] = Part(self, part.layer)
         for part in self.parts.values():
@@ -280,7 +280,15 @@ class Layer:
             owner = (self, self._referenced)    # the input's values, which l.x may show, are another's
             memory = _Memory(owner if name == "x" else self, address, shape, np.dtype(np.int32) if row.is_int else self._core.dtype)
             self._memory[name] = memory
+            if name == "weights":
+                self._lend_weights(memory)
         return np.asarray(memory)
+
+    def _lend_weights(self, memory):
+        """Tell the core that the weights may be written to as long as any view on `memory` lives: each keeps it alive."""
+        lib, handle = self._core.lib, self._handle
+        lib.lend_layer_weights(handle)
+        weakref.finalize(memory, lib.return_layer_weights, handle).atexit = False
 
     def arrays(self, *roles: str) -> dict[str, Array]:
         """Return a dict of name -> array of the given roles; parameters and statistics come in .weights order.

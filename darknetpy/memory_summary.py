@@ -4,7 +4,7 @@ from __future__ import annotations
 from darknetpy.memory import human_bytes
 
 _ROLES = {"parameter": "parameters", "statistic": "parameters", "counter": "parameters", "state": "parameters",
-          "update": "updates", "moment": "updates", "activation": "work"}
+          "update": "updates", "moment": "updates", "activation": "work", "kept": "work"}
 _COLUMNS = ("parameters", "updates", "outputs", "deltas", "work")
 
 
@@ -12,7 +12,8 @@ def memory_rows(net):
     """Return one dict of bytes per layer: parameters, updates, outputs, deltas, work, and shared.
 
     parameters: what stays, statistics and states included; updates: the optimizer's, moments included; work: what else a layer keeps
-    from its forward pass to its backward pass, or within one; shared: the part of these that lies where other layers' arrays do.
+    from its forward pass to its backward pass, or within one, and its weights in the order in which inference reads them;
+    shared: the part of these that lies where other layers' arrays do.
     """
     return [{"index": i, "type": layer.type, **_bytes(layer)} for i, layer in enumerate(net.layers)]
 
