@@ -196,6 +196,8 @@ static int add_product(const conv_product *p, size_t threads, size_t *total)
 {
     const winograd_cut tiles = cut_winograd(p);
     if (tiles.m) return add_size(total, winograd_workspace(p, &tiles, threads), 1, 1);
+    const row_winograd_cut rows = cut_row_winograd(p);
+    if (rows.down) return add_size(total, row_winograd_workspace(p, &rows, threads), 1, 1);
     const product_cut cut = cut_product(p);
     return add_size(total, (size_t)p->groups * (p->filters + MOST_ROWS), product_depth(p), 1) &&
            add_size(total, cut.ahead, 1, 1) &&

@@ -3,17 +3,19 @@
 #include "matrix_body.h"
 #include "flat_body.h"
 #include "phases_body.h"
-#include "winograd_body.h"
 #include "winograd_kept_body.h"
+#include "winograd_rows_body.h"
 
 static void run_product(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
                         int threads)
 {
     const winograd_cut cut = cut_winograd(p);
+    const row_winograd_cut rows = cut_row_winograd(p);
     band_layout bands;
     flat_plan flat;
     if (cut.m && p->kept) kept_winograd(p, &cut, x, w, y, workspace, threads);
     else if (cut.m) winograd_product(p, &cut, x, w, y, workspace, threads);
+    else if (rows.down) row_winograd(p, &rows, x, w, y, workspace, threads);
     else if (plan_flat(p, 0, &flat, workspace)) flat_planes(&flat, x, w, y, threads);
     else if (lay_bands(p, &bands)) depthwise(p, &bands, x, w, y, workspace, threads);
     else product(p, x, w, y, workspace, threads);

@@ -116,6 +116,18 @@ static void product_tiles(const product_task *t, int from, int upto, int d0, int
     }
 }
 
+/* Moments of the values of some spans of a plane. */
+static part_moments moments_of(const real *plane, const span *s, int spans)
+{
+    const real shift = plane[s->at];
+    row_sums sums = {{0}, {0}};
+    double count = 0;
+    for (const span *end = s + spans; s < end; count += s++->count)
+        add_moments(plane + s->at, 1, s->count, &shift, &sums);
+    const double sum = total_of(sums.first), squares = total_of(sums.second) - sum * sum / count;
+    return (part_moments){count, shift + sum / count, squares > 0 ? squares : 0};
+}
+
 /* Moments of the outputs of panels from .. upto, which are finished and still in the cache. */
 static void take_moments(const product_task *t, int from, int upto)
 {
@@ -123,18 +135,8 @@ static void take_moments(const product_task *t, int from, int upto)
     const block *b = t->columns;
     const int n = panels(p), end = part_of(p->filters, upto, n);
     const size_t plane = (size_t)p->y.whole * p->x.whole;
-    for (int filter = part_of(p->filters, from, n); filter < end; ++filter) {
-        const real *y = t->y + filter * plane, shift = y[b->span[0].at];
-        row_sums sums = {{0}, {0}};
-        double count = 0;
-        for (int s = 0; s < b->spans; ++s) {
-            add_moments(y + b->span[s].at, 1, b->span[s].count, &shift, &sums);
-            count += b->span[s].count;
-        }
-        const double sum = total_of(sums.first), squares = total_of(sums.second) - sum * sum / count;
-        t->moments[filter * t->layout->blocks] =
-            (part_moments){count, shift + sum / count, squares > 0 ? squares : 0};
-    }
+    for (int filter = part_of(p->filters, from, n); filter < end; ++filter)
+        t->moments[filter * t->layout->blocks] = moments_of(t->y + filter * plane, b->span, b->spans);
 }
 
 /* ahead, first: see find_columns(); what is made ahead stands there step by step. */

@@ -7,11 +7,12 @@ static int applies_to_axis(const conv_axis *a)
     return a->stride == 1 && a->taps == 3 && (a->step == 1 || a->step == -1) && a->tap == 0 &&
            a->tap_step == 1 && a->to == 0 && a->to_step == 1 && a->out == a->whole;
 }
-static int applies(const conv_product *p)
+static int moves_by_one(const conv_product *p)
 {
-    return p->groups == 1 && p->size == 3 && applies_to_axis(&p->y) && applies_to_axis(&p->x) &&
+    return p->size == 3 && applies_to_axis(&p->y) && applies_to_axis(&p->x) &&
            p->y.step == p->x.step && p->algorithm != CONVOLUTION_GEMM;
 }
+static int applies(const conv_product *p) { return p->groups == 1 && moves_by_one(p); }
 
 /* Multiply-adds for each channel and filter, against those of the plain sums: per tile, and with `fixed` for
  * transforming the weights or their gradient. Narrow layers would leave lanes of the vectors empty. */
@@ -55,6 +56,31 @@ winograd_cut cut_winograd(const conv_product *p)
     if (cut.blocks < TASKS)
         cut.shares = at_most((int)pieces(p->filters, SHARE), (int)pieces(TASKS, cut.blocks));
     return cut;
+}
+
+/* Vector instructions for 4 x 16 outputs of all filters, against those of the plain sums, which reach two
+ * thirds of the speed. The lanes behind a row's end and the rows beneath the last are computed too. Many
+ * channels of one group go faster in two dimensions. */
+row_winograd_cut cut_row_winograd(const conv_product *p)
+{
+    enum { FEW = 16, LEAST_FILTERS = 4 };
+    const int first = p->x.first + (p->x.step < 0 ? 2 * p->x.step : 0), left = round_up(-first, FILTER_UNIT),
+              widest = p->x.in > p->x.out + 2 ? p->x.in : p->x.out + 2;
+    const double c = p->channels, f = p->filters;
+    const double tiles = (double)pieces(p->y.out, BAND_ROWS) * pieces(p->x.out, FILTER_UNIT);
+    const double plain = 9. * 1.5 * c * f * p->y.out * p->x.out / FILTER_UNIT;
+    const int may = p->algorithm == CONVOLUTION_AUTO && moves_by_one(p) && (c < FEW || p->groups > 1) &&
+                    f >= LEAST_FILTERS;
+    if (!may || ((18 * c + 30) * f + 60 * c) * tiles > plain) return (row_winograd_cut){0};
+    return (row_winograd_cut){.down = (int)pieces(p->y.out, BAND_ROWS),
+                              .left = left,
+                              .pitch = round_up(left + widest, FILTER_UNIT) + FILTER_UNIT};
+}
+size_t row_winograd_workspace(const conv_product *p, const row_winograd_cut *cut, size_t threads)
+{
+    const size_t depth = (size_t)p->channels * (BAND_ROWS + 2);
+    return p->groups * round_up(p->filters, FILTER_UNIT) * depth * 3 + FILTER_UNIT +
+           threads * depth * cut->pitch;
 }
 
 winograd_cut cut_winograd_gradient(const conv_product *p)

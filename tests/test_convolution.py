@@ -81,6 +81,17 @@ TILED = {
     "parts": (1, 101, 8, 7, 99, 0),
     "many blocks": (30, 2, 13, 13, 3, 1),
 }
+# batch, c, h, w, n, groups, pad of 3x3 filters that move by one, of few channels: for bands of four rows, along y alone
+BANDS = {
+    "image": (2, 3, 13, 47, 7, 1, 1),
+    "one channel": (1, 1, 8, 64, 41, 1, 1),
+    "fifteen": (1, 15, 7, 30, 14, 1, 1),
+    "groups": (2, 8, 12, 16, 20, 4, 1),
+    "groups of 16": (1, 48, 14, 14, 48, 3, 1),
+    "bare": (1, 4, 10, 34, 9, 1, 0),
+    "padded by 5": (1, 4, 6, 22, 9, 1, 5),
+    "wide": (1, 3, 4, 416, 5, 1, 1),
+}
 # Largest error in units of the answers' root mean square. An output is a difference of terms that are larger than it: the sums over
 # the points 0, +-sqrt(1/2), +-sqrt(2) lose a digit, those over 0, +-1, +-2, +-1/2 two (docs/convolution.md).
 TOLERANCE = {"winograd4": 2e-5, "winograd6": 2e-4}
@@ -102,6 +113,9 @@ def simd(request):
 def _shape(label, algorithm="gemm"):
     if algorithm == "gemm":
         s = dict(zip(NAMES, SHAPES[label]))
+    elif algorithm == "auto":
+        s = dict(zip(("batch", "c", "h", "w", "n", "groups", "pad"), BANDS[label]))
+        s.update(size=3, stride_x=1, stride_y=1, dilation=1)
     else:
         s = dict(zip(("batch", "c", "h", "w", "n", "pad"), TILED[label]))
         s.update(groups=1, size=3, stride_x=1, stride_y=1, dilation=1)
@@ -274,6 +288,44 @@ def test_winograd_backward_weights(label, simd, threads):
         "workspace": workspace,
     }
     kernel_calls.compare_threads("convolution_backward_weights_cpu", case, threads, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("label", BANDS)
+def test_bands(label, simd, threads):
+    """Few channels by Winograd's algorithm along y: forward, with what is done to outputs and their moments, and data."""
+    s, r, x, w, dy, workspace = _arrays(label, "auto")
+    near = {"rtol": 0, "atol": TOLERANCE["winograd4"]}
+    case = {"s": ("conv_shape *", s), "x": x, "w": w, "y": np.full(dy.size, np.nan), "workspace": workspace}
+    kernel_calls.compare_threads("convolution_forward_cpu", {**case, "ep": None}, threads, **near)
+    scale, shift = r.uniform(0.5, 1.5, s["n"]), r.standard_normal(s["n"])
+    for a, (first, second) in itertools.product(ACTIVATIONS, ((scale, shift), (None, 30 * shift))):
+        mean, rest, variance = np.full((3, s["n"]), np.nan)
+        ep = {"scale": first, "shift": second, "activation": a, "mean": mean, "mean_rest": rest, "variance": variance}
+        bits = []
+        for n in (1, 2, 3):
+            threads(n)
+            case["ep"] = ("conv_epilogue *", dict(ep))
+            skip = ("workspace", "mean_rest")
+            bits.append(kernel_calls.compare("convolution_forward_cpu", case, skip, rtol=1e-5, atol=2e-5))
+        assert bits[0] == bits[1] == bits[2]
+    for add, dx in ((0, np.full(x.size, np.nan)), (1, r.standard_normal(x.size))):
+        case = {"s": ("conv_shape *", s), "dy": dy, "w": w, "add": add, "dx": dx, "workspace": workspace}
+        kernel_calls.compare_threads("convolution_backward_data_cpu", case, threads, **near)
+
+
+@pytest.mark.parametrize("label", BANDS)
+def test_bands_are_taken(label):
+    """With `auto` these shapes have other last digits than plain sums: they are computed in bands."""
+    s, r, x, w, dy, workspace = _arrays(label, "auto")
+    y = {}
+    for algorithm in (0, 1):
+        shape = core.ffi.new("conv_shape *", {**s, "algorithm": algorithm})
+        work = kernel_calls.Guarded(np.zeros(core.lib.convolution_workspace(shape, 1)))
+        inputs, weights, y[algorithm] = (kernel_calls.Guarded(a) for a in (x, w, np.zeros(dy.size)))
+        core.lib.convolution_forward_cpu(
+            shape, inputs.pointer, weights.pointer, core.ffi.NULL, y[algorithm].pointer, work.pointer
+        )
+    assert (y[0].values != y[1].values).any()
 
 
 def test_workspace_beyond_counting():
