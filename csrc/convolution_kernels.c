@@ -197,7 +197,9 @@ static int add_product(const conv_product *p, size_t threads, size_t *total)
     const winograd_cut tiles = cut_winograd(p);
     if (tiles.m) return add_size(total, winograd_workspace(p, &tiles, threads), 1, 1);
     const row_winograd_cut rows = cut_row_winograd(p);
-    if (rows.down) return add_size(total, row_winograd_workspace(p, &rows, threads), 1, 1);
+    if (rows.blocks)
+        return add_size(total, (size_t)p->groups * (p->filters + FILTER_UNIT), p->channels, 3 * ROW_POINTS) &&
+               add_size(total, threads, (size_t)rows.most * rows.pitch, (size_t)p->channels * ROW_POINTS);
     const product_cut cut = cut_product(p);
     return add_size(total, (size_t)p->groups * (p->filters + MOST_ROWS), product_depth(p), 1) &&
            add_size(total, cut.ahead, 1, 1) &&

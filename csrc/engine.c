@@ -143,7 +143,7 @@ ptrdiff_t product_blocks(const conv_product *p)
 {
     const winograd_cut cut = cut_winograd(p);
     const row_winograd_cut rows = cut_row_winograd(p);
-    if (rows.down) return (ptrdiff_t)p->batch * rows.down;
+    if (rows.blocks) return (ptrdiff_t)p->batch * rows.blocks;
     return cut.m ? cut.blocks : cut_product(p).layout.blocks;
 }
 
@@ -151,7 +151,7 @@ ptrdiff_t product_blocks(const conv_product *p)
 int product_takes_moments(const conv_product *p)
 {
     enum { WORTHWHILE = 16 };
-    if (cut_winograd(p).m || cut_row_winograd(p).down) return 1;
+    if (cut_winograd(p).m || cut_row_winograd(p).blocks) return 1;
     const column_layout l = lay_columns(p);
     return (p->channels > 1 || p->filters > 1) && (!l.share_x || p->x.out >= WORTHWHILE);
 }

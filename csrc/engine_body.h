@@ -15,7 +15,7 @@ static void run_product(const conv_product *p, const real *x, const real *w, rea
     flat_plan flat;
     if (cut.m && p->kept) kept_winograd(p, &cut, x, w, y, workspace, threads);
     else if (cut.m) winograd_product(p, &cut, x, w, y, workspace, threads);
-    else if (rows.down) row_winograd(p, &rows, x, w, y, workspace, threads);
+    else if (rows.blocks) row_winograd(p, &rows, x, w, y, workspace, threads);
     else if (plan_flat(p, 0, &flat, workspace)) flat_planes(&flat, x, w, y, threads);
     else if (lay_bands(p, &bands)) depthwise(p, &bands, x, w, y, workspace, threads);
     else product(p, x, w, y, workspace, threads);

@@ -63,7 +63,7 @@ winograd_cut cut_winograd(const conv_product *p)
  * channels of one group go faster in two dimensions. */
 row_winograd_cut cut_row_winograd(const conv_product *p)
 {
-    enum { FEW = 16, LEAST_FILTERS = 4 };
+    enum { FEW = 16, LEAST_FILTERS = 4, BLOCK_POINTS = 32768 };
     const int first = p->x.first + (p->x.step < 0 ? 2 * p->x.step : 0), left = round_up(-first, FILTER_UNIT),
               widest = p->x.in > p->x.out + 2 ? p->x.in : p->x.out + 2;
     const double c = p->channels, f = p->filters;
@@ -72,15 +72,15 @@ row_winograd_cut cut_row_winograd(const conv_product *p)
     const int may = p->algorithm == CONVOLUTION_AUTO && moves_by_one(p) && (c < FEW || p->groups > 1) &&
                     f >= LEAST_FILTERS;
     if (!may || ((18 * c + 30) * f + 60 * c) * tiles > plain) return (row_winograd_cut){0};
-    return (row_winograd_cut){.down = (int)pieces(p->y.out, BAND_ROWS),
-                              .left = left,
-                              .pitch = round_up(left + widest, FILTER_UNIT) + FILTER_UNIT};
-}
-size_t row_winograd_workspace(const conv_product *p, const row_winograd_cut *cut, size_t threads)
-{
-    const size_t depth = (size_t)p->channels * (BAND_ROWS + 2);
-    return p->groups * round_up(p->filters, FILTER_UNIT) * depth * 3 + FILTER_UNIT +
-           threads * depth * cut->pitch;
+    const int down = (int)pieces(p->y.out, BAND_ROWS),
+              pitch = round_up(left + widest, FILTER_UNIT) + FILTER_UNIT;
+    /* The points of a block stay in the second-level cache. */
+    const int fit = (int)(BLOCK_POINTS / ((int64_t)ROW_POINTS * p->channels * pitch)),
+              least = (int)pieces(down, fit > 1 ? fit : 1),
+              wanted = at_most((int)pieces(TASKS, (ptrdiff_t)p->batch * p->groups), down),
+              blocks = least > wanted ? least : wanted;
+    return (row_winograd_cut){
+        .blocks = blocks, .most = (int)pieces(down, blocks), .left = left, .pitch = pitch};
 }
 
 winograd_cut cut_winograd_gradient(const conv_product *p)

@@ -28,14 +28,14 @@ winograd_cut cut_winograd_gradient(const conv_product *p);
 size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t threads);
 size_t winograd_gradient_workspace(const conv_product *p, const winograd_cut *cut, size_t threads);
 
-/* Tiles of BAND_ROWS outputs one above the other, for few channels (winograd_rows_body.h): an image is `down`
- * bands of them. Rows of points are `pitch` apart, and an image begins at their column `left`. */
-enum { BAND_ROWS = 4 };
+/* Tiles of BAND_ROWS outputs one above the other, for few channels (winograd_rows_body.h): an image is cut
+ * into `blocks` of at most `most` bands of them. Rows of points are `pitch` apart, and an image begins at their
+ * column `left`. */
+enum { BAND_ROWS = 4, ROW_POINTS = BAND_ROWS + 2 };
 typedef struct {
-    int down, left, pitch; /* down 0: not so */
+    int blocks, most, left, pitch; /* blocks 0: not so */
 } row_winograd_cut;
 row_winograd_cut cut_row_winograd(const conv_product *p);
-size_t row_winograd_workspace(const conv_product *p, const row_winograd_cut *cut, size_t threads);
 
 /* Row length for n values: rows of a multiple of eight 64-byte lines would share few sets of the cache, so do
  * planes, which are therefore SKEW values longer. */

@@ -9,8 +9,8 @@
 #include "winograd_body.h"
 
 /* Points of so many filters are summed in registers: ROW_FILTERS x 6 of 32, or of 16. */
-enum { ROW_POINTS = BAND_ROWS + 2, ROW_FILTERS = VEC_BYTES == 64 ? 4 : 2 };
-_Static_assert((int)ROW_FILTERS <= (int)FILTER_UNIT, "panels of row_winograd_workspace()");
+enum { ROW_FILTERS = VEC_BYTES == 64 ? 4 : 2 };
+_Static_assert((int)ROW_FILTERS <= (int)FILTER_UNIT, "panels of the workspace");
 
 /* u (panels, channels, kx, ROW_FILTERS, points) of one group; a missing filter's are 0. */
 static void make_row_weights(const conv_product *p, const real *w, real *u)
@@ -18,8 +18,8 @@ static void make_row_weights(const conv_product *p, const real *w, real *u)
     for (int f = 0; f < round_up(p->filters, ROW_FILTERS); ++f) {
         for (int k = 0; k < p->channels * 3; ++k) {
             const real *tap = w + f * p->filter_stride + k / 3 * p->channel_stride + tap_order(&p->x, k % 3);
-            real *to =
-                u + ((f / ROW_FILTERS * p->channels * 3 + k) * ROW_FILTERS + f % ROW_FILTERS) * ROW_POINTS;
+            real *to = u + (((size_t)f / ROW_FILTERS * p->channels * 3 + k) * ROW_FILTERS + f % ROW_FILTERS) *
+                               ROW_POINTS;
             vec g[3] = {{0}}, points[ROW_POINTS];
             for (int i = 0; i < (f < p->filters ? 3 : 0); ++i) g[i][0] = tap[3 * tap_order(&p->y, i)];
             points_of_weights(BAND_ROWS, g, points);
@@ -50,18 +50,17 @@ static void make_row_points(const conv_product *p, const row_winograd_cut *cut, 
     }
 }
 
-/* What one band works on. */
+/* What a tile works on. */
 typedef struct {
     const conv_product *p;
     const row_winograd_cut *cut;
-    const real *u, *d;      /* of a panel; of column 0 */
-    int filter, live, rows; /* the panel's first filter, its filters, the band's rows */
-    int group;
-    real *y; /* of the panel's first filter, the band's first row */
-} row_panel;
+    const real *u, *d;      /* of a panel; of a band, from what tap 0 of output 0 reads on */
+    int filter, live, rows; /* the panel's first of all filters, how many it has, the band's rows */
+    real *y;                /* of the panel's first filter, the band's first row */
+} row_tile;
 
 /* n columns from x on of all rows and filters of a panel. */
-INLINE void make_row_tile(const row_panel *t, int x, int n)
+INLINE void make_row_tile(const row_tile *t, int x, int n)
 {
     const conv_product *p = t->p;
     const ptrdiff_t plane = (ptrdiff_t)p->y.out * p->x.out, pitch = t->cut->pitch;
@@ -89,7 +88,7 @@ INLINE void make_row_tile(const row_panel *t, int x, int n)
         {
             if (p->add && r < t->rows) out[r] += load_some(y + i * plane + r * p->x.out, n);
         }
-        if (p->epilogue) finish(1, BAND_ROWS, p->epilogue, t->group * p->filters + t->filter + i, out);
+        if (p->epilogue) finish(1, BAND_ROWS, p->epilogue, t->filter + i, out);
         EACH(r, BAND_ROWS)
         {
             if (r < t->rows) store_some(y + i * plane + r * p->x.out, out[r], n);
@@ -97,23 +96,33 @@ INLINE void make_row_tile(const row_panel *t, int x, int n)
     }
 }
 
-/* Band `band` of a group, whose weights and points are ready; y is the group's, in the band's image. */
-static void run_row_task(const conv_product *p, const row_winograd_cut *cut, ptrdiff_t band, int group,
-                         const real *u, const real *d, real *y)
+/* Bands from .. upto of one image and group, number `block` of the group. x, u and y are the group's, x and y
+ * in this image; d (bands, channels, points, pitch) is this thread's own. */
+static void run_row_task(const conv_product *p, const row_winograd_cut *cut, int from, int upto,
+                         ptrdiff_t block, int group, const real *x, const real *u, real *d, real *y)
 {
-    const int first = (int)(band % cut->down) * BAND_ROWS;
-    const size_t plane = (size_t)p->y.out * p->x.out, at = (size_t)first * p->x.out;
-    row_panel t = {p, cut, u, d, 0, 0, at_most(BAND_ROWS, p->y.out - first), group, y + at};
-    for (; t.filter < p->filters; t.filter += ROW_FILTERS) {
-        t.live = at_most(ROW_FILTERS, p->filters - t.filter);
-        for (int x = 0; x < p->x.out; x += LANES) make_row_tile(&t, x, lanes_of(p->x.out - x));
-        for (int i = 0; i < (p->moments ? t.live : 0); ++i) {
-            const span rows = {0, t.rows * p->x.out, 0};
-            const size_t filter = (size_t)group * p->filters + t.filter + i;
-            p->moments[filter * p->batch * cut->down + band] = moments_of(t.y + i * plane, &rows, 1);
+    const size_t plane = (size_t)p->y.out * p->x.out, points = (size_t)p->channels * ROW_POINTS * cut->pitch;
+    const span rows = {0, (at_most(upto * BAND_ROWS, p->y.out) - from * BAND_ROWS) * p->x.out,
+                       (size_t)from * BAND_ROWS * p->x.out};
+    for (int i = from; i < upto; ++i)
+        make_row_points(p, cut, x, i * BAND_ROWS + lowest_input(&p->y), d + (i - from) * points);
+    for (int f = 0; f < p->filters; f += ROW_FILTERS, y += ROW_FILTERS * plane) {
+        const int filter = group * p->filters + f, live = at_most(ROW_FILTERS, p->filters - f);
+        for (int i = from; i < upto; ++i) {
+            const int row = i * BAND_ROWS;
+            const row_tile t = {p,
+                                cut,
+                                u + (size_t)f * p->channels * 3 * ROW_POINTS,
+                                d + (i - from) * points + cut->left + lowest_input(&p->x),
+                                filter,
+                                live,
+                                at_most(BAND_ROWS, p->y.out - row),
+                                y + (size_t)row * p->x.out};
+            for (int j = 0; j < p->x.out; j += LANES) make_row_tile(&t, j, lanes_of(p->x.out - j));
         }
-        t.u += p->channels * 3 * ROW_FILTERS * ROW_POINTS;
-        t.y += ROW_FILTERS * plane;
+        for (int i = 0; i < (p->moments ? live : 0); ++i)
+            p->moments[(size_t)(filter + i) * p->batch * cut->blocks + block] =
+                moments_of(y + i * plane, &rows, 1);
     }
 }
 
@@ -121,9 +130,9 @@ static void row_winograd(const conv_product *p, const row_winograd_cut *cut, con
                          real *y, real *workspace, int threads)
 {
     const size_t weights = (size_t)round_up(p->filters, ROW_FILTERS) * p->channels * 3 * ROW_POINTS,
-                 points = (size_t)p->channels * ROW_POINTS * cut->pitch;
+                 points = (size_t)cut->most * p->channels * ROW_POINTS * cut->pitch;
     real *const u = workspace, *const space = u + pieces(p->groups * weights, FILTER_UNIT) * FILTER_UNIT;
-    const ptrdiff_t bands = (ptrdiff_t)p->batch * cut->down;
+    const int down = (int)pieces(p->y.out, BAND_ROWS);
 #pragma omp parallel num_threads(threads)
     {
         real *const d = space + omp_get_thread_num() * points;
@@ -132,14 +141,12 @@ static void row_winograd(const conv_product *p, const row_winograd_cut *cut, con
         for (int group = 0; group < p->groups; ++group)
             make_row_weights(p, w + group * p->group_stride, u + group * weights);
 #pragma omp for schedule(dynamic, 1)
-        for (ptrdiff_t i = 0; i < p->groups * bands; ++i) {
-            const int group = (int)(i / cut->down % p->groups);
-            const ptrdiff_t image = i / cut->down / p->groups, band = image * cut->down + i % cut->down,
-                            planes = image * p->groups + group;
-            make_row_points(p, cut, x + planes * p->channels * p->y.in * p->x.in,
-                            (int)(i % cut->down) * BAND_ROWS + lowest_input(&p->y), d);
-            run_row_task(p, cut, band, group, u + group * weights, d + cut->left + lowest_input(&p->x),
-                         y + planes * p->filters * p->y.out * p->x.out);
+        for (ptrdiff_t i = 0; i < (ptrdiff_t)p->groups * p->batch * cut->blocks; ++i) {
+            const int part = (int)(i % cut->blocks), group = (int)(i / cut->blocks % p->groups);
+            const ptrdiff_t plane = i / cut->blocks, image = plane / p->groups;
+            run_row_task(p, cut, part_of(down, part, cut->blocks), part_of(down, part + 1, cut->blocks),
+                         image * cut->blocks + part, group, x + plane * p->channels * p->y.in * p->x.in,
+                         u + group * weights, d, y + plane * p->filters * p->y.out * p->x.out);
         }
     }
 }
