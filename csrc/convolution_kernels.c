@@ -211,6 +211,12 @@ static int add_gradient(const conv_product *p, size_t threads, size_t *total)
 {
     const winograd_cut tiles = cut_winograd_gradient(p);
     if (tiles.m) return add_size(total, winograd_gradient_workspace(p, &tiles, threads), 1, 1);
+    const row_winograd_cut rows = cut_row_gradient(p);
+    if (rows.blocks)
+        return add_size(total, (size_t)p->groups * rows.chunks * (p->filters + GRADIENT_FILTERS), p->channels,
+                        3 * ROW_POINTS) &&
+               add_size(total, threads, (size_t)rows.most * ROW_POINTS,
+                        (size_t)p->channels * rows.pitch + (size_t)GRADIENT_FILTERS * rows.width);
     const gradient_cut cut = cut_gradient(p);
     const size_t tasks = (size_t)p->groups * cut.parts * cut.shares;
     return add_size(total, cut.chunks > 1 ? tasks * cut.chunks : threads, cut.rows, cut.ld) &&

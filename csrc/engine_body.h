@@ -49,9 +49,11 @@ static void run_gradient(const conv_product *p, const real *x, const real *dy, r
                          int threads)
 {
     const winograd_cut cut = cut_winograd_gradient(p);
+    const row_winograd_cut rows = cut_row_gradient(p);
     band_layout bands;
     flat_plan flat;
     if (cut.m) winograd_gradient(p, &cut, x, dy, dw, workspace, threads);
+    else if (rows.blocks) row_gradient(p, &rows, x, dy, dw, workspace, threads);
     else if (plan_flat(p, 1, &flat, workspace)) flat_gradient(&flat, x, dy, dw, threads);
     else if (lay_bands(p, &bands)) depthwise_gradient(p, &bands, x, dy, dw, workspace, threads);
     else gradient(p, x, dy, dw, workspace, threads);

@@ -58,29 +58,57 @@ winograd_cut cut_winograd(const conv_product *p)
     return cut;
 }
 
-/* Vector instructions for 4 x 16 outputs of all filters, against those of the plain sums, which reach two
- * thirds of the speed. The lanes behind a row's end and the rows beneath the last are computed too. Many
- * channels of one group go faster in two dimensions. */
-row_winograd_cut cut_row_winograd(const conv_product *p)
+/* Bands of few channels of a group; many of one group go faster in two dimensions. The points of a block's
+ * input are at most so many, unless those of a single band are more. */
+static row_winograd_cut cut_bands(const conv_product *p, int values)
 {
-    enum { FEW = 16, LEAST_FILTERS = 4, BLOCK_POINTS = 32768 };
+    enum { FEW = 16, LEAST_FILTERS = 4 };
     const int first = p->x.first + (p->x.step < 0 ? 2 * p->x.step : 0), left = round_up(-first, FILTER_UNIT),
-              widest = p->x.in > p->x.out + 2 ? p->x.in : p->x.out + 2;
-    const double c = p->channels, f = p->filters;
-    const double tiles = (double)pieces(p->y.out, BAND_ROWS) * pieces(p->x.out, FILTER_UNIT);
-    const double plain = 9. * 1.5 * c * f * p->y.out * p->x.out / FILTER_UNIT;
-    const int may = p->algorithm == CONVOLUTION_AUTO && moves_by_one(p) && (c < FEW || p->groups > 1) &&
-                    f >= LEAST_FILTERS;
-    if (!may || ((18 * c + 30) * f + 60 * c) * tiles > plain) return (row_winograd_cut){0};
-    const int down = (int)pieces(p->y.out, BAND_ROWS),
+              widest = p->x.in > p->x.out + 2 ? p->x.in : p->x.out + 2,
               pitch = round_up(left + widest, FILTER_UNIT) + FILTER_UNIT;
-    /* The points of a block stay in the second-level cache. */
-    const int fit = (int)(BLOCK_POINTS / ((int64_t)ROW_POINTS * p->channels * pitch)),
+    if (p->algorithm != CONVOLUTION_AUTO || !moves_by_one(p) || (p->channels >= FEW && p->groups == 1) ||
+        p->filters < LEAST_FILTERS)
+        return (row_winograd_cut){.blocks = 0};
+    const int down = (int)pieces(p->y.out, BAND_ROWS),
+              fit = (int)(values / ((int64_t)ROW_POINTS * p->channels * pitch)),
               least = (int)pieces(down, fit > 1 ? fit : 1),
               wanted = at_most((int)pieces(TASKS, (ptrdiff_t)p->batch * p->groups), down),
               blocks = least > wanted ? least : wanted;
-    return (row_winograd_cut){
-        .blocks = blocks, .most = (int)pieces(down, blocks), .left = left, .pitch = pitch};
+    return (row_winograd_cut){.blocks = blocks,
+                              .most = (int)pieces(down, blocks),
+                              .left = left,
+                              .pitch = pitch,
+                              .width = round_up(p->x.out, FILTER_UNIT)};
+}
+
+/* Vector instructions for 4 x 16 outputs of all filters, and `more`, against those of the plain sums, which
+ * reach two thirds of the speed. The lanes behind a row's end and the rows beneath the last count too. */
+static int bands_pay(const conv_product *p, double more)
+{
+    const double c = p->channels, f = p->filters;
+    const double tiles = (double)pieces(p->y.out, BAND_ROWS) * pieces(p->x.out, FILTER_UNIT);
+    const double plain = 9 * 1.5 * c * f * p->y.out * p->x.out / FILTER_UNIT;
+    return ((18 * c + 30) * f + 60 * c) * tiles + more <= plain;
+}
+
+/* The points of a block's input stay in the second-level cache; for the weight gradient, one point at a time
+ * and beside dy's, in the first. */
+enum { BLOCK_POINTS = 32768, GRADIENT_POINTS = 16384 };
+row_winograd_cut cut_row_winograd(const conv_product *p)
+{
+    const row_winograd_cut cut = cut_bands(p, BLOCK_POINTS);
+    return cut.blocks && bands_pay(p, 0) ? cut : (row_winograd_cut){.blocks = 0};
+}
+
+/* For each block the lanes of the gradient's sums are added up. One channel has too few of them for dy's
+ * points to pay. */
+row_winograd_cut cut_row_gradient(const conv_product *p)
+{
+    row_winograd_cut cut = cut_bands(p, GRADIENT_POINTS);
+    const ptrdiff_t all = (ptrdiff_t)p->batch * cut.blocks, wanted = pieces(TASKS, p->groups);
+    cut.chunks = (int)(wanted < all ? wanted : all);
+    const int pays = p->channels > 1 && bands_pay(p, 70. * p->channels * p->filters * cut.blocks);
+    return cut.blocks && pays ? cut : (row_winograd_cut){.blocks = 0};
 }
 
 winograd_cut cut_winograd_gradient(const conv_product *p)

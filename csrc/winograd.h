@@ -29,13 +29,16 @@ size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t
 size_t winograd_gradient_workspace(const conv_product *p, const winograd_cut *cut, size_t threads);
 
 /* Tiles of BAND_ROWS outputs one above the other, for few channels (winograd_rows_body.h): an image is cut
- * into `blocks` of at most `most` bands of them. Rows of points are `pitch` apart, and an image begins at their
+ * into `blocks` of at most `most` bands of them. Rows of points are `pitch` apart; an image begins at their
  * column `left`. */
 enum { BAND_ROWS = 4, ROW_POINTS = BAND_ROWS + 2 };
 typedef struct {
     int blocks, most, left, pitch; /* blocks 0: not so */
+    int width, chunks; /* of the weight gradient: columns of a row of dy's points; chunks of all blocks */
 } row_winograd_cut;
 row_winograd_cut cut_row_winograd(const conv_product *p);
+row_winograd_cut cut_row_gradient(const conv_product *p);
+enum { GRADIENT_FILTERS = 4 };
 
 /* Row length for n values: rows of a multiple of eight 64-byte lines would share few sets of the cache, so do
  * planes, which are therefore SKEW values longer. */

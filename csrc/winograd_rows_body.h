@@ -11,6 +11,8 @@
 /* Points of so many filters are summed in registers: ROW_FILTERS x 6 of 32, or of 16. */
 enum { ROW_FILTERS = VEC_BYTES == 64 ? 4 : 2 };
 _Static_assert((int)ROW_FILTERS <= (int)FILTER_UNIT, "panels of the workspace");
+/* The weight gradient sums GRADIENT_FILTERS x so many rows (channel, kx) in registers. */
+enum { GRADIENT_ROWS = VEC_BYTES == 64 ? 6 : 3 };
 
 /* u (panels, channels, kx, ROW_FILTERS, points) of one group; a missing filter's are 0. */
 static void make_row_weights(const conv_product *p, const real *w, real *u)
@@ -147,6 +149,187 @@ static void row_winograd(const conv_product *p, const row_winograd_cut *cut, con
             run_row_task(p, cut, part_of(down, part, cut->blocks), part_of(down, part + 1, cut->blocks),
                          image * cut->blocks + part, group, x + plane * p->channels * p->y.in * p->x.in,
                          u + group * weights, d, y + plane * p->filters * p->y.out * p->x.out);
+        }
+    }
+}
+
+/* ---- the weight gradient: dU[q][f][c][kx] = sum over bands and x of E[f][q][x] D[c][q][x + kx], E = A dy;
+ * dw += G' dU */
+
+/* e (GRADIENT_FILTERS, points, width) = the points of `live` filters of dy, from row `row` on. */
+static void make_delta_points(const conv_product *p, const row_winograd_cut *cut, const real *dy, int row,
+                              int live, real *e)
+{
+    const ptrdiff_t plane = (ptrdiff_t)p->y.out * p->x.out;
+    for (int f = 0; f < GRADIENT_FILTERS; ++f, dy += plane, e += ROW_POINTS * cut->width) {
+        for (int x = 0; x < p->x.out; x += LANES) {
+            const int n = lanes_of(p->x.out - x);
+            vec rows[BAND_ROWS], points[ROW_POINTS];
+            EACH(r, BAND_ROWS)
+            {
+                const real *from = dy + (ptrdiff_t)(row + r) * p->x.out + x;
+                rows[r] = f < live && row + r < p->y.out ? load_some(from, n) : (vec){0};
+            }
+            points_of_delta(BAND_ROWS, rows, points);
+            EACH(q, ROW_POINTS) store(e + q * cut->width + x, points[q]);
+        }
+    }
+}
+
+/* Lane i = the sum of all lanes of r[i]: each step adds halves of pairs of vectors. */
+INLINE vec sum_lanes(vec r[LANES])
+{
+    EACH(stage, LANES)
+    {
+        const int half = LANES >> (stage + 1);
+        if (half == 0) break;
+        EACH(i, half) r[i] = INTERLEAVE_LOW(r[i], r[i + half]) + INTERLEAVE_HIGH(r[i], r[i + half]);
+    }
+    return r[0];
+}
+
+/* Rows of the filters that come next: each tile asks for some, so that dy comes while it computes. */
+enum { NEXT_ROWS = 2 };
+typedef struct {
+    const real *row[NEXT_ROWS];
+    ptrdiff_t band; /* distance of the bands' */
+} next_rows;
+static next_rows rows_after(const conv_product *p, const real *dy, int tile, int tiles)
+{
+    const ptrdiff_t plane = (ptrdiff_t)p->y.out * p->x.out;
+    next_rows n = {{dy}, (ptrdiff_t)BAND_ROWS * p->x.out};
+    for (int i = 0; i < NEXT_ROWS; ++i) {
+        const int row = tile * GRADIENT_FILTERS * BAND_ROWS / tiles + i;
+        n.row[i] = dy + row / BAND_ROWS * plane + row % BAND_ROWS * p->x.out;
+    }
+    return n;
+}
+
+/* sums[f * ld + k] += the products of e's filter f and row k of d, k < rows, over `bands` bands. place[k]:
+ * where row k begins. */
+INLINE void dot_tile(int rows, const row_winograd_cut *cut, int bands, const real *e, const real *d,
+                     size_t points, const int *place, const next_rows *next, real *sums, int ld)
+{
+    enum { SUMS = GRADIENT_FILTERS * GRADIENT_ROWS, VECTORS = (SUMS + LANES - 1) / LANES };
+    const real *from[GRADIENT_ROWS];
+    vec sum[VECTORS * LANES];
+    real totals[VECTORS * LANES];
+    EACH(i, VECTORS * LANES) sum[i] = (vec){0};
+    for (int band = 0; band < bands; ++band, d += points, e += GRADIENT_FILTERS * ROW_POINTS * cut->width) {
+        EACH(k, rows) from[k] = d + place[k];
+        for (int x = 0; x < cut->width; x += LANES) {
+            EACH(i, NEXT_ROWS) __builtin_prefetch(next->row[i] + band * next->band + x);
+            EACH(k, rows)
+            {
+                const vec v = load(from[k] + x);
+                EACH(f, GRADIENT_FILTERS)
+                sum[f * rows + k] += v * load(e + f * ROW_POINTS * cut->width + x);
+            }
+        }
+    }
+    EACH(i, (GRADIENT_FILTERS * rows + LANES - 1) / LANES)
+    store(totals + i * LANES, sum_lanes(sum + i * LANES));
+    EACH(f, GRADIENT_FILTERS) { EACH(k, rows) sums[f * ld + k] += totals[f * rows + k]; }
+}
+typedef void (*dot)(const row_winograd_cut *cut, int bands, const real *e, const real *d, size_t points,
+                    const int *place, const next_rows *next, real *sums, int ld);
+#define DOT(rows) \
+    static void dot_##rows(const row_winograd_cut *cut, int bands, const real *e, const real *d, \
+                           size_t points, const int *place, const next_rows *next, real *sums, int ld) \
+    { \
+        dot_tile(rows, cut, bands, e, d, points, place, next, sums, ld); \
+    }
+DOT(1)
+DOT(2)
+DOT(3)
+#if VEC_BYTES == 64
+DOT(4)
+DOT(5)
+DOT(6)
+static const dot dots[GRADIENT_ROWS] = {dot_1, dot_2, dot_3, dot_4, dot_5, dot_6};
+#else
+static const dot dots[GRADIENT_ROWS] = {dot_1, dot_2, dot_3};
+#endif
+
+/* sums (points, filters, channels * 3) += those of bands from .. upto of one image; x and dy are the group's
+ * there. d and e are this thread's own. */
+static void add_bands(const conv_product *p, const row_winograd_cut *cut, int from, int upto, const real *x,
+                      const real *dy, real *d, real *e, real *sums)
+{
+    const int rows = p->channels * 3, tiles = (int)pieces(rows, GRADIENT_ROWS),
+              filters = round_up(p->filters, GRADIENT_FILTERS);
+    const size_t points = (size_t)p->channels * ROW_POINTS * cut->pitch, plane = (size_t)p->y.out * p->x.out;
+    for (int i = from; i < upto; ++i)
+        make_row_points(p, cut, x, i * BAND_ROWS + p->y.first, d + (i - from) * points);
+    for (int f = 0; f < p->filters; f += GRADIENT_FILTERS) {
+        for (int i = from; i < upto; ++i)
+            make_delta_points(p, cut, dy + f * plane, i * BAND_ROWS, p->filters - f,
+                              e + (size_t)(i - from) * GRADIENT_FILTERS * ROW_POINTS * cut->width);
+        /* The next panel's filters, or behind the last the first ones in the block beneath. */
+        const int more = f + GRADIENT_FILTERS < p->filters;
+        const real *after = dy + (size_t)(more ? from : upto) * BAND_ROWS * p->x.out +
+                            (more ? (f + GRADIENT_FILTERS) * plane : 0);
+        for (int q = 0; q < ROW_POINTS; ++q) {
+            for (int t = 0; t < tiles; ++t) {
+                const int k = part_of(rows, t, tiles), n = part_of(rows, t + 1, tiles) - k;
+                int place[GRADIENT_ROWS];
+                const next_rows next = rows_after(p, after, q * tiles + t, ROW_POINTS * tiles);
+                for (int i = 0; i < n; ++i)
+                    place[i] = ((k + i) / 3 * ROW_POINTS + q) * cut->pitch + (k + i) % 3;
+                dots[n - 1](cut, upto - from, e + q * cut->width, d + cut->left + p->x.first, points, place,
+                            &next, sums + ((size_t)q * filters + f) * rows + k, rows);
+            }
+        }
+    }
+}
+
+/* dw (filters, channels, 3, 3) += G' sums. */
+static void add_row_gradient(const conv_product *p, const real *sums, real *dw)
+{
+    const int rows = p->channels * 3, filters = round_up(p->filters, GRADIENT_FILTERS);
+    for (int f = 0; f < p->filters; ++f, dw += p->filter_stride) {
+        for (int k = 0; k < rows; ++k) {
+            vec points[ROW_POINTS], g[3];
+            EACH(q, ROW_POINTS) points[q] = (vec){0} + sums[((size_t)q * filters + f) * rows + k];
+            weights_of_points(BAND_ROWS, points, g);
+            EACH(i, 3) dw[k / 3 * 9 + i * 3 + k % 3] += g[i][0];
+        }
+    }
+}
+
+/* Tasks are chunks of the blocks of all images, for each group; each has sums of its own, merged at the end.
+ */
+static void row_gradient(const conv_product *p, const row_winograd_cut *cut, const real *x, const real *dy,
+                         real *dw, real *workspace, int threads)
+{
+    const size_t area = (size_t)ROW_POINTS * round_up(p->filters, GRADIENT_FILTERS) * p->channels * 3,
+                 d = (size_t)cut->most * p->channels * ROW_POINTS * cut->pitch,
+                 e = (size_t)cut->most * GRADIENT_FILTERS * ROW_POINTS * cut->width;
+    const ptrdiff_t all = (ptrdiff_t)p->batch * cut->blocks;
+    const int down = (int)pieces(p->y.out, BAND_ROWS);
+    real *const space = workspace + p->groups * cut->chunks * area;
+#pragma omp parallel num_threads(threads)
+    {
+        real *const mine = space + omp_get_thread_num() * (d + e);
+        memset(mine, 0, (d + e) * sizeof(real));
+#pragma omp for schedule(dynamic, 1)
+        for (int i = 0; i < p->groups * cut->chunks; ++i) {
+            const int group = i / cut->chunks, chunk = i % cut->chunks;
+            real *sums = workspace + i * area;
+            memset(sums, 0, area * sizeof(real));
+            for (ptrdiff_t b = part_of(all, chunk, cut->chunks); b < part_of(all, chunk + 1, cut->chunks);
+                 ++b) {
+                const ptrdiff_t plane = b / cut->blocks * p->groups + group, part = b % cut->blocks;
+                add_bands(p, cut, part_of(down, part, cut->blocks), part_of(down, part + 1, cut->blocks),
+                          x + plane * p->channels * p->y.in * p->x.in,
+                          dy + plane * p->filters * p->y.out * p->x.out, mine, mine + d, sums);
+            }
+        }
+#pragma omp for schedule(static)
+        for (int group = 0; group < p->groups; ++group) {
+            real *sums = workspace + group * cut->chunks * area;
+            merge_chunks(sums, area, cut->chunks);
+            add_row_gradient(p, sums, dw + group * p->group_stride);
         }
     }
 }

@@ -83,14 +83,15 @@ TILED = {
 }
 # batch, c, h, w, n, groups, pad of 3x3 filters that move by one, of few channels: for bands of four rows, along y alone
 BANDS = {
-    "image": (2, 3, 13, 47, 7, 1, 1),
+    "image": (8, 3, 13, 47, 7, 1, 1),
     "one channel": (1, 1, 8, 64, 41, 1, 1),
-    "fifteen": (1, 15, 7, 30, 14, 1, 1),
-    "groups": (2, 8, 12, 16, 20, 4, 1),
+    "fifteen": (8, 15, 7, 30, 14, 1, 1),
+    "groups": (2, 8, 12, 48, 20, 4, 1),
     "groups of 16": (1, 48, 14, 14, 48, 3, 1),
-    "bare": (1, 4, 10, 34, 9, 1, 0),
-    "padded by 5": (1, 4, 6, 22, 9, 1, 5),
+    "bare": (8, 4, 10, 34, 9, 1, 0),
+    "padded by 5": (8, 4, 6, 22, 9, 1, 5),
     "wide": (1, 3, 4, 416, 5, 1, 1),
+    "tall": (1, 3, 258, 100, 5, 1, 1),
 }
 # Largest error in units of the answers' root mean square. An output is a difference of terms that are larger than it: the sums over
 # the points 0, +-sqrt(1/2), +-sqrt(2) lose a digit, those over 0, +-1, +-2, +-1/2 two (docs/convolution.md).
@@ -292,7 +293,7 @@ def test_winograd_backward_weights(label, simd, threads):
 
 @pytest.mark.parametrize("label", BANDS)
 def test_bands(label, simd, threads):
-    """Few channels by Winograd's algorithm along y: forward, with what is done to outputs and their moments, and data."""
+    """Few channels by Winograd's algorithm along y: all passes, with what is done to outputs and their moments."""
     s, r, x, w, dy, workspace = _arrays(label, "auto")
     near = {"rtol": 0, "atol": TOLERANCE["winograd4"]}
     case = {"s": ("conv_shape *", s), "x": x, "w": w, "y": np.full(dy.size, np.nan), "workspace": workspace}
@@ -311,21 +312,31 @@ def test_bands(label, simd, threads):
     for add, dx in ((0, np.full(x.size, np.nan)), (1, r.standard_normal(x.size))):
         case = {"s": ("conv_shape *", s), "dy": dy, "w": w, "add": add, "dx": dx, "workspace": workspace}
         kernel_calls.compare_threads("convolution_backward_data_cpu", case, threads, **near)
+    dy /= np.sqrt(s["out_h"] * s["out_w"])
+    case = {"s": ("conv_shape *", s), "x": x, "dy": dy, "dw": r.standard_normal(w.size), "workspace": workspace}
+    kernel_calls.compare_threads("convolution_backward_weights_cpu", case, threads, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("label", BANDS)
-def test_bands_are_taken(label):
+def test_bands_are_taken(label, threads):
     """With `auto` these shapes have other last digits than plain sums: they are computed in bands."""
+    threads(1)
     s, r, x, w, dy, workspace = _arrays(label, "auto")
-    y = {}
+    y, dw = {}, {}
     for algorithm in (0, 1):
         shape = core.ffi.new("conv_shape *", {**s, "algorithm": algorithm})
         work = kernel_calls.Guarded(np.zeros(core.lib.convolution_workspace(shape, 1)))
-        inputs, weights, y[algorithm] = (kernel_calls.Guarded(a) for a in (x, w, np.zeros(dy.size)))
+        inputs, weights, delta = (kernel_calls.Guarded(a) for a in (x, w, dy))
+        y[algorithm], dw[algorithm] = (kernel_calls.Guarded(np.zeros(a.size)) for a in (dy, w))
         core.lib.convolution_forward_cpu(
             shape, inputs.pointer, weights.pointer, core.ffi.NULL, y[algorithm].pointer, work.pointer
         )
+        core.lib.convolution_backward_weights_cpu(
+            shape, inputs.pointer, delta.pointer, dw[algorithm].pointer, work.pointer
+        )
     assert (y[0].values != y[1].values).any()
+    few_columns_or_sums = ("groups of 16", "one channel")
+    assert (dw[0].values != dw[1].values).any() != (label in few_columns_or_sums)
 
 
 def test_workspace_beyond_counting():
