@@ -135,6 +135,8 @@ static void row_winograd(const conv_product *p, const row_winograd_cut *cut, con
                  points = (size_t)cut->most * p->channels * ROW_POINTS * cut->pitch;
     real *const u = workspace, *const space = u + pieces(p->groups * weights, FILTER_UNIT) * FILTER_UNIT;
     const int down = (int)pieces(p->y.out, BAND_ROWS);
+    task_list tasks;
+    list_tasks(&tasks, (ptrdiff_t)p->groups * p->batch * cut->blocks, threads);
 #pragma omp parallel num_threads(threads)
     {
         real *const d = space + omp_get_thread_num() * points;
@@ -142,8 +144,8 @@ static void row_winograd(const conv_product *p, const row_winograd_cut *cut, con
 #pragma omp for schedule(static)
         for (int group = 0; group < p->groups; ++group)
             make_row_weights(p, w + group * p->group_stride, u + group * weights);
-#pragma omp for schedule(dynamic, 1)
-        for (ptrdiff_t i = 0; i < (ptrdiff_t)p->groups * p->batch * cut->blocks; ++i) {
+        EACH_TASK(i, &tasks)
+        {
             const int part = (int)(i % cut->blocks), group = (int)(i / cut->blocks % p->groups);
             const ptrdiff_t plane = i / cut->blocks, image = plane / p->groups;
             run_row_task(p, cut, part_of(down, part, cut->blocks), part_of(down, part + 1, cut->blocks),
@@ -297,8 +299,7 @@ static void add_row_gradient(const conv_product *p, const real *sums, real *dw)
     }
 }
 
-/* Tasks are chunks of the blocks of all images, for each group; each has sums of its own, merged at the end.
- */
+/* Tasks are chunks of the blocks of all images, times groups; each has sums of its own, merged at the end. */
 static void row_gradient(const conv_product *p, const row_winograd_cut *cut, const real *x, const real *dy,
                          real *dw, real *workspace, int threads)
 {
@@ -308,14 +309,16 @@ static void row_gradient(const conv_product *p, const row_winograd_cut *cut, con
     const ptrdiff_t all = (ptrdiff_t)p->batch * cut->blocks;
     const int down = (int)pieces(p->y.out, BAND_ROWS);
     real *const space = workspace + p->groups * cut->chunks * area;
+    task_list tasks;
+    list_tasks(&tasks, (ptrdiff_t)p->groups * cut->chunks, threads);
 #pragma omp parallel num_threads(threads)
     {
         real *const mine = space + omp_get_thread_num() * (d + e);
         memset(mine, 0, (d + e) * sizeof(real));
-#pragma omp for schedule(dynamic, 1)
-        for (int i = 0; i < p->groups * cut->chunks; ++i) {
-            const int group = i / cut->chunks, chunk = i % cut->chunks;
-            real *sums = workspace + i * area;
+        EACH_TASK(i, &tasks)
+        {
+            const int group = i % p->groups, chunk = i / p->groups;
+            real *sums = workspace + ((size_t)group * cut->chunks + chunk) * area;
             memset(sums, 0, area * sizeof(real));
             for (ptrdiff_t b = part_of(all, chunk, cut->chunks); b < part_of(all, chunk + 1, cut->chunks);
                  ++b) {
@@ -325,9 +328,10 @@ static void row_gradient(const conv_product *p, const row_winograd_cut *cut, con
                           dy + plane * p->filters * p->y.out * p->x.out, mine, mine + d, sums);
             }
         }
+#pragma omp barrier
 #pragma omp for schedule(static)
         for (int group = 0; group < p->groups; ++group) {
-            real *sums = workspace + group * cut->chunks * area;
+            real *sums = workspace + (size_t)group * cut->chunks * area;
             merge_chunks(sums, area, cut->chunks);
             add_row_gradient(p, sums, dw + group * p->group_stride);
         }
