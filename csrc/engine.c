@@ -133,6 +133,7 @@ size_t kept_values(const conv_product *p)
 {
     enum { WORTHWHILE = 4096 };
     const size_t filters = (size_t)p->groups * (p->filters + FILTER_UNIT);
+    if (cut_row_winograd(p).blocks) return 0;
     if (cut_winograd(p).m) return filters * p->channels * 9;
     if ((p->channels == 1 && p->filters == 1) || (int64_t)p->batch * p->y.out * p->x.out > WORTHWHILE)
         return 0;
