@@ -1,136 +1,17 @@
-/* Overlaps of boxes, with I and U the areas of intersection and union, C that of the smallest box around
- * both, c its diagonal, d the distance of the centres:
- *   IoU   I / U, and 0 where the boxes do not meet
- *   GIoU  IoU - (C - U) / C                                                          (arXiv:1902.09630)
- *   DIoU  IoU - d^2 / c^2                                                            (arXiv:1911.08287)
- *   CIoU  DIoU - v^2 / (1 - IoU + v + 1e-6),                                         (the same)
- *         v = 4 / pi^2 (atan(w_b / h_b) - atan(w_a / h_a))^2
- * In Darknet's box_diou (d^2 / c^2) has the exponent 0.6; box_diounms lets it be chosen. */
-#include "boxes.h"
-#include <tgmath.h>
+/* The overlaps of overlap.h by their names. */
+#include "overlap.h"
 
-#define CIOU_EPSILON ((real)1e-6)
-#define DIOU_EXPONENT ((real).6)
-static const real four_by_pi_squared = (real)0.40528473456935108578;
-
-/* A length along one axis, and its derivatives by the centre and the size of the first box there. */
-typedef struct {
-    real length, by_center, by_size;
-} span;
-/* What two intervals share: below 0 where they are apart. */
-static span shared(real center_a, real size_a, real center_b, real size_b)
-{
-    const real low_a = center_a - size_a / 2, high_a = center_a + size_a / 2, low_b = center_b - size_b / 2,
-               high_b = center_b + size_b / 2;
-    const int low_is_a = low_a > low_b, high_is_a = high_a < high_b;
-    return (span){(high_is_a ? high_a : high_b) - (low_is_a ? low_a : low_b), (real)(high_is_a - low_is_a),
-                  (real)(high_is_a + low_is_a) / 2};
-}
-/* The shortest interval around both. */
-static span around(real center_a, real size_a, real center_b, real size_b)
-{
-    const real low_a = center_a - size_a / 2, high_a = center_a + size_a / 2, low_b = center_b - size_b / 2,
-               high_b = center_b + size_b / 2;
-    const int low_is_a = (low_a < low_b), high_is_a = (high_a > high_b);
-    return (span){(high_is_a ? high_a : high_b) - (low_is_a ? low_a : low_b), (real)(high_is_a - low_is_a),
-                  (real)(high_is_a + low_is_a) / 2};
-}
-
-real box_intersection(box a, box b)
-{
-    const real w = shared(a.x, a.w, b.x, b.w).length, h = shared(a.y, a.h, b.y, b.h).length;
-    return w < 0 || h < 0 ? 0 : w * h;
-}
-real box_union(box a, box b) { return a.w * a.h + b.w * b.h - box_intersection(a, b); }
-real box_iou(box a, box b)
-{
-    const real i = box_intersection(a, b), u = box_union(a, b);
-    return i == 0 || u == 0 ? 0 : i / u;
-}
-real box_giou(box a, box b)
-{
-    const real c = around(a.x, a.w, b.x, b.w).length * around(a.y, a.h, b.y, b.h).length;
-    return c == 0 ? box_iou(a, b) : box_iou(a, b) - (c - box_union(a, b)) / c;
-}
-/* d^2 / c^2 */
-static real relative_distance(box a, box b)
-{
-    const real w = around(a.x, a.w, b.x, b.w).length, h = around(a.y, a.h, b.y, b.h).length,
-               c = w * w + h * h, x = a.x - b.x, y = a.y - b.y;
-    return c == 0 ? 0 : (x * x + y * y) / c;
-}
-real box_diounms(box a, box b, real beta) { return box_iou(a, b) - pow(relative_distance(a, b), beta); }
-real box_diou(box a, box b) { return box_diounms(a, b, DIOU_EXPONENT); }
-static real angle_difference(box a, box b) { return atan(b.w / b.h) - atan(a.w / a.h); }
-real box_ciou(box a, box b)
-{
-    const real angle = angle_difference(a, b), v = four_by_pi_squared * angle * angle, iou = box_iou(a, b);
-    return iou - relative_distance(a, b) - v * v / (1 - iou + v + CIOU_EPSILON);
-}
+real box_intersection(box a, box b) { return intersection_of(a, b); }
+real box_union(box a, box b) { return union_of(a, b); }
+real box_iou(box a, box b) { return iou_of(a, b); }
+real box_giou(box a, box b) { return giou_of(a, b); }
+real box_diou(box a, box b) { return diou_of(a, b); }
+real box_ciou(box a, box b) { return ciou_of(a, b); }
+real box_diounms(box a, box b, real beta) { return diounms_of(a, b, beta); }
 real box_rmse(box a, box b)
 {
     const real x = a.x - b.x, y = a.y - b.y, w = a.w - b.w, h = a.h - b.h;
     return sqrt(x * x + y * y + w * w + h * h);
 }
-real box_overlap(box a, box b, int kind)
-{
-    switch (kind) {
-    case GIOU:
-        return box_giou(a, b);
-    case DIOU:
-        return box_iou(a, b) - relative_distance(a, b);
-    case CIOU:
-        return box_ciou(a, b);
-    default:
-        return box_iou(a, b);
-    }
-}
-
-/* ---- derivatives by the first box */
-static box combine(real s, box a, real t, box b)
-{
-    return (box){s * a.x + t * b.x, s * a.y + t * b.y, s * a.w + t * b.w, s * a.h + t * b.h};
-}
-/* of the area x.length * y.length */
-static box area_gradient(span x, span y)
-{
-    return (box){x.by_center * y.length, y.by_center * x.length, x.by_size * y.length, y.by_size * x.length};
-}
-/* of p / q, given those of p and q */
-static box quotient_gradient(real p, box by_p, real q, box by_q)
-{
-    return combine(1 / q, by_p, -p / (q * q), by_q);
-}
-static box distance_gradient(box a, box b, span x, span y)
-{
-    const real dx = a.x - b.x, dy = a.y - b.y;
-    const box by_d = {2 * dx, 2 * dy, 0, 0}, by_c = {2 * x.length * x.by_center, 2 * y.length * y.by_center,
-                                                     2 * x.length * x.by_size, 2 * y.length * y.by_size};
-    return quotient_gradient(dx * dx + dy * dy, by_d, x.length * x.length + y.length * y.length, by_c);
-}
-static box aspect_gradient(box a, box b, real iou, box by_iou)
-{
-    const real angle = angle_difference(a, b), v = four_by_pi_squared * angle * angle,
-               s = 1 - iou + v + CIOU_EPSILON,
-               slope = -2 * four_by_pi_squared * angle / (a.w * a.w + a.h * a.h);
-    const box by_v = {0, 0, slope * a.h, -slope * a.w};
-    return quotient_gradient(v * v, combine(2 * v, by_v, 0, by_v), s, combine(1, by_v, -1, by_iou));
-}
-box box_overlap_gradient(box a, box b, int kind)
-{
-    const box none = {0, 0, 0, 0};
-    const span x = shared(a.x, a.w, b.x, b.w), y = shared(a.y, a.h, b.y, b.h),
-               around_x = around(a.x, a.w, b.x, b.w), around_y = around(a.y, a.h, b.y, b.h);
-    const int meet = x.length > 0 && y.length > 0;
-    const real i = meet ? x.length * y.length : 0, u = a.w * a.h + b.w * b.h - i,
-               c = around_x.length * around_y.length;
-    const box by_i = meet ? area_gradient(x, y) : none, by_u = {-by_i.x, -by_i.y, a.h - by_i.w, a.w - by_i.h},
-              by_iou = meet ? quotient_gradient(i, by_i, u, by_u) : none;
-    if (kind == GIOU) {
-        return combine(1, by_iou, 1, quotient_gradient(u, by_u, c, area_gradient(around_x, around_y)));
-    }
-    if (kind != DIOU && kind != CIOU) return by_iou;
-    const box by_diou = combine(1, by_iou, -1, distance_gradient(a, b, around_x, around_y));
-    if (kind == DIOU) return by_diou;
-    return combine(1, by_diou, -1, aspect_gradient(a, b, meet ? i / u : 0, by_iou));
-}
+real box_overlap(box a, box b, int kind) { return overlap_of(a, b, kind); }
+box box_overlap_gradient(box a, box b, int kind) { return overlap_gradient_of(a, b, kind); }

@@ -61,15 +61,16 @@ static void label_boxes(const contrastive_layer *self, const yolo_head *yolo, co
 {
     const layer *l = &self->base;
     const truth_rows r = yolo_truth_rows(yolo);
+    const yolo_rules rules = yolo_rules_of(yolo);
     for (int b = 0; b < l->batch; ++b) {
         const real *rows = truth + (size_t)b * l->truths;
         const int n = dn_count_truth(&r, rows);
         for (int t = 0; t < n; ++t) {
             const real *row = rows + (size_t)t * r.size;
             int i, j;
-            yolo_point_cell(yolo, dn_truth_box(row), &i, &j);
+            yolo_point_cell(&rules, dn_truth_box(row), &i, &j);
             for (int slot = 0; slot < self->anchors; ++slot) {
-                if (!yolo_learns(yolo, dn_truth_box(row), slot)) continue;
+                if (!yolo_learns(&rules, dn_truth_box(row), slot)) continue;
                 const int p = ((b * self->anchors + slot) * l->h + j) * l->w + i;
                 self->labels[p] = row[r.size - 1];
                 self->kinds[p] = dn_mapped(&yolo->map, (int)row[r.class_at]);
@@ -237,17 +238,17 @@ static dn_status check_yolo(layer *l, const contrastive_layer *self, const netwo
     if (status != DN_OK) return status;
     const yolo_head *yolo = yolo_of(self, net);
     const layer *head = &yolo->base;
-    if (head->type != YOLO || !yolo->alexeyab) {
+    if (head->type != YOLO || !yolo->r.alexeyab) {
         return dn_fail_option("yolo_layer",
                               "[contrastive] layer %d is [%s]: wanted a [yolo] of AlexeyAB's dialect, whose "
                               "truth names tracks",
                               head->index, head->ops->name);
     }
-    if (head->h != l->h || head->w != l->w || l->c % yolo_slots(yolo)) {
+    if (head->h != l->h || head->w != l->w || l->c % yolo_rules_of(yolo).slots) {
         return dn_fail_option("yolo_layer",
                               "[contrastive] an input of %dx%dx%d (width x height x channels): wanted %dx%d "
                               "as [yolo], and a multiple of its %d anchors",
-                              l->w, l->h, l->c, head->w, head->h, yolo_slots(yolo));
+                              l->w, l->h, l->c, head->w, head->h, yolo_rules_of(yolo).slots);
     }
     return DN_OK;
 }
@@ -268,7 +269,7 @@ static dn_status contrastive_shape(layer *l, network *net)
                               "image, 1x1",
                               l->w, l->h);
     }
-    self->anchors = yolo ? yolo_slots(yolo) : 1;
+    self->anchors = yolo ? yolo_rules_of(yolo).slots : 1;
     l->truths = yolo ? yolo->base.truths : self->classes;
     l->outputs = l->inputs;
     return DN_OK;

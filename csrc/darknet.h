@@ -135,6 +135,18 @@ typedef struct {
     const pool_shape *pool;
 } batchnorm_arrays;
 
+/* What [yolo] (coords = 4) or [Gaussian_yolo] (8) is told, and its size; see yolo_rules.h. The lists are the
+ * host's: anchors (num, 2), counters_per_class (classes), mask (slots), map (names); all but the first may be
+ * NULL. */
+typedef struct {
+    int batch, h, w, coords, classes, slots, names, net_w, net_h, num, max, alexeyab, objectness_smooth,
+        focal_loss, iou_loss, iou_thresh_kind, new_coords, yolo_point;
+    real ignore_thresh, truth_thresh, iou_thresh, max_delta, label_smooth_eps, scale_x_y, iou_normalizer,
+        obj_normalizer, cls_normalizer, uc_normalizer;
+    const real *anchors, *counters_per_class;
+    const int *mask, *map;
+} yolo_rules;
+
 /* ---- kernels: the CPU functions by name, and the table through which layers call them */
 #define KERNEL(member, cpu, gpu, args) void cpu args;
 #include "kernels.def"

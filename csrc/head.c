@@ -1,33 +1,8 @@
 #include "head.h"
-#include <float.h>
-#include <tgmath.h>
-
-real dn_logit_loss(real z, real target) { return (z > 0 ? z : 0) + log1p(exp(z > 0 ? -z : z)) - target * z; }
-void dn_pull_logit(const head_image *im, size_t at, real target, real weight)
-{
-    im->delta[at] = weight * (target - im->p[at]);
-    im->loss[at] = weight * dn_logit_loss(im->z[at], target);
-}
-void dn_pull_value(const head_image *im, size_t at, real target, real weight)
-{
-    const real d = target - im->p[at];
-    im->delta[at] = weight * d;
-    im->loss[at] = weight * d * d / 2;
-}
-real dn_focal_weight(real p)
-{
-    p += (real)1e-15;
-    return (1 - p) * (1 - p - 2 * p * log(p)) / 2;
-}
+#include <stdlib.h>
 
 /* ---- truth */
-int dn_count_truth(const truth_rows *r, const real *truth)
-{
-    int n = 0;
-    while (n < r->most && truth[(size_t)n * r->size] != 0) ++n;
-    return n;
-}
-box dn_truth_box(const real *row) { return (box){row[0], row[1], row[2], row[3]}; }
+int dn_count_truth(const truth_rows *r, const real *truth) { return dn_count_rows(truth, r->most, r->size); }
 int dn_only_class(const truth_rows *r, const real *row)
 {
     return r->class_only && row[0] > 100000 && row[1] > 100000;
@@ -42,7 +17,7 @@ static const char *fault(const truth_rows *r, const real *row)
     if (!(row[2] > 0 && row[2] <= 1e6)) return "w";
     return row[3] > 0 && row[3] <= 1e6 ? NULL : "h";
 }
-dn_status dn_check_truth(const layer *l, const truth_rows *r, const real *truth)
+static dn_status check_rows(const layer *l, const truth_rows *r, const real *truth)
 {
     for (int b = 0; b < l->batch; ++b) {
         const real *rows = truth + (size_t)b * r->most * r->size;
@@ -61,10 +36,15 @@ dn_status dn_check_truth(const layer *l, const truth_rows *r, const real *truth)
     }
     return DN_OK;
 }
-int dn_cell(real position, int cells)
+/* That of the network is the host's, too; one that a layer has made is copied. */
+dn_status dn_check_truth(const layer *l, const truth_rows *r, const network *net)
 {
-    const int cell = (int)(position * cells);
-    return cell < 0 ? 0 : cell < cells ? cell : cells - 1;
+    if (dn_is_host(net->device)) return check_rows(l, r, net->truth);
+    if (net->truth == net->device_truth.memory) return check_rows(l, r, net->net_truth);
+    real *copy = dn_host_copy(net->device, net->truth, (size_t)l->batch * l->truths);
+    const dn_status status = copy ? check_rows(l, r, copy) : DN_ERR_MEMORY;
+    free(copy);
+    return status;
 }
 
 /* ---- classes */
@@ -87,9 +67,7 @@ dn_status dn_check_classes(const layer *l, const int_list *map, int classes, int
 
 double dn_sum_of_squares(const layer *l, network *net, const real *delta)
 {
-    double sum = 0;
-    net->k->sum_squares(l->batch * l->outputs, delta, &sum);
-    return sum;
+    return dn_sum(net, net->k->sum_squares, l->batch * l->outputs, delta);
 }
 dn_status dn_head_work(layer *l, network *net, real **delta, real **loss)
 {

@@ -333,7 +333,7 @@ static dn_status region_forward(layer *l, network *net)
     const int loss = net->truth && l->delta;
     real *p = self->alexeyab ? dn_workspace(net, (size_t)l->batch * l->outputs) : l->output;
     if (!p) return DN_ERR_MEMORY;
-    if (loss && dn_check_truth(l, &r, net->truth) != DN_OK) return DN_ERR_ARGUMENT;
+    if (loss && dn_check_truth(l, &r, net) != DN_OK) return DN_ERR_ARGUMENT;
     activate(self, net->k, net->input, p);
     if (self->alexeyab) reorder_output(l, p);
     if (!loss) return DN_OK;

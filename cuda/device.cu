@@ -68,6 +68,11 @@ static dn_status copy_bytes(const char *what, void *to, const void *from, size_t
     noted(what, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, current_stream()));
     return dn_gpu_synchronize();
 }
+/* From memory that is not pinned the runtime copies to a place of its own before it returns. */
+void upload(void *device, const void *host, size_t bytes)
+{
+    noted("copy to the device", cudaMemcpyAsync(device, host, bytes, cudaMemcpyDefault, current_stream()));
+}
 dn_status dn_gpu_push(void *device, const void *host, size_t bytes)
 {
     return copy_bytes("copy to the device", device, host, bytes);

@@ -38,6 +38,8 @@ void refuse(const char *why); /* an argument that a kernel cannot work with */
  * again. NULL: no memory, which is noted. */
 enum scratch_place { FOR_SUMS, FOR_KERNEL, SCRATCH_PLACES };
 void *scratch(scratch_place place, size_t bytes);
+/* Copies a few values of the host's for the kernels that follow; they may change once it returns. */
+void upload(void *device, const void *host, size_t bytes);
 
 template <class T> struct same {
     typedef T type;

@@ -1,0 +1,105 @@
+/* The passes of [yolo] and [Gaussian_yolo] over their values; csrc/yolo_rules.h has the formulas, and who
+ * learns what. The rules' lists are copied to the device before each pass: a few hundred bytes. */
+#include "kernels.cuh"
+#include "yolo_rules.h"
+#include <vector>
+
+/* The rules with their lists in device memory; anchors NULL: no memory, which is noted. */
+static yolo_rules on_device(const yolo_rules *host)
+{
+    yolo_rules r = *host;
+    const void *const lists[] = {host->anchors, host->counters_per_class, host->mask, host->map};
+    const void **const fields[] = {(const void **)&r.anchors, (const void **)&r.counters_per_class,
+                                   (const void **)&r.mask, (const void **)&r.map};
+    const size_t counts[] = {2 * (size_t)r.num, (size_t)r.classes, (size_t)r.slots, (size_t)r.names};
+    static_assert(sizeof(real) == sizeof(int), "both kinds of lists lie side by side");
+    std::vector<int> all;
+    for (int i = 0; i < 4; ++i) {
+        if (lists[i]) all.insert(all.end(), (const int *)lists[i], (const int *)lists[i] + counts[i]);
+    }
+    const int *memory = (const int *)scratch(FOR_KERNEL, all.size() * sizeof(int));
+    if (memory) upload((void *)memory, all.data(), all.size() * sizeof(int));
+    for (int i = 0; i < 4; ++i) {
+        *fields[i] = memory && lists[i] ? memory : NULL;
+        if (memory && lists[i]) memory += counts[i];
+    }
+    return r;
+}
+
+/* ---- the output: p = f(z), and delta *= df(z) / dz */
+static __global__ void yolo_activate_kernel(size_t n, yolo_rules r, const real *z, real *p)
+{
+    GRID_STRIDE(i, n) {
+        const YOLO_VALUE value = yolo_value(&r, (int)(i / yolo_area(&r) % yolo_entries(&r)));
+        const real y = value == YOLO_LINEAR || r.new_coords ? z[i] : logistic_activate(z[i]);
+        p[i] = value == YOLO_POSITION && r.scale_x_y != 1 ? yolo_stretched(&r, y) : y;
+    }
+}
+void yolo_activate_gpu(const yolo_rules *r, const real *z, real *p)
+{
+    const size_t n = r->batch * yolo_outputs(r);
+    LAUNCH(yolo_activate_kernel, n, n, *r, z, p);
+}
+static __global__ void yolo_gradient_kernel(size_t n, yolo_rules r, const real *p, int boxes_only,
+                                            real *delta)
+{
+    GRID_STRIDE(i, n) {
+        const int e = (int)(i / yolo_area(&r) % yolo_entries(&r));
+        if (e < r.coords || !boxes_only) delta[i] *= yolo_slope(&r, yolo_value(&r, e), p[i]);
+    }
+}
+void yolo_gradient_gpu(const yolo_rules *r, const real *p, int boxes_only, real *delta)
+{
+    const size_t n = r->batch * yolo_outputs(r);
+    LAUNCH(yolo_gradient_kernel, n, n, *r, p, boxes_only, delta);
+}
+
+/* ---- the loss: anchors, then truths, then averages. The first and the last have a thread per anchor and
+ * cell; a block of the second has an image, a thread of it the cells whose number modulo BLOCK is its own. */
+struct yolo_arrays {
+    const real *z, *p, *truth;
+    real *delta, *loss, *matches;
+};
+static __device__ yolo_image image_of(const yolo_rules *r, const yolo_arrays *a, size_t b)
+{
+    const size_t at = b * yolo_outputs(r);
+    return {r,
+            {a->z + at, a->p + at, a->truth + b * r->max * yolo_truth_size(r), a->delta + at, a->loss + at},
+            a->matches + b * YOLO_MATCHES};
+}
+static __device__ int truths_of(const yolo_image *im)
+{
+    return dn_count_rows(im->a.truth, im->r->max, yolo_truth_size(im->r));
+}
+static __global__ void yolo_anchors_kernel(size_t n, yolo_rules r, yolo_arrays a)
+{
+    GRID_STRIDE(i, n) {
+        const int cell = (int)(i % yolo_area(&r)), slot = (int)(i / yolo_area(&r) % r.slots);
+        const yolo_image im = image_of(&r, &a, i / yolo_area(&r) / r.slots);
+        yolo_train_anchor(&im, truths_of(&im), slot, cell % r.w, cell / r.w);
+    }
+}
+static __global__ void yolo_truths_kernel(yolo_rules r, yolo_arrays a)
+{
+    const yolo_image im = image_of(&r, &a, blockIdx.x);
+    yolo_train_truths(&im, truths_of(&im), threadIdx.x, BLOCK, threadIdx.x == 0);
+}
+static __global__ void yolo_average_kernel(size_t n, yolo_rules r, yolo_arrays a)
+{
+    GRID_STRIDE(i, n) {
+        const int cell = (int)(i % yolo_area(&r)), slot = (int)(i / yolo_area(&r) % r.slots);
+        const yolo_image im = image_of(&r, &a, i / yolo_area(&r) / r.slots);
+        yolo_average_box(&im, slot, cell % r.w, cell / r.w);
+    }
+}
+void yolo_train_gpu(const yolo_rules *rules, const real *z, const real *p, const real *truth, real *delta,
+                    real *loss, real *matches)
+{
+    const yolo_rules r = on_device(rules);
+    const yolo_arrays a = {z, p, truth, delta, loss, matches};
+    const size_t n = (size_t)r.batch * r.slots * yolo_area(&r);
+    if (!r.anchors) return;
+    LAUNCH(yolo_anchors_kernel, n, n, r, a);
+    LAUNCH_BLOCKS(yolo_truths_kernel, r.batch, 0, r, a);
+    if (yolo_averages(&r)) LAUNCH(yolo_average_kernel, n, n, r, a);
+}
