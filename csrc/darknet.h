@@ -168,6 +168,8 @@ typedef struct {
     dn_status (*pull)(void *host, const void *from, size_t bytes);
     dn_status (*status)(void);       /* of the first failure since it was last asked for; NULL: none can */
     const char *(*last_error)(void);
+    void (*select)(int number); /* where the calling thread's kernels run from now on; NULL: there is one */
+    int number;
 } dn_device;
 
 size_t convolution_workspace(const conv_shape *s, int threads);

@@ -1,6 +1,7 @@
 /* The table of CPU kernels, the list of layer types, memory, and the number of threads. */
 #include "layer.h"
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <string.h>
@@ -84,14 +85,26 @@ static dn_status copy_bytes(void *to, const void *from, size_t bytes)
 }
 const dn_device *dn_host(void)
 {
-    static const dn_device host = {"cpu", &cpu, dn_allocate, dn_release, copy_bytes, copy_bytes, NULL, NULL};
+    static const dn_device host = {"cpu",      &cpu, dn_allocate, dn_release, copy_bytes,
+                                   copy_bytes, NULL, NULL,        NULL,       0};
     return &host;
 }
 int dn_is_host(const dn_device *device) { return device == dn_host(); }
+void dn_select(const dn_device *device)
+{
+    if (device->select) device->select(device->number);
+}
 dn_status dn_device_status(const dn_device *device)
 {
     const dn_status status = device->status ? device->status() : DN_OK;
     return status == DN_OK ? status : dn_fail(status, "%s", device->last_error());
+}
+dn_status dn_add_reason(const dn_device *device, dn_status failed)
+{
+    char said[256];
+    if (!device->status || device->status() == DN_OK) return failed;
+    snprintf(said, sizeof said, "%s", dn_last_error());
+    return dn_fail(failed, "%s; %s", said, device->last_error());
 }
 void *dn_buffer_of(const dn_device *device, dn_buffer *buffer, size_t bytes, const char *what)
 {
@@ -102,8 +115,8 @@ void *dn_buffer_of(const dn_device *device, dn_buffer *buffer, size_t bytes, con
         buffer->bytes = bytes;
         return buffer->memory;
     }
-    dn_device_status(device);
     dn_fail(DN_ERR_MEMORY, "no memory for %s of %zu bytes", what, bytes);
+    dn_add_reason(device, DN_ERR_MEMORY);
     return NULL;
 }
 void dn_release_buffer(const dn_device *device, dn_buffer *buffer)

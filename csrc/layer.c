@@ -343,10 +343,11 @@ static dn_status make_arrays(layer *l, int train)
         if (*field || bytes == 0) continue;
         *field = bytes == SIZE_MAX ? NULL : array_device(l, &row)->allocate(bytes);
         if (!*field) {
-            dn_device_status(l->device);
-            return dn_fail(DN_ERR_MEMORY, "[%s] no memory for %s (%zu bytes)", l->ops->name, row.name, bytes);
+            dn_fail(DN_ERR_MEMORY, "[%s] no memory for %s (%zu bytes)", l->ops->name, row.name, bytes);
+            return dn_add_reason(l->device, DN_ERR_MEMORY);
         }
         if (row.role == ARRAY_PARAMETER && !strcmp(row.name, "scales")) {
+            dn_select(l->device);
             l->device->k->fill((int)dn_array_count(l, &row), 1, *field, 1);
         }
     }

@@ -185,7 +185,10 @@ const kernels *cpu_kernels(void);
 const dn_device *dn_host(void);
 int dn_is_host(const dn_device *device);
 dn_status dn_check_device(const layer *l, const network *net); /* that they are on one */
+void dn_select(const dn_device *device); /* before kernels run there */
 dn_status dn_device_status(const dn_device *device);  /* of what its kernels met; says it with dn_fail */
+/* Adds to the error that was just reported what the device has to say of it; returns `failed`. */
+dn_status dn_add_reason(const dn_device *device, dn_status failed);
 /* At least so many bytes; what was in it may be lost. NULL: no memory, and dn_last_error says so. */
 void *dn_buffer_of(const dn_device *device, dn_buffer *buffer, size_t bytes, const char *what);
 void dn_release_buffer(const dn_device *device, dn_buffer *buffer);

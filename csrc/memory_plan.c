@@ -203,8 +203,8 @@ dn_status dn_place_activations(network *net)
     dn_status status = plan(net, &list, &n);
     if (status == DN_OK && n) net->arena = net->device->allocate(net->arena_bytes);
     if (status == DN_OK && n && !net->arena) {
-        dn_device_status(net->device);
-        status = dn_fail(DN_ERR_MEMORY, "no memory for activations (%zu bytes)", net->arena_bytes);
+        dn_fail(DN_ERR_MEMORY, "no memory for activations (%zu bytes)", net->arena_bytes);
+        status = dn_add_reason(net->device, DN_ERR_MEMORY);
     }
     for (int i = 0; status == DN_OK && i < n; ++i) *list[i].field = (char *)net->arena + list[i].offset;
     for (int i = 0; status == DN_OK && i < net->n; ++i) {

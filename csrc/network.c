@@ -307,6 +307,7 @@ dn_status forward_network(network *net)
     net->first_not_finite = -1;
     int truths = 0;   /* values per row of the truth in force; 0: not known yet */
     for (int i = 0; i < net->n; ++i) net->layers[i]->x = NULL;   /* no backward pass after one that failed */
+    dn_select(net->device);
     const dn_status staged = stage_input(net);
     if (staged != DN_OK) return staged;
     for (int i = 0; i < net->n; ++i) {
@@ -335,6 +336,7 @@ dn_status backward_network(network *net)
     const int last = dn_layers_without_gradient(net);
     const size_t inputs = net->n ? (size_t)net->batch * net->layers[0]->inputs : 0;
     const real *input_delta;
+    dn_select(net->device);
     dn_status status =
         stage(net, &net->device_delta, "an input's delta", net->net_delta, inputs, &input_delta);
     if (status != DN_OK) return status;
@@ -360,6 +362,7 @@ dn_status backward_network(network *net)
 
 dn_status update_network(network *net)
 {
+    dn_select(net->device);
     const dn_status status = dn_update_network_layers(net, get_current_rate(net));
     if (status != DN_OK) return status;
     ++net->updates;

@@ -39,7 +39,12 @@ void dn_gpu_set_stream(void *stream); /* a cudaStream_t of the calling thread's 
 dn_status dn_gpu_synchronize(void);   /* waits for the stream */
 dn_status dn_gpu_status(void);        /* of the first failure since it was last asked for */
 const char *dn_gpu_last_error(void);  /* what that was: the kernel, and why */
+void dn_gpu_no_memory(const char *why); /* what the next dn_gpu_status() is to say, if nothing has failed before */
 const char *dn_gpu_target(void);      /* what the kernels were compiled for: "emulated", or nvcc's version */
+const char *dn_gpu_architectures(void); /* "750,800,900": compute capabilities; "": any */
+/* The device of the calling thread's kernels from now on, of DN_MOST_GPUS. */
+enum { DN_MOST_GPUS = 16 };
+void dn_gpu_select(int number);
 void dn_gpu_set_backwards(
     int on); /* emulated: the last block and thread first. A GPU has an order of its own */
 

@@ -13,9 +13,13 @@ const kernels *gpu_kernels(void) { return &gpu; }
 #define TEXT_OF(number) #number
 #define TEXT(number) TEXT_OF(number)
 const char *dn_gpu_target(void) { return "CUDA " TEXT(__CUDACC_VER_MAJOR__) "." TEXT(__CUDACC_VER_MINOR__); }
+#define LIST_OF(...) #__VA_ARGS__
+#define LIST(...) LIST_OF(__VA_ARGS__)
+const char *dn_gpu_architectures(void) { return LIST(__CUDA_ARCH_LIST__); }
 void dn_gpu_set_backwards(int) {}
 #else
 const char *dn_gpu_target(void) { return "emulated"; }
+const char *dn_gpu_architectures(void) { return ""; }
 void dn_gpu_set_backwards(int on) { emulator::set_backwards(on); }
 #endif
 
@@ -35,6 +39,12 @@ void refuse(const char *why)
 {
     if (gpu_failed()) return;
     status = DN_ERR_ARGUMENT;
+    snprintf(message, sizeof message, "%s", why);
+}
+void dn_gpu_no_memory(const char *why)
+{
+    if (gpu_failed()) return;
+    status = DN_ERR_MEMORY;
     snprintf(message, sizeof message, "%s", why);
 }
 /* The runtime keeps a launch's error until it is asked, as this file does: it is taken over here. */
@@ -95,8 +105,9 @@ const dn_device *dn_gpu_device(void)
 #else
     static const char name[] = "emulated";
 #endif
-    static const dn_device device = {name,        &gpu,        allocate_zeros, dn_gpu_release,
-                                     dn_gpu_push, dn_gpu_pull, dn_gpu_status,  dn_gpu_last_error};
+    static const dn_device device = {
+        name,        &gpu,          allocate_zeros,    dn_gpu_release, dn_gpu_push,
+        dn_gpu_pull, dn_gpu_status, dn_gpu_last_error, dn_gpu_select,  0};
     return &device;
 }
 
@@ -107,7 +118,8 @@ static thread_local struct scratch_memory {
     void *memory = NULL;
     size_t bytes = 0;
     ~scratch_memory() { if (memory) cudaFree(memory); } /* the device may be gone already: no matter */
-} work[SCRATCH_PLACES];
+} work[DN_MOST_GPUS][SCRATCH_PLACES];
+static thread_local int selected; /* the GPU of this thread; the runtime begins with the first */
 
 cudaStream_t current_stream() { return stream; }
 dn_status dn_gpu_synchronize(void) { return noted("wait for the stream", cudaStreamSynchronize(stream)); }
@@ -115,12 +127,22 @@ dn_status dn_gpu_synchronize(void) { return noted("wait for the stream", cudaStr
 void dn_gpu_set_stream(void *next)
 {
     if ((cudaStream_t)next == stream) return;
-    if (work[FOR_SUMS].memory || work[FOR_KERNEL].memory) dn_gpu_synchronize();
+    if (work[selected][FOR_SUMS].memory || work[selected][FOR_KERNEL].memory) dn_gpu_synchronize();
     stream = (cudaStream_t)next;
+}
+/* A stream belongs to its device. */
+void dn_gpu_select(int number)
+{
+    if (number < 0 || number >= DN_MOST_GPUS) return refuse("no such GPU");
+    const cudaError_t error = cudaSetDevice(number);
+    note_failure("choice of the GPU", error);
+    if (error != cudaSuccess || number == selected) return;
+    selected = number;
+    stream = NULL;
 }
 void *scratch(scratch_place place, size_t bytes)
 {
-    scratch_memory &own = work[place];
+    scratch_memory &own = work[selected][place];
     if (gpu_failed()) return NULL;
     if (bytes > own.bytes) {
         if (own.memory) dn_gpu_release(own.memory); /* waits for the kernels that use it */

@@ -34,9 +34,9 @@ def load_network(cfg: Path, weights: Optional[Path] = None, batch: Optional[int]
     batch : int, optional
         Rows of one forward pass, time steps included.  None: 1 for inference, batch / subdivisions of the cfg for training,
         times time_steps.
-    device : {"cpu", "gpu", "emulated"}
-        Where arrays lie and passes run: here, on an NVIDIA GPU (``make cuda``), or with the GPU's kernels on the CPU
-        (``make cuda-emulated``), which is slow and checks them.
+    device : str
+        Where arrays lie and passes run: ``"cpu"``, here; ``"gpu"`` or ``"gpu:1"``, on an NVIDIA GPU (``make cuda``, PyCUDA);
+        ``"emulated"``, with the GPU's kernels on the CPU (``make cuda-emulated``), which is slow and checks them.
     train : bool
         Whether to keep what training needs: deltas, updates, batch statistics.
     batchnorm : {"paper", "darknet"}, optional
@@ -106,7 +106,7 @@ def build_network(plan: Resolved, batch: Optional[int] = None, device: str = "cp
     net._set_options({"keep_activations": bool(keep_activations)})
     core.check(core.lib.plan_network(net._handle))
     if allocate:
-        _refuse_too_large(net)
+        _refuse_too_large(net, lambda rows: build_network(plan, rows, device, train, keep_activations, allocate=False, core=core))
         core.check(core.lib.allocate_network(net._handle))
     for layer in net.layers:
         if allocate:
@@ -288,19 +288,40 @@ def _read_map(path):
     return numbers
 
 
-def _refuse_too_large(net):
-    """Refuse before anything is allocated, naming the layer that needs most."""
+def _refuse_too_large(net, planned):
+    """Refuse before anything is allocated, naming the layer that needs most and the batch that would fit.
+
+    `planned` makes a network of so many rows without its arrays.
+    """
     lib = net._core.lib
-    if net.device == "gpu":     # its memory is not ours; the first array that does not fit is refused
-        return
     needed = lib.network_bytes(net._handle)
-    free = available_bytes()
+    free = net._device.free_bytes() if net._device is not None else None
+    if free is None:
+        free = available_bytes()
     if needed <= free:
         return
     largest = max(net.layers, key=lambda layer: layer._info.bytes)
     amount = "more than 2^64 bytes" if needed == 2**64 - 1 else human_bytes(needed)
-    raise OutOfMemory(f"{net.sections.net_section.file}: the network needs {amount}, {human_bytes(free)} are available; the largest is "
-                      f"layer {largest.index} [{largest.type}] at line {largest.spec.section.line}")
+    steps = net.sections.net["time_steps"]
+
+    def fits(sequences):
+        smaller = planned(sequences * steps)        # its handle alone would not keep its layers
+        return lib.network_bytes(smaller._handle) <= free
+
+    rows = steps * _largest(net.batch // steps, fits)
+    where = "" if net._device is None else f" on {net._device.name}"
+    raise OutOfMemory(f"{net.sections.net_section.file}: the network needs {amount}, {human_bytes(free)} are available{where}; the largest "
+                      f"is layer {largest.index} [{largest.type}] at line {largest.spec.section.line}; "
+                      f"{f'batch={rows} would fit' if rows else 'no batch would fit'}")
+
+
+def _largest(beyond, fits):
+    """Return the largest number from 1 to before `beyond` that fits; 0: none does."""
+    low = 0
+    while beyond - low > 1:
+        middle = (low + beyond) // 2
+        low, beyond = (middle, beyond) if fits(middle) else (low, middle)
+    return low
 
 
 # ---- back to a .cfg

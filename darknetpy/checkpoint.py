@@ -206,7 +206,7 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Network:
     Parameters
     ----------
     path : str or path
-    device : {"cpu", "gpu", "emulated"}
+    device : str
         Where its arrays are to lie, wherever they lay when it was saved; see :func:`darknetpy.load_network`.
 
     Returns

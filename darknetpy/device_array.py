@@ -1,4 +1,4 @@
-"""Arrays of a layer that lies on a device: copies that write assignments through."""
+"""Arrays of a layer that lies on a device: copies that write assignments through, and views for other GPU libraries."""
 from __future__ import annotations
 
 from typing import Any
@@ -36,3 +36,29 @@ def device_array(layer: Any, i: int, shape: tuple[int, ...], dtype: np.dtype) ->
     values._push = lambda array: core.check(
         core.lib.push_layer_array(layer._handle, i, core.ffi.cast("void *", array.ctypes.data)))
     return values
+
+
+class DeviceView:
+    """An array of a layer in a GPU's memory, by ``__cuda_array_interface__``: ``torch.as_tensor(view)``, ``cupy.asarray(view)``.
+
+    It keeps the layer alive.  A resize, and a pass over a network with ``keep_activations=False``, give the memory to others.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    """
+
+    def __init__(self, layer: Any, address: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._layer, self.shape, self.dtype = layer, shape, dtype
+        self.__cuda_array_interface__ = layer._device.interface(address, shape, dtype)
+
+    def gpuarray(self) -> Any:
+        """Return it as PyCUDA's GPUArray; its operations want the GPU's context (:meth:`context`)."""
+        from pycuda.gpuarray import GPUArray
+
+        return GPUArray(self.shape, self.dtype, base=self, gpudata=self.__cuda_array_interface__["data"][0])
+
+    def context(self) -> Any:
+        """Return a context manager that makes the GPU's context the calling thread's, as PyCUDA wants it."""
+        return self._layer._device.current()

@@ -11,8 +11,8 @@ from darknetpy._types import Array
 from darknetpy.arguments import finite_number, require_number
 from darknetpy.core import Core
 from darknetpy.core import core as default_core
-from darknetpy.device_array import device_array
-from darknetpy.errors import ArgumentError
+from darknetpy.device_array import DeviceView, device_array
+from darknetpy.errors import ArgumentError, DeviceError
 
 if TYPE_CHECKING:
     from darknetpy.sections import LayerSpec
@@ -62,6 +62,7 @@ class Layer:
     cfg_values: dict[str, Any]          # of one made by hand: its options as a .cfg has them
     _referenced: Any
     _lender: Any = None                 # the layer whose parameters this one shares
+    _device: Any = None                 # where its arrays lie; None: the CPU
 
     def __init__(self, type_name: str, *, core: Core = default_core) -> None:
         self._core, self.type = core, type_name
@@ -261,6 +262,27 @@ class Layer:
     def _row(self, name):
         return self._core.lib.get_layer_array(self._handle, self._rows[name])
 
+    def on_device(self, name: str) -> DeviceView:
+        """Return an array of a layer on a GPU, for PyCUDA, CuPy, torch and others: no copy, and writable.
+
+        Raises
+        ------
+        DeviceError
+            The layer lies elsewhere.
+        ArgumentError
+            It has no such array now.
+        """
+        if self._device is None:
+            raise DeviceError(f"[{self.type}] lies on the CPU: l.{name} is the array itself")
+        if name not in self._rows or not self._keeps(name) or not self._row(name).on_device:
+            raise ArgumentError(f"[{self.type}] keeps no array {name!r} on the device now")
+        row = self._row(name)
+        shape = tuple(row.dim[i] for i in range(row.dims))
+        return DeviceView(self, int(self._core.ffi.cast("uintptr_t", row.data)), shape, self._dtype(row))
+
+    def _dtype(self, row):
+        return np.dtype(np.int32) if row.is_int else self._core.dtype
+
     def _keeps(self, name):
         row = self._row(name)
         return row.data != self._core.ffi.NULL and row.dims > 0
@@ -272,7 +294,7 @@ class Layer:
             return None
         shape = tuple(row.dim[i] for i in range(row.dims))
         if row.on_device:
-            return device_array(self, self._rows[name], shape, np.dtype(np.int32) if row.is_int else self._core.dtype)
+            return device_array(self, self._rows[name], shape, self._dtype(row))
         address = int(self._core.ffi.cast("uintptr_t", row.data))
         memory = self._memory.get(name)
         known = memory is not None and memory.__array_interface__

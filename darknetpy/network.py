@@ -41,8 +41,8 @@ class Network:
         Width, height and channels of the input image.  Without `w` and `h` the input is `c` plain values.
     train : bool
         Whether forward passes train: batch statistics, dropout, losses' deltas.
-    device : {"cpu", "gpu", "emulated"}
-        Where arrays lie and passes run; also an attribute.
+    device : str
+        Where arrays lie and passes run: ``"cpu"``, ``"gpu"``, ``"gpu:1"``, ``"emulated"``; also an attribute.
     fused : bool
         Run normalization in fused kernels; False: composed of the named kernels, for reading and checking.
 
@@ -71,7 +71,7 @@ class Network:
         self._handle = core.ffi.gc(core.lib.make_network(), core.lib.free_network)
         if self._handle == core.ffi.NULL:
             core.check(core.lib.DN_ERR_MEMORY)
-        self._library = use_device(self, device)        # whose memory the arrays' is
+        self._device = use_device(self, device)     # whose memory the arrays' is; None: the CPU's
         self.layers, self._kept = [], []
         self.dialect, self.batchnorm, self.sections, self.notes = "pjreddie", "paper", None, []
         self._input = self._truth = self._delta = self._own_delta = None
@@ -294,6 +294,7 @@ class Network:
     def _append(self, layer):
         shared = layer.cfg_options.get("share_index")
         layer._lender = None if shared is None else self.layers[shared]     # its arrays must live as long
+        layer._device = self._device
         self.layers.append(layer)
         self._kept.append(layer)                # the core points to it whatever becomes of the public list
 

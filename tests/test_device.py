@@ -277,7 +277,7 @@ def test_a_copy_keeps_its_values():
 
 # ---- what is refused
 def test_devices_that_are_not_there(monkeypatch):
-    with pytest.raises(DeviceError, match=r"device='tpu': wanted cpu, gpu or emulated"):
+    with pytest.raises(DeviceError, match=r"device='tpu': wanted cpu, gpu \(gpu:1 is the second\) or emulated"):
         dn.Network(device="tpu")
     monkeypatch.setitem(dn.gpu.MODULES, "emulated", "darknetpy._nowhere")
     with pytest.raises(DeviceError, match="`make cuda-emulated` builds them"):
@@ -328,7 +328,7 @@ def test_memory_that_is_not_to_be_had():
 def test_a_failure_on_the_device_ends_the_pass_and_is_told_once(rng):
     net = small()
     x = rng.standard_normal((2, 2, 4, 4)).astype(np.float32)
-    net._library.dn_gpu_release(core.ffi.cast("void *", net.layers[0].statistics_count.ctypes.data))
+    net._device.module.lib.dn_gpu_release(core.ffi.cast("void *", net.layers[0].statistics_count.ctypes.data))
     with pytest.raises(DeviceError, match="release of device memory"):
         net.forward(x)
     net.forward(x)

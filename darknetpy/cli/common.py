@@ -1,6 +1,7 @@
 """What the commands share: options about the network, loading it, printing JSON."""
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 
@@ -10,7 +11,8 @@ from darknetpy.checkpoint import is_checkpoint, restore
 from darknetpy.checkpoint import read_header as read_checkpoint_header
 from darknetpy.cli.parser import positive
 from darknetpy.dialects import DIALECTS
-from darknetpy.gpu import DEVICES
+from darknetpy.errors import DeviceError
+from darknetpy.gpu import parse_device
 from darknetpy.paths import find_cfg
 from darknetpy.sections import resolve
 from darknetpy.threads import set_num_threads
@@ -19,7 +21,8 @@ from darknetpy.weights import load_weights, read_header
 DATA_HELP = ".data file, packed arrays, a folder of them, fashion-mnist: or fashion-mnist:full"
 CFG_HELP = "network file; a bare name may be one of those that come with the package"
 WEIGHTS_HELP = ".weights file"
-DEVICE_HELP = "where the network runs: cpu (default), gpu (NVIDIA's), or emulated, the GPU's kernels on the CPU: slow, for checks"
+DEVICE_HELP = ("where the network runs: cpu (default), gpu (NVIDIA's; gpu:1 is the second), or emulated, the GPU's kernels on the CPU: "
+               "slow, for checks")
 
 
 def add_network_options(parser):
@@ -41,7 +44,15 @@ def add_run_options(parser, images=True):
 
 def add_device_option(parser):
     """Add --device; whether there is such a one is seen when a network is made."""
-    parser.add_argument("--device", choices=["cpu", *DEVICES], default="cpu", help=DEVICE_HELP)
+    parser.add_argument("--device", type=_device, metavar="DEVICE", default="cpu", help=DEVICE_HELP)
+
+
+def _device(text):
+    try:
+        parse_device(text)
+    except DeviceError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _add_image_options(parser):

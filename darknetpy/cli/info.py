@@ -49,7 +49,8 @@ def collect():
         "darknetpy": darknetpy.__version__, "python": platform.python_version(), "system": platform.platform(),
         "processor": processor_name(), "cpus": available_cpus(), "threads": darknetpy.get_num_threads(),
         "simd": core.ffi.string(core.lib.dn_simd_level()).decode(), "blas": blas_version or "own SGEMM (scipy-openblas32 is missing)",
-        "devices": ["cpu"], "cuda_kernels": gpu.builds(), "cfgs": cfg_folder(), "packages": {name: _version(name) for name in _PACKAGES},
+        "devices": ["cpu", *gpu.devices()], "cuda_kernels": gpu.builds(), "cfgs": cfg_folder(),
+        "packages": {name: _version(name) for name in _PACKAGES},
     }
 
 
