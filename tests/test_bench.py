@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 import pytest
+from cuda_calls import library
 
 from darknetpy import plots
 from darknetpy.bench import network, network_plot, process, report, worker
@@ -445,6 +446,19 @@ def test_peers_that_only_infer_are_left_out_of_training(cfg):
     assert found.notes == ["OpenCV is left out: it does not train"] and len(found.results) == 1
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_our_kernels_for_a_gpu_are_a_peer(cfg, train):
+    library()
+    settings = network.Settings(train=train, rounds=1, seconds=.001, peers=(), devices=("gpu", "emulated"))
+    found = network.compare(cfg, settings)
+    names = [result.name for result in found.results]
+    assert [name for name in names if name != "darknetpy-gpu"] == ["darknetpy", "darknetpy-emulated"]
+    if "darknetpy-gpu" not in names:
+        assert any(note.startswith("left out: darknetpy, gpu: ") and "device='gpu'" in note for note in found.notes)
+    emulated = found.results[-1]
+    assert 0 < emulated.check["output"] < 1e-4 and emulated.speedup[0] > 0
+
+
 def test_peers_that_are_not_installed_are_named(cfg, monkeypatch):
     monkeypatch.setattr(network, "missing", lambda peer: f"{peer} is left out: not here")
     found = network.compare(cfg, settings(peers=("torch", "darknet")))
@@ -531,7 +545,7 @@ def test_share_of_the_peak_is_in_the_table(cfg):
     (["--plot", "x.jpg"], "ends with .png"),
     (["--output", "x.txt"], "ends with .json or .md"), (["--output", os.path.join("no", "folder", "x.md")], "is missing"),
     (["--peers", "caffe"], "wanted torch, ncnn, onnxruntime, opencv, darknet or none"),
-    (["--size", "0"], "wanted WIDTH"),
+    (["--size", "0"], "wanted WIDTH"), (["--device", "cpu,tpu"], "--device tpu: wanted cpu, gpu, emulated"),
     (["--threads", "1,x"], "wanted integers from 1")])
 def test_wrong_options_are_refused_before_anything_runs(cfg, words, message):
     with pytest.raises(ArgumentError, match=message):

@@ -7,7 +7,7 @@ import statistics
 import tempfile
 from dataclasses import dataclass, field
 
-from darknetpy.bench.process import PEERS, PROGRAMS, TRAINING_PEERS, Process, ProgramFailed, missing
+from darknetpy.bench.process import DEVICES, PEERS, PROGRAMS, TRAINING_PEERS, Process, ProgramFailed, missing
 from darknetpy.bench.subject import prepare_cfg
 
 _SAME = 1e-2            # of the largest output: a program that differs more computes something else
@@ -18,7 +18,9 @@ _PASSES = 3             # work of a training step in forward passes: forward, gr
 
 @dataclass
 class Settings:
-    """How a benchmark runs: `seconds` per program and round, `rounds`, `threads`, which `peers`, and whether to `train`."""
+    """How a benchmark runs: `seconds` per program and round, `rounds`, `threads`, which `peers`, which of our
+    `devices` beside the CPU, and whether to `train`.
+    """
 
     threads: int = 1
     train: bool = True
@@ -27,6 +29,7 @@ class Settings:
     steps: int = 1
     peers: tuple = ("torch", "darknet")
     per_layer: bool = False
+    devices: tuple = ()
 
 
 @dataclass
@@ -84,7 +87,8 @@ def compare(cfg, settings, *, batch=None, size=None, progress=lambda text: None)
     """
     reasons = {peer: _reason(peer, settings.train) for peer in settings.peers}
     notes = [reason for reason in reasons.values() if reason]
-    names = [name for peer in settings.peers if not reasons[peer] for name in PEERS[peer]]
+    names = [f"darknetpy-{device}" for device in DEVICES if device in settings.devices]
+    names += [name for peer in settings.peers if not reasons[peer] for name in PEERS[peer]]
     with tempfile.TemporaryDirectory(prefix="darknetpy-bench-") as folder:
         path, rows = prepare_cfg(cfg, folder, batch=batch if settings.train else batch or 1, size=size)
         job = {"cfg": path, "batch": rows, "train": settings.train, "threads": settings.threads, "folder": folder}

@@ -20,7 +20,7 @@ _RANGES = {"biases": (-.3, .3), "scales": (.5, 1.5), "rolling_mean": (-.3, .3), 
 
 def _network(job):
     """Return the network of a job with its numbers."""
-    net = load_network(job["cfg"], batch=job["batch"], train=job["train"], lenient=True,
+    net = load_network(job["cfg"], batch=job["batch"], train=job["train"], lenient=True, device=job.get("device", "cpu"),
                        keep_activations=job.get("keep_activations", False))
     _fill(net)
     return net
@@ -106,6 +106,12 @@ class Program:
         with open(os.path.join(folder, "network.json"), "w") as file:
             json.dump(facts, file)
         return facts
+
+    def outputs(self):
+        """Return what comes of the network's numbers: on a device, to be compared with the CPU's."""
+        net = _network({**self.job, "keep_activations": True})
+        net.predict(self.images)
+        return [net.layers[i].output for i in self.job["network"]["compared"]]
 
     def _file(self, peer, path):
         """Write what a peer reads; return the names of its outputs, or why it was not written."""

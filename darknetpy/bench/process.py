@@ -18,6 +18,8 @@ _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000",
 # name -> (file, what the job says besides, environment, label)
 PROGRAMS = {
     "darknetpy": ("ours", {}, {}, "darknetpy"),
+    "darknetpy-gpu": ("ours", {"device": "gpu"}, {}, "darknetpy, gpu"),
+    "darknetpy-emulated": ("ours", {"device": "emulated"}, {}, "darknetpy, emulated"),
     "torch": ("torch_peer", {"best": False}, {}, "PyTorch"),
     "torch-best": ("torch_peer", {"best": True}, _KEEP_MEMORY, "PyTorch, best"),
     "ncnn": ("ncnn_peer", {}, {}, "ncnn"),
@@ -35,6 +37,7 @@ PROGRAMS = {
 # peer -> its programs
 PEERS = {"torch": ("torch", "torch-best"), "ncnn": ("ncnn",), "onnxruntime": ("onnxruntime",),
          "opencv": ("opencv",), "darknet": ("darknet",)}  # fmt: skip
+DEVICES = ("gpu", "emulated")   # on which darknetpy is a peer of itself on the CPU
 TRAINING_PEERS = ("torch", "darknet")
 # peer -> (label, modules and their packages)
 _PACKAGES = {

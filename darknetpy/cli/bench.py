@@ -7,7 +7,7 @@ import os
 import shlex
 from dataclasses import replace
 
-from ..bench.process import PEERS, TRAINING_PEERS
+from ..bench.process import DEVICES, PEERS, TRAINING_PEERS
 from ..core import core
 from . import bench_convolution, bench_kernels, bench_loading
 from .bench_options import check_output, check_plot, names, progress_line, seconds, thread_counts
@@ -49,6 +49,8 @@ def _add_network(subparsers):
     add("--steps", type=positive, default=1, metavar="N", help="steps of a turn at least (default 1)")
     add("--peers", metavar="LIST",
         help=f"of {', '.join(PEERS)}, with commas; none (default: all that do such work)")
+    add("--device", metavar="LIST",
+        help="of cpu, gpu (NVIDIA's) and emulated (its kernels on the CPU), with commas: darknetpy there, beside the CPU (default: cpu)")
     add("--per-layer", "--profile", action="store_true", dest="per_layer", help="also each layer alone, ours and PyTorch's")
     add("--json", action="store_true", help="print JSON")
     add("--plot", metavar="FILE.png",
@@ -70,7 +72,8 @@ def run(args):
     subjects, size = [parse_subject(text) for text in args.cfg], parse_size(args.size)
     threads = thread_counts(args.threads) if args.threads else (core.lib.dn_num_threads(),)
     settings = Settings(train=not args.infer, rounds=args.rounds, seconds=args.seconds, steps=args.steps,
-                        peers=_peers(args.peers, not args.infer), per_layer=args.per_layer or bool(args.plot))
+                        peers=_peers(args.peers, not args.infer), per_layer=args.per_layer or bool(args.plot),
+                        devices=_devices(args.device))
     found, machine, command = [], machine_facts(max(threads)), _command(args)
     for (cfg, batch, own_size), n in itertools.product(subjects, threads):
         found.append(compare(cfg, replace(settings, threads=n), batch=batch or args.batch,
@@ -94,11 +97,15 @@ def run(args):
 def _command(args):
     """Return the command line again, with the options that decide the figures."""
     words = ["darknetpy", "bench", "network", *args.cfg, "--infer" if args.infer else "--train"]
-    for name in ("batch", "size", "threads", "rounds", "seconds", "steps", "peers"):
+    for name in ("batch", "size", "threads", "rounds", "seconds", "steps", "peers", "device"):
         value = getattr(args, name)
         if value is not None:
             words += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
     return shlex.join(words + ["--per-layer"] * args.per_layer)
+
+
+def _devices(text):
+    return () if text is None else names("--device", text, ("cpu", *DEVICES))
 
 
 def _peers(text, train):
