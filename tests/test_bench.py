@@ -541,6 +541,18 @@ def test_share_of_the_peak_is_in_the_table(cfg):
     assert len(trips) == 1 and 1e-9 < trips[0] < 1
 
 
+def test_summary_has_every_program_and_the_fastest():
+    def found(cfg, threads, **speedups):
+        results = [network.Result(name, name, {}, [1.], 1, [ratio]) for name, ratio in speedups.items()]
+        results.insert(0, network.Result("own", "own", {}, [1.], 1))
+        return network.Comparison(cfg, 8, [3, 24, 32], True, threads, 1e9, 1e9, [], results, [])
+    rows = report.summary_table([found("a.cfg", 1, torch=2., ncnn=4.), found("b.cfg", 1, torch=8.), found("a.cfg", 2, torch=3.)])
+    assert rows == [["against", "threads", "a 8@32", "b 8@32", "geometric mean"],
+                    ["torch", "1", "2.00x", "8.00x", "4.00x"], ["ncnn", "1", "4.00x", "", "4.00x"],
+                    ["torch", "2", "3.00x", "", "3.00x"],
+                    ["the fastest of them", "1", "2.00x", "8.00x", "4.00x"], ["the fastest of them", "2", "3.00x", "", "3.00x"]]
+
+
 @pytest.mark.parametrize("words, message", [
     (["--plot", "x.jpg"], "ends with .png"),
     (["--output", "x.txt"], "ends with .json or .md"), (["--output", os.path.join("no", "folder", "x.md")], "is missing"),

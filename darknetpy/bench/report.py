@@ -1,6 +1,7 @@
 """What a benchmark found, as text tables, Markdown and JSON."""
 from __future__ import annotations
 
+import statistics
 import textwrap
 from dataclasses import asdict
 
@@ -11,6 +12,8 @@ _HEAD = ("program", "threads", "ms/step", "range", "images/s", "GFLOP/s", "of pe
          "peak memory", "libraries")  # fmt: skip
 _LAYER_HEAD = ("layer", "type", "input", "output", "forward ms", "GFLOP/s", "backward ms", "GFLOP/s")
 _PEER_HEAD = ("PyTorch, best: forward", "backward ms", "darknetpy is")
+_SUMMARY = "How many times as fast darknetpy is, medians"
+_FASTEST = "the fastest of them"
 _LAYERS = "Each layer alone, best of the rounds; a backward pass counts twice the work of a forward pass"
 _WIDTH = 110            # of a page's text
 _BACKWARD_PASSES = 2    # a backward pass works out two gradients, each as much work as the forward pass
@@ -40,6 +43,28 @@ def _program_row(found, result):
 def program_table(found):
     """Return the rows of the table of programs, the head first."""
     return [list(_HEAD), *(_program_row(found, result) for result in found.results)]
+
+
+def summary_table(comparisons):
+    """Return how many times as fast darknetpy is, the head first: a row per program and number of threads.
+
+    The columns are the networks and the geometric mean over them; the last rows are against the fastest of all programs.
+    """
+    networks = list(dict.fromkeys(_network(found) for found in comparisons))
+    ratios = {}
+    for found in comparisons:
+        medians = {result.label: median_and_range(result.speedup)[0] for result in found.results if result.speedup}
+        for label, ratio in [*medians.items(), *([(_FASTEST, min(medians.values()))] if medians else [])]:
+            ratios.setdefault((label, found.threads), {})[_network(found)] = ratio
+    rows = sorted(ratios.items(), key=lambda row: row[0][0] == _FASTEST)
+    return [["against", "threads", *networks, "geometric mean"],
+            *([label, str(threads), *(f"{own[name]:.2f}x" if name in own else "" for name in networks),
+               f"{statistics.geometric_mean(own.values()):.2f}x"] for (label, threads), own in rows)]
+
+
+def _network(found):
+    name, width = found.cfg[:-4] if found.cfg.endswith(".cfg") else found.cfg, found.shape[2]
+    return f"{name} {found.batch}@{width}" if width else f"{name} {found.batch}"
 
 
 def processor_line(found):
@@ -106,6 +131,11 @@ def text(found):
     return "\n".join(parts)
 
 
+def summary_text(comparisons):
+    """Return the table of several comparisons for a terminal."""
+    return "\n".join([_SUMMARY, "", columns(summary_table(comparisons))])
+
+
 def columns(rows):
     """Return a table for a terminal; the first row is the head."""
     rows = _without_empty_columns(rows)
@@ -129,6 +159,8 @@ def markdown(comparisons, machine, command, plot=None):
     parts += [f"- beside {peer}" for peer in sorted(peers)]
     parts += ["", textwrap.fill(_EXPLANATION.format(**_WORDS[comparisons[0].train]), _WIDTH)]
     parts += ["", f"![time of each program and of each layer]({plot})"] if plot else []
+    if len(comparisons) > 1:
+        parts += ["", f"{_SUMMARY}:", "", pipes(summary_table(comparisons))]
     for found in comparisons:
         parts += ["", f"## {title(found)}", "", pipes(program_table(found))]
         parts += ["", *(f"- {line}" for line in [processor_line(found), *check_lines(found), *found.notes])]

@@ -63,7 +63,7 @@ def run(args):
     """Run the command; returns the exit status."""
     from ..bench.machine import machine_facts
     from ..bench.network import Settings, compare
-    from ..bench.report import markdown, record, text
+    from ..bench.report import markdown, record, summary_text, text
     from ..bench.subject import parse_size, parse_subject
 
     for path in args.output:
@@ -82,6 +82,8 @@ def run(args):
             print(text(found[-1]) + "\n", flush=True)
     if args.json:
         print(json.dumps(record(found, machine, command), indent=2))
+    elif len(found) > 1 and any(len(each.results) > 1 for each in found):
+        print(summary_text(found))
     if args.plot:
         from ..bench.network_plot import plot_networks
 
