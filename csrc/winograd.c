@@ -63,7 +63,8 @@ winograd_cut cut_winograd(const conv_product *p)
 static row_winograd_cut cut_bands(const conv_product *p, int values)
 {
     enum { FEW = 16, LEAST_FILTERS = 4 };
-    const int first = p->x.first + (p->x.step < 0 ? 2 * p->x.step : 0), left = round_up(-first, FILTER_UNIT),
+    const int first = p->x.first + (p->x.step < 0 ? 2 * p->x.step : 0),
+              left = first < 0 ? round_up(-first, FILTER_UNIT) : 0,
               widest = p->x.in > p->x.out + 2 ? p->x.in : p->x.out + 2,
               pitch = round_up(left + widest, FILTER_UNIT) + FILTER_UNIT;
     if (p->algorithm != CONVOLUTION_AUTO || !moves_by_one(p) || (p->channels >= FEW && p->groups == 1) ||

@@ -178,18 +178,6 @@ static void make_delta_points(const conv_product *p, const row_winograd_cut *cut
     }
 }
 
-/* Lane i = the sum of all lanes of r[i]: each step adds halves of pairs of vectors. */
-INLINE vec sum_lanes(vec r[LANES])
-{
-    EACH(stage, LANES)
-    {
-        const int half = LANES >> (stage + 1);
-        if (half == 0) break;
-        EACH(i, half) r[i] = INTERLEAVE_LOW(r[i], r[i + half]) + INTERLEAVE_HIGH(r[i], r[i + half]);
-    }
-    return r[0];
-}
-
 /* Rows of the filters that come next: each tile asks for some, so that dy comes while it computes. */
 enum { NEXT_ROWS = 2 };
 typedef struct {
@@ -215,7 +203,7 @@ INLINE void dot_tile(int rows, const row_winograd_cut *cut, int bands, const rea
     enum { SUMS = GRADIENT_FILTERS * GRADIENT_ROWS, VECTORS = (SUMS + LANES - 1) / LANES };
     const real *from[GRADIENT_ROWS];
     vec sum[VECTORS * LANES];
-    real totals[VECTORS * LANES];
+    real all[VECTORS * LANES];
     EACH(i, VECTORS * LANES) sum[i] = (vec){0};
     for (int band = 0; band < bands; ++band, d += points, e += GRADIENT_FILTERS * ROW_POINTS * cut->width) {
         EACH(k, rows) from[k] = d + place[k];
@@ -230,8 +218,8 @@ INLINE void dot_tile(int rows, const row_winograd_cut *cut, int bands, const rea
         }
     }
     EACH(i, (GRADIENT_FILTERS * rows + LANES - 1) / LANES)
-    store(totals + i * LANES, sum_lanes(sum + i * LANES));
-    EACH(f, GRADIENT_FILTERS) { EACH(k, rows) sums[f * ld + k] += totals[f * rows + k]; }
+    store(all + i * LANES, totals(sum + i * LANES));
+    EACH(f, GRADIENT_FILTERS) { EACH(k, rows) sums[f * ld + k] += all[f * rows + k]; }
 }
 typedef void (*dot)(const row_winograd_cut *cut, int bands, const real *e, const real *d, size_t points,
                     const int *place, const next_rows *next, real *sums, int ld);
