@@ -245,7 +245,8 @@ static const real *current_weights(layer *l, const network *net, const conv_epil
 {
     SELF(l);
     if (self->xnor) return self->binary_weights;
-    if (!self->kept_weights || ep->mean || net->k != cpu_kernels()) return self->weights;
+    if (!self->kept_weights || !shape_kept_weights(l).dims || ep->mean || net->k != cpu_kernels())
+        return self->weights;
     const dn_kept kept = dn_ask_kept(l, dn_simd() * CONVOLUTION_ALGORITHMS + s->algorithm);
     if (kept == DN_MAKE) convolution_keep_weights(s, self->weights, self->kept_weights);
     s->kept = kept != DN_LEAVE;

@@ -1,9 +1,10 @@
-/* Copies between the host's memory and a device's, and layers that the host runs though their arrays lie
- * on another device. Detectors' heads and the like look at
- * values one by one, under conditions (ops->on_host), and so does what gives weights their start values. They
- * work on copies in the host's memory, with the CPU's kernels: what they read is pulled before the pass, what
- * they may have written is pushed after it. Heads are small beside what stands before them. */
+/* Copies between the host's memory and a device's, and layers that the host runs though their arrays lie on
+ * another device. Detectors' heads and the like look at values one by one, under conditions (ops->on_host),
+ * and so does what gives weights their start values. They work on copies in the host's memory, with the CPU's
+ * kernels: what they read is pulled before the pass, what they may have written is pushed after it. Heads are
+ * small beside what stands before them. */
 #include "layer.h"
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,6 +64,7 @@ static dn_status lend(host_copies *h, void **field, size_t bytes)
     if (!*field || !bytes) return DN_OK;
     host_copy c = {field, *field, malloc(bytes), bytes};
     if (!c.host) return dn_fail(DN_ERR_MEMORY, "no memory for a copy of %zu bytes from the device", bytes);
+    assert(h->n < MOST_COPIES);
     h->copies[h->n++] = c;
     *field = c.host;
     if (h->device->pull(c.host, c.device, bytes) == DN_OK) return DN_OK;
