@@ -13,14 +13,19 @@ class DeviceArray(np.ndarray):
     the copy is refused: it is read-only, and so are its views.
     """
 
-    _push: Any = None       # of a copy itself, not of its views: writes all of its values to the device
+    _pull: Any = None       # of a copy itself, not of its views: reads all values from the device, writes all to it
+    _push: Any = None
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Set values here and on the device."""
+        """Set values here and on the device, where the others stay as they are by now."""
+        if self._push is None and self.flags.writeable:     # what was made of such a copy is its own
+            super().__setitem__(key, value)
+            return
         if self._push is None:
             raise ValueError("this is part of a copy of a device's array: assign to the array itself, l.weights[key] = values")
         self.flags.writeable = True
         try:
+            self._pull(self)
             super().__setitem__(key, value)
             self._push(self)
         finally:
@@ -30,11 +35,14 @@ class DeviceArray(np.ndarray):
 def device_array(layer: Any, i: int, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
     """Return a copy of array `i` of a layer."""
     core = layer._core
+
+    def all_of(copy: Any) -> Any:
+        return lambda array: core.check(copy(layer._handle, i, core.ffi.cast("void *", array.ctypes.data)))
+
     values = np.empty(shape, dtype).view(DeviceArray)
-    core.check(core.lib.pull_layer_array(layer._handle, i, core.ffi.cast("void *", values.ctypes.data)))
+    values._pull, values._push = all_of(core.lib.pull_layer_array), all_of(core.lib.push_layer_array)
+    values._pull(values)
     values.flags.writeable = False
-    values._push = lambda array: core.check(
-        core.lib.push_layer_array(layer._handle, i, core.ffi.cast("void *", array.ctypes.data)))
     return values
 
 

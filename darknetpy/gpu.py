@@ -243,9 +243,12 @@ def devices() -> list[str]:
     """Return the names of the GPUs that the driver has, ``"gpu:0 (NVIDIA H100)"``, say; none where PyCUDA or a driver is missing."""
     try:
         driver = import_driver()
+    except DeviceError:
+        return []
+    try:
         found = [driver.Device(i) for i in range(driver.Device.count())]
         return [f"gpu:{i} ({one.name()}, {human_bytes(one.total_memory())})" for i, one in enumerate(found)]
-    except DeviceError:
+    except driver.Error:
         return []
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from cuda_calls import library
 
-from darknetpy import plots
+from darknetpy import gpu, plots
 from darknetpy.bench import network, network_plot, process, report, worker
 from darknetpy.bench.subject import parse_size, parse_subject, prepare_cfg
 from darknetpy.builder import load_network
 from darknetpy.cfg import parse_cfg
 from darknetpy.cli import bench as command
-from darknetpy.errors import ArgumentError, CfgError
+from darknetpy.errors import ArgumentError, CfgError, DeviceError
 
 CFG = """
 [net]
@@ -457,6 +457,12 @@ def test_our_kernels_for_a_gpu_are_a_peer(cfg, train):
         assert any(note.startswith("left out: darknetpy, gpu: ") and "device='gpu'" in note for note in found.notes)
     emulated = found.results[-1]
     assert 0 < emulated.check["output"] < 1e-4 and emulated.speedup[0] > 0
+
+
+def test_a_device_that_is_not_there_ends_the_command(cfg, monkeypatch):
+    monkeypatch.setitem(gpu.MODULES, "cuda", "darknetpy._nowhere")
+    with pytest.raises(DeviceError, match="device='gpu': its kernels are not built"):
+        run_command(cfg, "--device", "cpu,gpu", "--peers", "none")
 
 
 def test_peers_that_are_not_installed_are_named(cfg, monkeypatch):

@@ -256,6 +256,23 @@ def test_arrays_are_copies_that_assignments_go_through():
     assert net.device == DEVICE and isinstance(layer.statistics_count, np.ndarray)
 
 
+def test_an_older_copy_writes_only_what_is_assigned():
+    layer = small().layers[0]
+    older = layer.weights
+    layer.weights = np.full(older.shape, 7, np.float32)
+    older[0] = 0
+    assert not layer.weights[0].any() and (layer.weights[1:] == 7).all() and (older[1:] == 7).all()
+
+
+@pytest.mark.parametrize("make", [np.copy, lambda a: a.copy(), lambda a: a * 2], ids=["np.copy", "copy", "product"])
+def test_what_is_made_of_a_copy_is_its_own(make):
+    layer = small().layers[0]
+    values, own = np.array(layer.weights), make(layer.weights)
+    own[0] = 100
+    assert (own[0] == 100).all()
+    np.testing.assert_array_equal(layer.weights, values)
+
+
 @pytest.mark.parametrize(
     "change",
     [

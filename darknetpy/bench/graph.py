@@ -13,7 +13,7 @@ _NUMBERS = (
     "ignore_thresh", "truth_thresh", "iou_thresh", "iou_normalizer", "obj_normalizer", "objectness_smooth",
     "focal_loss", "label_smooth_eps",
 )  # fmt: skip
-_LISTS = ("layers", "from", "tree", "mask", "anchors")
+_LISTS = ("layers", "from", "tree", "mask", "anchors", "counters_per_class")
 
 
 class Unsupported(Exception):

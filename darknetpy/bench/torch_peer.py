@@ -103,7 +103,8 @@ class Shortcut(nn.Module):
         super().__init__()
         self.sources, self.activation = l["from"], activation(l["activation"])
         unlike = [shapes[source] for source in self.sources if shapes[source] != l["output"]]
-        if any(shape[2] % l["output"][2] or shape[1] // l["output"][1] != shape[2] // l["output"][2] for shape in unlike):
+        _, height, width = l["output"]
+        if any(shape[2] % width or shape[1] * width != shape[2] * height for shape in unlike):
             raise Unsupported("shortcut from a smaller map")
         if (unlike and l["prefix"]) or (l["alpha"], l["beta"]) != (1, 1):
             raise Unsupported("shortcut of the first values of a row, or scaled")

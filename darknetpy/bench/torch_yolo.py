@@ -16,6 +16,8 @@ def refused(l):
     for name, value in _ONLY.items():
         if l.get(name, value) != value:
             return f"[yolo] {name}={l[name]}"
+    if l.get("counters_per_class"):
+        return "[yolo] counters_per_class"
     return "[yolo] truth_thresh or iou_thresh below 1" if min(l["truth_thresh"], l["iou_thresh"]) < 1 else None
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ..bench.process import DEVICES, PEERS, TRAINING_PEERS
 from ..core import core
+from ..gpu import open_device
 from . import bench_convolution, bench_kernels, bench_loading
 from .bench_options import check_output, check_plot, names, progress_line, seconds, thread_counts
 from .parser import positive
@@ -107,7 +108,12 @@ def _command(args):
 
 
 def _devices(text):
-    return () if text is None else names("--device", text, ("cpu", *DEVICES))
+    """Return the devices named, each of which can be opened."""
+    found = () if text is None else names("--device", text, ("cpu", *DEVICES))
+    for device in found:
+        if device != "cpu":
+            open_device(device)
+    return found
 
 
 def _peers(text, train):
