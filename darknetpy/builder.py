@@ -308,11 +308,13 @@ def _refuse_too_large(net, planned):
         smaller = planned(sequences * steps)        # its handle alone would not keep its layers
         return lib.network_bytes(smaller._handle) <= free
 
-    rows = steps * _largest(net.batch // steps, fits)
+    sequences = _largest(net.batch // steps, fits)
+    rows, batch = steps * sequences, sequences * net.sections.net["subdivisions"]
+    fitting = f"batch={rows} would fit" if rows == batch else f"{rows} rows would fit, batch={batch} in the .cfg"
     where = "" if net._device is None else f" on {net._device.name}"
     raise OutOfMemory(f"{net.sections.net_section.file}: the network needs {amount}, {human_bytes(free)} are available{where}; the largest "
                       f"is layer {largest.index} [{largest.type}] at line {largest.spec.section.line}; "
-                      f"{f'batch={rows} would fit' if rows else 'no batch would fit'}")
+                      f"{fitting if rows else 'no batch would fit'}")
 
 
 def _largest(beyond, fits):

@@ -26,11 +26,17 @@ def _control_group():
                                  ("memory/", ("limit_in_bytes", "usage_in_bytes"), "total_inactive_file")):
         try:
             limit, used = (int(_read(f"{prefix}memory.{name}")) for name in names)
-            counts = dict(line.split() for line in _read(f"{prefix}memory.stat").splitlines())
-            return max(limit - used + int(counts.get(cache, 0)), 0)
         except (OSError, ValueError):
             continue
+        return max(limit - used + _cached(f"{prefix}memory.stat", cache), 0)
     return 2**63
+
+
+def _cached(stat, name):
+    try:
+        return int(dict(line.split() for line in _read(stat).splitlines()).get(name, 0))
+    except (OSError, ValueError):
+        return 0
 
 
 def _read(name):

@@ -194,8 +194,8 @@ def _lines(args, kind, result, words):
 
 def _kept_options(args):
     """The options given that make the training what it is."""
-    for name in ("max_batches", "backup", "dialect", "batchnorm"):
-        if getattr(args, name) is not None:
+    for name in ("max_batches", "backup", "dialect", "batchnorm", "valid_every", "top"):
+        if getattr(args, name, None) is not None:
             yield from (f"--{name.replace('_', '-')}", str(getattr(args, name)))
     if args.lenient:
         yield "--lenient"

@@ -14,10 +14,11 @@ class Winograd(Experiment):
     title = "Convolution as plain sums and by Winograd's algorithm"
     source = "Lavin & Gray 2016, arXiv:1509.09308, section 5.2 (accuracy of the tiles)"
     question = """\
-The same network is trained twice from the same weights and images, with `convolution=gemm`, where every output
-is one sum of products, and with `winograd4`, tiles of 4x4 outputs in all three passes, whose rounding errors are
-a few times larger. A last digit decides now and then which side of a rectifier a value lies on, so two trainings
-part after some updates, as they would in another order of the sums. Do their curves lie on one another?"""
+The same network is trained twice from the same weights and images, with `convolution=gemm`, where every
+output is one sum of products, and with `winograd4`: behind the first layer, whose images have one
+channel, tiles of 4x4 outputs in all three passes, whose rounding errors are a few times larger. A last
+digit decides now and then which side of a rectifier a value lies on, so two trainings part after some
+updates, as they would in another order of the sums. Do their curves lie on one another?"""
     iterations, points, size = 300, 15, (11, 4.2)
 
     def runs(self, iterations):
