@@ -80,6 +80,7 @@ def assert_alike(cpu, device, exact=None):
     assert found.keys() == wanted.keys()
     for name, values in wanted.items():
         apart = distance(values, found[name])
+        assert np.isfinite(found[name]).all(), name
         if name.rpartition(".")[2] == "mean_rest" or apart <= LIMIT:    # mean_rest: what rounding leaves
             continue
         assert exact is not None, f"{name}: {apart}"
