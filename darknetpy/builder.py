@@ -152,10 +152,10 @@ _COST_TYPES = {"sse": 0, "masked": 1, "L1": 2, "smooth": 3, "seg": 4, "wgan": 5}
 
 
 _STATISTICS = {word: number for number, word in enumerate(STATISTICS_WORDS)}
-_CONVOLUTIONS = {"auto": 0, "gemm": 1, "winograd4": 2, "winograd6": 3}
+CONVOLUTIONS = {"auto": 0, "gemm": 1, "winograd4": 2, "winograd6": 3}
 _OVERLAPS = {"mse": 0, "iou": 1, "giou": 2, "diou": 3, "ciou": 4}
 NMS_KINDS = {"default": 0, "greedynms": 1, "diounms": 2, "cornersnms": 3, "objectness": 4}
-_WORDS = {"type": _COST_TYPES, "normalize": _NORMALIZATIONS, "statistics": _STATISTICS, "convolution": _CONVOLUTIONS,
+_WORDS = {"type": _COST_TYPES, "normalize": _NORMALIZATIONS, "statistics": _STATISTICS, "convolution": CONVOLUTIONS,
           "iou_loss": _OVERLAPS, "iou_thresh_kind": _OVERLAPS, "nms_kind": NMS_KINDS,
           "yolo_point": {"center": 0, "left_top": 1, "right_bottom": 2},
           "weights_type": {"none": 0, "per_feature": 1, "per_channel": 2},

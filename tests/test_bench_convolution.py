@@ -41,7 +41,7 @@ def test_shapes_say_what_is_measured():
         (["--shapes", "1x3x3x3-4k3g2"], "wanted an odd size, and groups that divide"),
         (["--classes", "3x3;7x7"], "--classes 7x7: wanted first layer; 3x3 by 2"),
         (["--threads", "0"], "--threads 0: wanted integers"),
-        (["--peers", "darknet"], "--peers darknet: wanted torch-best or none"),
+        (["--peers", "darknet"], "--peers darknet: wanted torch-best, gemm or none"),
         (["--output", "x.txt"], "wanted a name that ends with .md"),
     ],
 )
@@ -60,6 +60,17 @@ def test_torch_computes_the_same():
         assert {len(times) for times in row.seconds.values()} == {2} and len(row.seconds) == 3
         best, times = row.peer()
         assert best.startswith("torch-best, ") and row.ratios() == [a / b for a, b in zip(times, row.ours())]
+
+
+def test_gemm_is_another_algorithm_with_the_same_results(monkeypatch):
+    norms = {}
+    monkeypatch.setattr(convolutions, "_compare_numbers", lambda shape, made: norms.update(made))
+    settings = convolutions.Settings(("2x16x24x24-32k3",), (1,), peers=("gemm",), rounds=2, seconds=1e-4)
+    rows, facts, notes = convolutions.compare(settings)
+    assert not notes and facts["gemm"]["program"] == "darknetpy, convolution=gemm"
+    assert {row.peer()[0] for row in rows} == {"gemm"}
+    ours, gemm = (norms[name]["norms"] for name in ("darknetpy", "gemm"))
+    assert ours == pytest.approx(gemm, rel=1e-4) and ours != gemm, "Winograd's rounding differs"
 
 
 def test_other_numbers_are_noticed():

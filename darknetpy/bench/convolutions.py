@@ -1,4 +1,4 @@
-"""Convolutions class by class beside PyTorch, pass by pass, in turns."""
+"""Convolutions class by class beside PyTorch, or beside ours as matrix products, pass by pass, in turns."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from darknetpy.bench.report import columns, pipes
 from darknetpy.errors import ArgumentError, DarknetError
 
 PASSES = ("forward", "data", "weights")
+PEERS = {"torch-best": "PyTorch", "gemm": "matrix products"}
 CLASSES = {
     "first layer": "8x3x224x224-16k3 4x3x224x224-32k3 1x3x416x416-32k3 4x3x224x224-64k7s2 8x3x224x224-32k3s2",
     "3x3 by 2": "1x32x416x416-64k3s2 4x16x112x112-32k3s2 4x64x56x56-128k3s2 1x256x52x52-512k3s2",
@@ -54,7 +55,7 @@ class Row:
         return self.seconds["darknetpy"]
 
     def peer(self):
-        """Return the name and the times of PyTorch's faster memory format, or None."""
+        """Return the name and the times of the fastest peer, PyTorch in either memory format, or None."""
         others = [name for name in self.seconds if name != "darknetpy"]
         best = min(others, key=lambda name: statistics.median(self.seconds[name]), default=None)
         return best and (best, self.seconds[best])
@@ -189,7 +190,8 @@ def text(rows, notes):
 def markdown(rows, facts, notes, machine, command):
     """Return the page: the command, the machine, classes, and every shape."""
     programs = [fact["program"] for name, fact in facts.items() if name != "darknetpy"]
-    parts = ["# Convolutions beside PyTorch, class by class", "", f"`{command}`", ""]
+    beside = " and ".join(label for name, label in PEERS.items() if name in facts)
+    parts = [f"# Convolutions {beside and f'beside {beside}, '}class by class", "", f"`{command}`", ""]
     parts += [f"- {name}: {value}" for name, value in machine.items()]
     parts += [f"- beside {program}" for program in programs] + [f"- {note}" for note in notes]
     parts += ["", _EXPLANATION]
@@ -202,8 +204,8 @@ def markdown(rows, facts, notes, machine, command):
 
 _EXPLANATION = """\
 A shape is batch x channels x height x width - filters, k size, s stride, g groups, d dilation; the padding is
-half the size. Cells: GFLOP/s of ours, counted as plain sums, and how many times as fast as PyTorch it is:
+half the size. Cells: GFLOP/s of ours, counted as plain sums, and how many times as fast as the peer it is:
 median and range over the rounds, each program in a process of its own, in turns. PyTorch is called beneath
 its modules, without autograd, with glibc told to keep freed memory, in NCHW and channels_last; the faster of
-both counts. Ours packs or transforms its weights in each call, and adds to the weights' gradient. A
-class's figure is the geometric mean of its shapes."""
+both counts. The peer gemm is ours with convolution=gemm. Ours packs or transforms its weights in each call,
+and adds to the weights' gradient. A class's figure is the geometric mean of its shapes."""

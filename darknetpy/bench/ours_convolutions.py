@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 import darknetpy as dn
+from darknetpy.builder import CONVOLUTIONS
 from darknetpy.core import core
 
 
@@ -15,11 +16,11 @@ class Program:
 
     def __init__(self, job, workload):
         self.calls = {}
-        self.threads = job["threads"]
+        self.threads, self.convolution = job["threads"], job.get("convolution", "auto")
 
     def facts(self):
         """Return what this program is."""
-        return {"program": "darknetpy"}
+        return {"program": f"darknetpy, convolution={self.convolution}"}
 
     def set_threads(self, n):
         """Let the kernels use `n` threads."""
@@ -33,6 +34,7 @@ class Program:
             "conv_shape *", dict(batch=batch, c=c, h=h, w=w, n=n, groups=groups, size=size, stride_x=stride)
         )
         s.stride_y, s.dilation, s.pad, s.out_h, s.out_w = stride, dilation, size // 2 * dilation, *out
+        s.algorithm = CONVOLUTIONS[self.convolution]
         rng = np.random.default_rng(20)
         x, weights, dy = (
             rng.random(shape, np.float32) - 0.5

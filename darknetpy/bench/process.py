@@ -31,6 +31,7 @@ PROGRAMS = {
     "torch-best-kernels": ("torch_kernels", {}, _KEEP_MEMORY, "PyTorch, memory reused"),
     "darknet-kernels": ("darknet_peer", {"program": "Kernels"}, {}, "Darknet (Debian)"),
     "darknetpy-convolutions": ("ours_convolutions", {}, {}, "darknetpy"),
+    "gemm-convolutions": ("ours_convolutions", {"convolution": "gemm"}, {}, "darknetpy, gemm"),
     "torch-best-convolutions": ("torch_convolutions", {}, _KEEP_MEMORY, "PyTorch, memory reused"),
     "limits": ("limits", {}, {}, "numpy"),
 }

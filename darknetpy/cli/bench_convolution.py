@@ -1,4 +1,4 @@
-"""``darknetpy bench convolution``: the passes of convolutions, class by class, beside PyTorch."""
+"""``darknetpy bench convolution``: the passes of convolutions, class by class, beside PyTorch or matrix products."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from .parser import positive
 
 def add_parser(subparsers):
     """Add the command."""
-    from ..bench.convolutions import CLASSES
+    from ..bench.convolutions import CLASSES, PEERS
 
     parser = subparsers.add_parser(
         "convolution",
         help="convolutions, class by class",
         description="Time the forward pass and both gradients of convolutions beside PyTorch's (the faster of "
-        "NCHW and channels_last), in turns and in processes of their own.",
+        "NCHW and channels_last), or our own as matrix products, in turns and in processes of their own.",
         epilog="example: darknetpy bench convolution --shapes 4x64x56x56-128k3s2 --threads 2",
     )
     add = parser.add_argument
     add("--classes", metavar="LIST", help=f"of {'; '.join(CLASSES)}; with semicolons (default: all)")
     add("--shapes", metavar="LIST", help="BATCHxCxHxW-FILTERSkSIZE[sSTRIDE][gGROUPS][dDILATION], with commas")
     add("--threads", default="1,2", metavar="LIST", help="with commas (default: %(default)s)")
-    add("--peers", default="torch-best", metavar="LIST", help="torch-best or none (default: %(default)s)")
+    add(
+        "--peers",
+        default="torch-best",
+        metavar="LIST",
+        help=f"of {', '.join(PEERS)}, or none (default: %(default)s); gemm is ours with convolution=gemm",
+    )
     add("--rounds", type=positive, default=5, metavar="N", help="turns of every program (default 5)")
     add(
         "--seconds",
@@ -42,13 +47,13 @@ def add_parser(subparsers):
 
 def run(args):
     """Run the command; returns the exit status."""
-    from ..bench.convolutions import Settings, compare, markdown, text
+    from ..bench.convolutions import PEERS, Settings, compare, markdown, text
     from ..bench.machine import machine_facts
 
     settings = Settings(
         shapes=_shapes(args),
         threads=thread_counts(args.threads),
-        peers=names("--peers", args.peers, ("torch-best",), none=True),
+        peers=names("--peers", args.peers, tuple(PEERS), none=True),
         rounds=args.rounds,
         seconds=args.seconds,
     )
