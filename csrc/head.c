@@ -41,8 +41,9 @@ dn_status dn_check_truth(const layer *l, const truth_rows *r, const network *net
 {
     if (dn_is_host(net->device)) return check_rows(l, r, net->truth);
     if (net->truth == net->device_truth.memory) return check_rows(l, r, net->net_truth);
-    real *copy = dn_host_copy(net->device, net->truth, (size_t)l->batch * l->truths);
-    const dn_status status = copy ? check_rows(l, r, copy) : DN_ERR_MEMORY;
+    real *copy;
+    dn_status status = dn_host_copy(net->device, net->truth, (size_t)l->batch * l->truths, &copy);
+    if (status == DN_OK) status = check_rows(l, r, copy);
     free(copy);
     return status;
 }

@@ -36,14 +36,14 @@ dn_status push_layer_array(layer *l, int i, const void *from)
     return copied(l, &a, (a.on_device ? l->device : dn_host())->push(a.data, from, bytes_of(&a)));
 }
 
-real *dn_host_copy(const dn_device *device, const real *from, size_t values)
+dn_status dn_host_copy(const dn_device *device, const real *from, size_t values, real **copy)
 {
-    real *copy = malloc(values * sizeof(real));
-    if (!copy) dn_fail(DN_ERR_MEMORY, "no memory for a copy of %zu values from the device", values);
-    if (!copy || device->pull(copy, from, values * sizeof(real)) == DN_OK) return copy;
-    free(copy);
-    dn_device_status(device);
-    return NULL;
+    *copy = malloc(values * sizeof(real));
+    if (!*copy) return dn_fail(DN_ERR_MEMORY, "no memory for a copy of %zu values from the device", values);
+    if (device->pull(*copy, from, values * sizeof(real)) == DN_OK) return DN_OK;
+    free(*copy);
+    *copy = NULL;
+    return dn_device_status(device);
 }
 
 /* ---- passes */

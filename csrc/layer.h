@@ -197,8 +197,8 @@ double dn_sum(network *net, void (*kernel)(int n, const real *x, double *sum), i
 /* A pass, or initialize, of a layer that must be run by the host: on copies of its arrays. */
 dn_status dn_pass_on_host(layer *l, network *net, dn_status (*pass)(layer *l, network *net));
 dn_status dn_initialize_on_host(layer *l, uint64_t seed);
-/* To free; NULL: see dn_last_error. */
-real *dn_host_copy(const dn_device *device, const real *from, size_t values);
+/* *copy is the caller's to free; NULL where it fails. */
+dn_status dn_host_copy(const dn_device *device, const real *from, size_t values, real **copy);
 int dn_detections_on_host(const layer *l, int image, real thresh, real hier, real *rows);
 void *dn_allocate(size_t bytes);                      /* 64-byte aligned and zeroed; NULL without memory */
 void dn_release(void *memory);

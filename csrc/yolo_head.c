@@ -68,10 +68,11 @@ static dn_status find_cost(layer *l, network *net)
         l->cost = dn_sum_of_squares(l, net, l->delta);
         return DN_OK;
     }
-    real *delta = dn_host_copy(net->device, l->delta, (size_t)l->batch * l->outputs),
-         *matches = dn_host_copy(net->device, self->matches, (size_t)l->batch * YOLO_MATCHES);
-    if (delta && matches) l->cost = detailed_cost(&r, delta, matches);
-    const dn_status status = delta && matches ? DN_OK : DN_ERR_MEMORY;
+    real *delta, *matches = NULL;
+    dn_status status = dn_host_copy(net->device, l->delta, (size_t)l->batch * l->outputs, &delta);
+    if (status == DN_OK)
+        status = dn_host_copy(net->device, self->matches, (size_t)l->batch * YOLO_MATCHES, &matches);
+    if (status == DN_OK) l->cost = detailed_cost(&r, delta, matches);
     free(delta);
     free(matches);
     return status;
