@@ -14,6 +14,16 @@ typedef struct {
 } yolo_head;
 #define YOLO_OPTION(name, KIND) OPTION(yolo_head, #name, r.name, KIND)
 #define YOLO_LIST(name, KIND) OPTION(yolo_head, #name, name, KIND)
+/* Those that both have. */
+#define YOLO_HEAD_OPTIONS \
+    YOLO_OPTION(classes, INT), YOLO_OPTION(num, INT), YOLO_OPTION(max, INT), YOLO_LIST(mask, LIST), \
+        YOLO_LIST(map, LIST), YOLO_LIST(anchors, REALS), YOLO_LIST(counters_per_class, REALS), \
+        YOLO_OPTION(alexeyab, INT), YOLO_OPTION(objectness_smooth, INT), YOLO_OPTION(iou_loss, INT), \
+        YOLO_OPTION(iou_thresh_kind, INT), YOLO_OPTION(ignore_thresh, REAL), \
+        YOLO_OPTION(truth_thresh, REAL), YOLO_OPTION(iou_thresh, REAL), YOLO_OPTION(max_delta, REAL), \
+        YOLO_OPTION(label_smooth_eps, REAL), YOLO_OPTION(scale_x_y, REAL), \
+        YOLO_OPTION(iou_normalizer, REAL), YOLO_OPTION(obj_normalizer, REAL), \
+        YOLO_OPTION(cls_normalizer, REAL)
 
 extern const array_spec yolo_head_rows[];
 yolo_rules yolo_rules_of(const yolo_head *self);

@@ -22,29 +22,10 @@
 #include "yolo_head.h"
 
 static const option_spec yolo_options[] = {
-    YOLO_OPTION(classes, INT),
-    YOLO_OPTION(num, INT),
-    YOLO_OPTION(max, INT),
-    YOLO_LIST(mask, LIST),
-    YOLO_LIST(map, LIST),
-    YOLO_LIST(anchors, REALS),
-    YOLO_LIST(counters_per_class, REALS),
-    YOLO_OPTION(alexeyab, INT),
+    YOLO_HEAD_OPTIONS,
     OPTION(yolo_head, "show_details", show_details, INT),
-    YOLO_OPTION(objectness_smooth, INT),
     YOLO_OPTION(focal_loss, INT),
     YOLO_OPTION(new_coords, INT),
-    YOLO_OPTION(iou_loss, INT),
-    YOLO_OPTION(iou_thresh_kind, INT),
-    YOLO_OPTION(ignore_thresh, REAL),
-    YOLO_OPTION(truth_thresh, REAL),
-    YOLO_OPTION(iou_thresh, REAL),
-    YOLO_OPTION(max_delta, REAL),
-    YOLO_OPTION(label_smooth_eps, REAL),
-    YOLO_OPTION(scale_x_y, REAL),
-    YOLO_OPTION(iou_normalizer, REAL),
-    YOLO_OPTION(obj_normalizer, REAL),
-    YOLO_OPTION(cls_normalizer, REAL),
     END_OF_OPTIONS,
 };
 

@@ -29,10 +29,8 @@ typedef struct {
 SCALAR int yolo_area(const yolo_rules *r) { return r->h * r->w; }
 SCALAR int yolo_entries(const yolo_rules *r) { return r->coords + 1 + r->classes; }
 SCALAR size_t yolo_outputs(const yolo_rules *r) { return (size_t)r->slots * yolo_entries(r) * yolo_area(r); }
-SCALAR int yolo_truth_size(const yolo_rules *r)
-{
-    return r->alexeyab ? 6 : 5;
-} /* AlexeyAB's have a track id */
+/* AlexeyAB's have a track id. */
+SCALAR int yolo_truth_size(const yolo_rules *r) { return r->alexeyab ? 6 : 5; }
 SCALAR int yolo_anchor(const yolo_rules *r, int slot) { return r->mask ? r->mask[slot] : slot; }
 SCALAR real yolo_anchor_w(const yolo_rules *r, int anchor) { return r->anchors[2 * anchor] / r->net_w; }
 SCALAR real yolo_anchor_h(const yolo_rules *r, int anchor) { return r->anchors[2 * anchor + 1] / r->net_h; }
