@@ -210,7 +210,7 @@ static int add_product(const conv_product *p, size_t threads, size_t *total)
 static int add_gradient(const conv_product *p, size_t threads, size_t *total)
 {
     const winograd_cut tiles = cut_winograd_gradient(p);
-    if (tiles.m) return add_size(total, winograd_gradient_workspace(p, &tiles, threads), 1, 1);
+    if (tiles.m) return add_size(total, winograd_gradient_workspace(&tiles, threads), 1, 1);
     const row_winograd_cut rows = cut_row_gradient(p);
     if (rows.blocks)
         return add_size(total, (size_t)p->groups * rows.chunks * (p->filters + GRADIENT_FILTERS), p->channels,

@@ -144,8 +144,8 @@ ptrdiff_t product_blocks(const conv_product *p)
 {
     const winograd_cut cut = cut_winograd(p);
     const row_winograd_cut rows = cut_row_winograd(p);
-    if (rows.blocks) return (ptrdiff_t)p->batch * rows.blocks;
-    return cut.m ? cut.blocks : cut_product(p).layout.blocks;
+    if (cut.m) return cut.blocks;
+    return rows.blocks ? (ptrdiff_t)p->batch * rows.blocks : cut_product(p).layout.blocks;
 }
 
 /* A depthwise convolution is not made block by block. */

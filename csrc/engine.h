@@ -99,19 +99,17 @@ static inline int axis_phases(const conv_axis *a)
     return a->stride / greatest_divisor(a->stride, tap_offset(a, 1));
 }
 
-/* How the column matrix is held (columns_body.h): a grid (images, y.out, width) of columns, cut into blocks. */
+/* How the column matrix is held (columns_body.h): a grid (images, y.out, width) of columns, cut in blocks. */
 typedef struct {
     int in_place;          /* a 1x1 kernel that moves nothing: rows are those of the image */
     int share_y, share_x;  /* one strip of the image serves all ky of a phase, or all ky and kx; blocks then
                               stay within an image */
-    int width; /* columns for each row of outputs: x.out, and with share_x those between the rows */
-    int strips,
-        strips_x; /* of a channel, where shared: one for each phase, or each kx, of x, by those of y */
+    int width;             /* columns for each row of outputs: x.out; with share_x also those between rows */
+    int strips, strips_x;  /* of a channel, where shared: one per phase, or kx, of x, by those of y */
     int halo, pitch;       /* further columns at the end of a strip; distance of strips */
-    int bands; /* of an image: strips are made for so many parts of it, of several blocks each; 0: for each
-                  block */
-    int unit,
-        steps; /* rows are made in this many steps, each a multiple of unit: single rows, or whole channels */
+    int bands;             /* of an image: strips are made for so many parts of it, of several blocks each;
+                              0: for each block */
+    int unit, steps;       /* rows are made in so many steps, multiples of unit: rows, or whole channels */
     ptrdiff_t blocks;
 } column_layout;
 

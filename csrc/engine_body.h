@@ -16,7 +16,7 @@ static void run_product(const conv_product *p, const real *x, const real *w, rea
     if (cut.m && p->kept) kept_winograd(p, &cut, x, w, y, workspace, threads);
     else if (cut.m) winograd_product(p, &cut, x, w, y, workspace, threads);
     else if (rows.blocks) row_winograd(p, &rows, x, w, y, workspace, threads);
-    else if (plan_flat(p, 0, &flat, workspace)) flat_planes(&flat, x, w, y, threads);
+    else if (plan_flat(p, 0, &flat, workspace)) run_flat(&flat, flat_forward, x, w, y, threads);
     else if (lay_bands(p, &bands)) depthwise(p, &bands, x, w, y, workspace, threads);
     else product(p, x, w, y, workspace, threads);
 }
@@ -34,7 +34,7 @@ static void run_data(const conv_product p[PHASES], const real *dy, const real *w
     band_layout bands;
     flat_plan flat;
     if (plan_flat_phases(p, &flat, workspace))
-        flat_data(&flat, dy, w, dx, threads);
+        run_flat(&flat, flat_data, dy, w, dx, threads);
     else if (lay_phases(p, &bands))
         depthwise_data(p, &bands, dy, w, dx, workspace, threads);
     else if (cut.blocks)

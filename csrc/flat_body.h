@@ -236,8 +236,8 @@ static void flat_several(const flat_plan *f, const real *const x[], const real *
 }
 
 /* A channel of up to PLANES images. */
-static void flat_task(const flat_plan *f, int image, int channel, const real *x, const real *kernel, real *y,
-                      real *parts)
+static void flat_forward(const flat_plan *f, int image, int channel, const real *x, const real *kernel,
+                         real *y, real *parts)
 {
     const conv_product *p = f->p;
     const size_t in = (size_t)p->y.in * p->x.in, out = (size_t)p->y.out * p->x.out;
@@ -255,16 +255,20 @@ static void flat_task(const flat_plan *f, int image, int channel, const real *x,
         flat_one(f, from, kernel, channel, to);
 }
 
-static void flat_planes(const flat_plan *f, const real *x, const real *w, real *y, int threads)
+/* All channels of all images, PLANES images at a time. */
+typedef void (*flat_pass)(const flat_plan *f, int image, int channel, const real *from, const real *kernel,
+                          real *to, real *scratch);
+static void run_flat(const flat_plan *f, flat_pass pass, const real *from, const real *w, real *to,
+                     int threads)
 {
     const conv_product *p = f->p;
 #pragma omp parallel num_threads(threads)
     {
-        real *const parts = f->scratch + (size_t)omp_get_thread_num() * FLAT_SCRATCH;
+        real *const scratch = f->scratch + (size_t)omp_get_thread_num() * FLAT_SCRATCH;
 #pragma omp for schedule(static)
         for (ptrdiff_t i = 0; i < pieces(p->batch, PLANES) * p->groups; ++i) {
             const int channel = i % p->groups, image = i / p->groups * PLANES;
-            flat_task(f, image, channel, x, w + channel * p->group_stride, y, parts);
+            pass(f, image, channel, from, w + channel * p->group_stride, to, scratch);
         }
     }
 }
@@ -344,8 +348,8 @@ static void flat_gradient(const flat_plan *f, const real *x, const real *dy, rea
 }
 #undef FLAT_CASES
 
-/* ---- the gradient of the data with stride 2: outputs (2i + y, 2j + x) are four phases, each a sum of moves of
- * dy; tap k counts in phase (k + pad) mod 2 and moves by (phase + pad - k) / 2 */
+/* ---- the gradient of the data with stride 2: outputs (2i + y, 2j + x) are four phases, each a sum of moves
+ * of dy; tap k counts in phase (k + pad) mod 2 and moves by (phase + pad - k) / 2 */
 
 INLINE int phase_move(int taps, int phase, int k) { return (phase + taps / 2 - k) / 2; }
 
@@ -426,8 +430,8 @@ static void merge_rows(const flat_plan *f, const real *const rows[], real *dx)
 }
 
 /* A channel of up to PLANES images. */
-static void flat_data_task(const flat_plan *f, int image, int channel, const real *dy, const real *kernel,
-                           real *dx, real *scratch)
+static void flat_data(const flat_plan *f, int image, int channel, const real *dy, const real *kernel,
+                      real *dx, real *scratch)
 {
     const conv_product *p = f->p;
     const size_t in = (size_t)p->y.in * p->x.in, out = (size_t)p->y.whole * p->x.whole;
@@ -441,19 +445,5 @@ static void flat_data_task(const flat_plan *f, int image, int channel, const rea
     }
     for (int i = 0; i < n; ++i)
         merge_rows(f, (const real *const *)rows[i], dx + ((size_t)(image + i) * p->groups + channel) * out);
-}
-
-static void flat_data(const flat_plan *f, const real *dy, const real *w, real *dx, int threads)
-{
-    const conv_product *p = f->p;
-#pragma omp parallel num_threads(threads)
-    {
-        real *const scratch = f->scratch + (size_t)omp_get_thread_num() * FLAT_SCRATCH;
-#pragma omp for schedule(static)
-        for (ptrdiff_t i = 0; i < pieces(p->batch, PLANES) * p->groups; ++i) {
-            const int channel = i % p->groups, image = i / p->groups * PLANES;
-            flat_data_task(f, image, channel, dy, w + channel * p->group_stride, dx, scratch);
-        }
-    }
 }
 #endif

@@ -1,6 +1,7 @@
-/* Weights on loan, and what a layer keeps of them. Whoever may write to a layer's weights without its knowing has
- * them on loan; each loan moves a counter on. What was worked out of the weights holds as long as the counter stands
- * where it stood then and nobody has a loan. A numpy view of them is one, which may end on any thread. */
+/* Weights on loan, and what a layer keeps of them. Whoever may write to a layer's weights without its knowing
+ * has them on loan; each loan moves a counter on. What was worked out of the weights holds as long as the
+ * counter stands where it stood then and nobody has a loan. A numpy view of them is one, which may end on any
+ * thread. */
 #include "layer.h"
 
 static layer *owner_of(layer *l) { return l->lender ? l->lender : l; }

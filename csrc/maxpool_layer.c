@@ -1,7 +1,7 @@
 /* [maxpool]: the largest value of each window; with maxpool_depth=1 the largest over channels instead: output
  * channel g is the largest of the input's channels g, g + out_channels, g + 2 out_channels, ... (AlexeyAB).
- * antialiasing: map_tail.h. A layer whose only reader it is may do its work
- * (memory_plan.c): it is `pooled`. */
+ * antialiasing: map_tail.h. A layer whose only reader it is may do its work: it is `pooled` (memory_plan.c).
+ */
 #include "pool.h"
 #include <math.h>
 

@@ -141,11 +141,10 @@ size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t
     const size_t panel = points * MOST_WIDTH * ((size_t)at_most(PANEL_CHANNELS, p->channels) + SKEW);
     return (winograd_ahead(cut) ? u : threads * panel) + threads * (v + m);
 }
-size_t winograd_gradient_workspace(const conv_product *p, const winograd_cut *cut, size_t threads)
+size_t winograd_gradient_workspace(const winograd_cut *cut, size_t threads)
 {
     const size_t tasks = (size_t)cut->filter_parts * cut->channel_parts, points = winograd_points(cut),
                  row = winograd_row(cut->part);
-    (void)p;
     return points * ((cut->chunks > 1 ? tasks * cut->chunks : threads) * (cut->part * row + SKEW) +
                      threads * 2 * winograd_plane(cut, row));
 }

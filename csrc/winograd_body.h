@@ -39,7 +39,7 @@ static void make_panel(const conv_product *p, const winograd_cut *cut, const rea
                                     u + v * LANES, vecs * vector_plane(channels), (size_t)vecs * LANES);
 }
 
-/* m[e][tile][vecs * LANES] = v u for all points (add: see strided_product()); v begins at u's first channel. */
+/* m[e][tile][vecs * LANES] = v u for all points (add: strided_product()); v starts at u's first channel. */
 static void multiply_points(const conv_product *p, const winograd_cut *cut, int tiles, const real *v,
                             const real *u, int channels, int vecs, int add, real *m)
 {
@@ -242,9 +242,8 @@ static void winograd_gradient(const conv_product *p, const winograd_cut *cut, co
         {
             const int task = i % tasks, chunk = i / tasks;
             const winograd_gradient_task t = cut_winograd_task(p, cut, task, chunk);
-            real *const sums = workspace + (chunks > 1 ? task * chunks + chunk : me) * area, *const mine =
-                                                                                                 scratch +
-                                                                                                 me * 2 * v;
+            real *const sums = workspace + (chunks > 1 ? task * chunks + chunk : me) * area;
+            real *const mine = scratch + me * 2 * v;
             run_winograd_gradient_task(p, cut, &t, x, dy, mine, mine + v, sums);
             if (chunks == 1) add_winograd_gradient(p, cut, &t, sums, dw);
         }
