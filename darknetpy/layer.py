@@ -276,12 +276,12 @@ class Layer:
             raise DeviceError(f"[{self.type}] lies on the CPU: l.{name} is the array itself")
         if name not in self._rows or not self._keeps(name) or not self._row(name).on_device:
             raise ArgumentError(f"[{self.type}] keeps no array {name!r} on the device now")
-        row = self._row(name)
-        shape = tuple(row.dim[i] for i in range(row.dims))
-        return DeviceView(self, int(self._core.ffi.cast("uintptr_t", row.data)), shape, self._dtype(row))
+        return DeviceView(self, *self._place(self._row(name)))
 
-    def _dtype(self, row):
-        return np.dtype(np.int32) if row.is_int else self._core.dtype
+    def _place(self, row):
+        """Return address, shape and dtype of an array."""
+        shape = tuple(row.dim[i] for i in range(row.dims))
+        return int(self._core.ffi.cast("uintptr_t", row.data)), shape, np.dtype(np.int32) if row.is_int else self._core.dtype
 
     def _keeps(self, name):
         row = self._row(name)
@@ -292,15 +292,14 @@ class Layer:
         row = self._row(name)
         if not self._keeps(name):
             return None
-        shape = tuple(row.dim[i] for i in range(row.dims))
+        address, shape, dtype = self._place(row)
         if row.on_device:
-            return device_array(self, self._rows[name], shape, self._dtype(row))
-        address = int(self._core.ffi.cast("uintptr_t", row.data))
+            return device_array(self, self._rows[name], shape, dtype)
         memory = self._memory.get(name)
         known = memory is not None and memory.__array_interface__
         if not known or known["data"][0] != address or known["shape"] != shape:
             owner = (self, self._referenced)    # the input's values, which l.x may show, are another's
-            memory = _Memory(owner if name == "x" else self, address, shape, np.dtype(np.int32) if row.is_int else self._core.dtype)
+            memory = _Memory(owner if name == "x" else self, address, shape, dtype)
             self._memory[name] = memory
             if name == "weights":
                 self._lend_weights(memory)

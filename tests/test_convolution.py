@@ -251,6 +251,17 @@ def test_winograd_forward(label, algorithm, simd, threads):
         kernel_calls.compare("convolution_forward_cpu", {**case, "ep": ep}, **near)
 
 
+def _compare_epilogue(case, ep, threads):
+    """Outputs, and their mean and variance: those of the reference, and the same bits with any number of threads."""
+    bits = []
+    for n in (1, 2, 3):
+        threads(n)
+        case["ep"] = ("conv_epilogue *", dict(ep))
+        skip = ("workspace", "mean_rest")
+        bits.append(kernel_calls.compare("convolution_forward_cpu", case, skip, rtol=1e-5, atol=2e-5))
+    assert bits[0] == bits[1] == bits[2]
+
+
 @pytest.mark.parametrize("label", TILED)
 @pytest.mark.parametrize("a", ACTIVATIONS)
 def test_winograd_takes_statistics(label, a, simd, threads):
@@ -260,13 +271,7 @@ def test_winograd_takes_statistics(label, a, simd, threads):
     shift = 30 * r.choice([-1.0, 1.0], s["n"])
     ep = {"scale": None, "shift": shift, "activation": a, "mean": mean, "mean_rest": rest, "variance": variance}
     case = {"s": ("conv_shape *", s), "x": x, "w": w, "y": np.full(dy.size, np.nan), "workspace": workspace}
-    bits = []
-    for n in (1, 2, 3):
-        threads(n)
-        case["ep"] = ("conv_epilogue *", dict(ep))
-        skip = ("workspace", "mean_rest")
-        bits.append(kernel_calls.compare("convolution_forward_cpu", case, skip, rtol=1e-5, atol=2e-5))
-    assert bits[0] == bits[1] == bits[2]
+    _compare_epilogue(case, ep, threads)
 
 
 @pytest.mark.parametrize("label", TILED)
@@ -303,13 +308,7 @@ def test_bands(label, simd, threads):
     for a, (first, second) in itertools.product(ACTIVATIONS, ((scale, shift), (None, 30 * shift))):
         mean, rest, variance = np.full((3, s["n"]), np.nan)
         ep = {"scale": first, "shift": second, "activation": a, "mean": mean, "mean_rest": rest, "variance": variance}
-        bits = []
-        for n in (1, 2, 3):
-            threads(n)
-            case["ep"] = ("conv_epilogue *", dict(ep))
-            skip = ("workspace", "mean_rest")
-            bits.append(kernel_calls.compare("convolution_forward_cpu", case, skip, rtol=1e-5, atol=2e-5))
-        assert bits[0] == bits[1] == bits[2]
+        _compare_epilogue(case, ep, threads)
     for add, dx in ((0, np.full(x.size, np.nan)), (1, r.standard_normal(x.size))):
         case = {"s": ("conv_shape *", s), "dy": dy, "w": w, "add": add, "dx": dx, "workspace": workspace}
         kernel_calls.compare_threads("convolution_backward_data_cpu", case, threads, **near)

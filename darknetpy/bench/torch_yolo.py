@@ -1,4 +1,4 @@
-"""The loss of [yolo] in PyTorch, on whole tensors; what it means stands in csrc/yolo_head.c and yolo_layer.c.
+"""The loss of [yolo] in PyTorch, on whole tensors; what it means stands in csrc/yolo_layer.c and yolo_rules.h.
 
 Imports torch and nothing of darknetpy.
 """

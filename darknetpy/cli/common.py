@@ -12,7 +12,7 @@ from darknetpy.checkpoint import read_header as read_checkpoint_header
 from darknetpy.cli.parser import positive
 from darknetpy.dialects import DIALECTS
 from darknetpy.errors import DeviceError
-from darknetpy.gpu import parse_device
+from darknetpy.gpu import WANTED, parse_device
 from darknetpy.paths import find_cfg
 from darknetpy.sections import resolve
 from darknetpy.threads import set_num_threads
@@ -50,8 +50,8 @@ def add_device_option(parser):
 def _device(text):
     try:
         parse_device(text)
-    except DeviceError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    except DeviceError:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted {WANTED}") from None
     return text
 
 
