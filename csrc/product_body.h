@@ -11,14 +11,52 @@ enum { PANELS = 64 / ROWS };
 
 static inline int panels(const conv_product *p) { return (p->filters + ROWS - 1) / ROWS; }
 
+/* packed (depth, ROWS) = rows of `depth` values, `stride` apart, turned; missing rows 0. */
+static void turn_rows(const real *from, ptrdiff_t stride, int rows, int depth, real *packed)
+{
+    for (int d = 0; d < depth; d += LANES, packed += LANES * ROWS) {
+        const int n = at_most(LANES, depth - d);
+        for (int i = 0; i < ROWS; i += LANES) {
+            vec r[LANES];
+            EACH(k, LANES) r[k] = i + k < rows ? load_some(from + (i + k) * stride + d, n) : (vec){0};
+            transpose(r);
+            EACH(k, LANES) {
+                if (k < n) store_some(packed + k * ROWS + i, r[k], ROWS - i < LANES ? ROWS - i : LANES);
+            }
+        }
+    }
+}
+
+/* packed (depth, ROWS) = depth rows of `rows` values, `stride` apart, filled up with zeros. */
+static void pad_rows(const real *from, ptrdiff_t stride, int rows, int depth, real *packed)
+{
+    for (int d = 0; d < depth; ++d, from += stride, packed += ROWS) {
+        EACH(i, (ROWS + LANES - 1) / LANES) {
+            const int n = ROWS - i * LANES < LANES ? ROWS - i * LANES : LANES;
+            const vec v = load_some(from + i * LANES, at_most(n, lanes_of(rows - i * LANES)));
+            store_some(packed + i * LANES, v, n);
+        }
+    }
+}
+
 /* packed (depth, ROWS) = weights of filters first .. first + rows at rows d0 .. d0 + depth of the column
  * matrix; missing filters 0. */
 static void pack_panel(const conv_product *p, const real *w, int first, int rows, int d0, int depth,
                        real *packed)
 {
+    const int taps = p->y.taps * p->x.taps, in_order = p->x.tap_step == 1 && p->y.tap_step == 1;
     if (!depth) return;   /* no tap reaches: there may be none to count by */
+    w += first * p->filter_stride;
+    if (p->size == 1 && p->filter_stride == 1) {
+        pad_rows(w + d0 * p->channel_stride, p->channel_stride, rows, depth, packed);
+        return;
+    }
+    if (taps == p->size * p->size && (taps == 1 || in_order) && p->channel_stride == (size_t)taps) {
+        turn_rows(w + d0, p->filter_stride, rows, depth, packed);
+        return;
+    }
     int tx = d0 % p->x.taps, ty = d0 / p->x.taps % p->y.taps;
-    w += first * p->filter_stride + d0 / p->x.taps / p->y.taps * p->channel_stride;
+    w += d0 / taps * p->channel_stride;
     for (int d = 0; d < depth; ++d, packed += ROWS) {
         const real *from =
             w + (size_t)(p->y.tap + ty * p->y.tap_step) * p->size + p->x.tap + tx * p->x.tap_step;
@@ -31,19 +69,31 @@ static void pack_panel(const conv_product *p, const real *w, int first, int rows
     }
 }
 
+/* Panels that are packed together, and rows of them at a time: whole lines of the weights, whichever way they
+ * lie, are then read once. */
+enum { PACKED_PANELS = 4, PACKED_ROWS = 64 };
+
 /* All weights, each step's together: packed (groups, steps, panels, depth of the step, ROWS). */
 static void pack_weights(const conv_product *p, const column_layout *l, const real *w, real *packed)
 {
-    const int n = panels(p), all = product_depth(p), units = all / l->unit;
-    #pragma omp for schedule(static)
-    for (int i = 0; i < p->groups * n; ++i) {
-        const int group = i / n, panel = i % n, first = part_of(p->filters, panel, n),
-                  end = part_of(p->filters, panel + 1, n);
+    const int n = panels(p), all = product_depth(p), units = all / l->unit,
+              jobs = (int)pieces(n, PACKED_PANELS);
+#pragma omp for schedule(static)
+    for (int job = 0; job < p->groups * jobs; ++job) {
+        const int group = job / jobs, from = job % jobs * PACKED_PANELS,
+                  upto = at_most(from + PACKED_PANELS, n);
+        real *to = packed + (size_t)group * n * all * ROWS;
         for (int step = 0; step < l->steps && all; ++step) {
             const int d0 = part_of(units, step, l->steps) * l->unit,
-                      d1 = part_of(units, step + 1, l->steps) * l->unit;
-            real *to = packed + ((size_t)group * n * all + (size_t)d0 * n + (size_t)panel * (d1 - d0)) * ROWS;
-            pack_panel(p, w + group * p->group_stride, first, end - first, d0, d1 - d0, to);
+                      depth = part_of(units, step + 1, l->steps) * l->unit - d0;
+            for (int d = 0; d < depth; d += PACKED_ROWS) {
+                for (int i = from; i < upto; ++i) {
+                    const int first = part_of(p->filters, i, n), end = part_of(p->filters, i + 1, n);
+                    pack_panel(p, w + group * p->group_stride, first, end - first, d0 + d,
+                               at_most(PACKED_ROWS, depth - d), to + ((size_t)i * depth + d) * ROWS);
+                }
+            }
+            to += (size_t)n * depth * ROWS;
         }
     }
 }
