@@ -234,6 +234,8 @@ static int add_phases(const conv_shape *s, size_t threads, size_t *total)
         depth += product_depth(&p[i]);
     }
     const phase_cut cut = cut_phases(p);
+    const winograd_cut tiles = cut_strided_data(p);
+    if (tiles.m) return add_size(total, strided_data_workspace(p, &tiles, threads), 1, 1);
     return !cut.blocks || (add_size(total, (size_t)p->groups * (p->filters + MOST_ROWS), depth, 1) &&
                            add_size(total, threads, p->channels, cut.pitch));
 }

@@ -4,6 +4,7 @@
 #include "flat_body.h"
 #include "phases_body.h"
 #include "winograd_kept_body.h"
+#include "winograd_strided_data_body.h"
 #include "winograd_rows_body.h"
 
 static void run_product(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
@@ -31,9 +32,11 @@ static void run_data(const conv_product p[PHASES], const real *dy, const real *w
                      int threads)
 {
     const phase_cut cut = cut_phases(p);
+    const winograd_cut tiles = cut_strided_data(p);
     band_layout bands;
     flat_plan flat;
-    if (plan_flat_phases(p, &flat, workspace))
+    if (tiles.m) strided_data(p, &tiles, dy, w, dx, workspace, threads);
+    else if (plan_flat_phases(p, &flat, workspace))
         run_flat(&flat, flat_data, dy, w, dx, threads);
     else if (lay_phases(p, &bands))
         depthwise_data(p, &bands, dy, w, dx, workspace, threads);

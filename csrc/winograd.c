@@ -9,8 +9,8 @@ static int applies_to_axis(const conv_axis *a)
 }
 static int moves_by_one(const conv_product *p)
 {
-    return p->size == 3 && applies_to_axis(&p->y) && applies_to_axis(&p->x) &&
-           p->y.step == p->x.step && p->algorithm != CONVOLUTION_GEMM;
+    return p->size == 3 && applies_to_axis(&p->y) && applies_to_axis(&p->x) && p->y.step == p->x.step &&
+           p->algorithm != CONVOLUTION_GEMM;
 }
 static int applies(const conv_product *p) { return p->groups == 1 && moves_by_one(p); }
 
@@ -29,32 +29,101 @@ static int worthwhile(const conv_product *p, double per_tile, double fixed)
  * weights, is read from memory for each block: then there are twice as many. A share has at least so many
  * filters; a task of the weight gradient, at most so many filters and so many channels: each part transforms
  * the tiles for itself. */
-enum { BLOCK_TILES = 32, KEPT_TILES = 64, DEEP = 128, GRADIENT_TILES = 48, SHARE = 64, PART = 64 };
+enum {
+    BLOCK_TILES = 32,
+    KEPT_TILES = 64,
+    STRIDED_BLOCK = 64,
+    DEEP = 128,
+    GRADIENT_TILES = 48,
+    SHARE = 64,
+    PART = 64
+};
 static int block_tiles(const conv_product *p)
 {
     if (p->kept) return KEPT_TILES;
     return p->channels >= DEEP ? 2 * BLOCK_TILES : BLOCK_TILES;
 }
 
-static winograd_cut cut_tiles(const conv_product *p, int m, int block)
+static void cut_tiles(winograd_cut *cut, const conv_product *p, int h, int w, int strip, int block)
 {
-    winograd_cut cut = {
-        .m = m, .down = (int)pieces(p->y.out, m), .across = (int)pieces(p->x.out, m), .shares = 1};
-    cut.strips = (int)pieces(cut.across, STRIP_TILES);
-    const int longest = (int)pieces(cut.across, cut.strips), strips = longest < block ? block / longest : 1;
-    cut.all = (ptrdiff_t)p->batch * cut.down * cut.strips;
-    cut.blocks = pieces(cut.all, strips);
-    cut.tiles = (int)pieces(cut.all, cut.blocks) * longest;
-    return cut;
+    cut->down = (int)pieces(h, cut->m);
+    cut->across = (int)pieces(w, cut->m);
+    cut->strips = (int)pieces(cut->across, strip);
+    const int longest = (int)pieces(cut->across, cut->strips), strips = longest < block ? block / longest : 1;
+    cut->all = (ptrdiff_t)p->batch * cut->down * cut->strips;
+    cut->blocks = pieces(cut->all, strips);
+    cut->tiles = (int)pieces(cut->all, cut->blocks) * longest;
+}
+static void share_filters(winograd_cut *cut, const conv_product *p)
+{
+    const int most = (int)pieces(p->filters, SHARE);
+    cut->shares = cut->blocks < TASKS ? at_most(most, (int)pieces(TASKS, cut->blocks)) : 1;
 }
 
+/* ---- stride 2 (winograd_strided_body.h) */
+/* 81 products for each tile of 4 x 4, against 144, and for each channel and filter the transforms of up to
+ * four phases; the weights are transformed for each block. Channels must fill vectors. */
+static int strided_pays(const conv_product *p, int h, int w, double blocks)
+{
+    enum { NARROW = 16, TRANSFORMS = 500, WEIGHTS = 200 };
+    const double tiles = (double)p->batch * pieces(h, 4) * pieces(w, 4), plain = 9. * p->batch * h * w,
+                 per_tile = 81 + (double)TRANSFORMS / p->filters + (double)TRANSFORMS / p->channels;
+    return p->channels >= NARROW && p->filters >= NARROW && per_tile * tiles + WEIGHTS * blocks < plain;
+}
+static int may_be_strided(const conv_product *p)
+{
+    return p->size == 3 && p->groups == 1 && p->channels % FILTER_UNIT == 0 &&
+           (p->algorithm == CONVOLUTION_AUTO || p->algorithm == CONVOLUTION_WINOGRAD4);
+}
+static int strides_by_two(const conv_axis *a) { return a->stride == 2 && a->step == 1 && a->first == -1; }
+static int is_strided(const conv_product *p)
+{
+    return may_be_strided(p) && strides_by_two(&p->y) && strides_by_two(&p->x);
+}
+static void cut_strided(winograd_cut *cut, const conv_product *p, int block)
+{
+    *cut = (winograd_cut){.m = 4, .side = STRIDED_SIDE, .phases = PHASES};
+    cut_tiles(cut, p, p->y.out, p->x.out, STRIDED_TILES, block);
+    if (p->algorithm == CONVOLUTION_AUTO && !strided_pays(p, p->y.out, p->x.out, cut->blocks)) cut->m = 0;
+}
+
+/* Even places of dx meet tap 1, odd ones taps 0 and 2. */
+static int meets_by_two(const conv_axis *even, const conv_axis *odd)
+{
+    return even->taps == 1 && even->tap == 1 && even->first == 0 && odd->taps == 2 && odd->first == 1 &&
+           odd->step == -1;
+}
+winograd_cut cut_strided_data(const conv_product *p)
+{
+    winograd_cut cut = {.m = 8, .side = STRIDED_SIDE, .phases = 1};
+    if (!may_be_strided(p) || !meets_by_two(&p[0].y, &p[3].y) || !meets_by_two(&p[0].x, &p[3].x))
+        return (winograd_cut){.m = 0};
+    cut_tiles(&cut, p, p->y.whole, p->x.whole, STRIDED_TILES, STRIDED_BLOCK);
+    share_filters(&cut, p);
+    if (p->algorithm == CONVOLUTION_AUTO && !strided_pays(p, p->y.in, p->x.in, cut.blocks)) cut.m = 0;
+    return cut;
+}
+size_t strided_data_workspace(const conv_product *p, const winograd_cut *cut, size_t threads)
+{
+    const size_t channels = at_most(STRIDED_CHANNELS, p->channels), vectors = PHASES * STRIDED_VECTORS,
+                 width = vectors * FILTER_UNIT;
+    return threads * STRIDED_POINTS *
+           (winograd_plane(cut, points_row(cut, p->channels)) + width * channels + vectors * SKEW +
+            winograd_plane(cut, width));
+}
+
+/* ---- tiles */
 winograd_cut cut_winograd(const conv_product *p)
 {
-    const int may = applies(p) && (p->algorithm != CONVOLUTION_AUTO || worthwhile(p, 36, 250));
-    if (!may) return (winograd_cut){.m = 0};
-    winograd_cut cut = cut_tiles(p, p->algorithm == CONVOLUTION_WINOGRAD6 ? 6 : 4, block_tiles(p));
-    if (cut.blocks < TASKS)
-        cut.shares = at_most((int)pieces(p->filters, SHARE), (int)pieces(TASKS, cut.blocks));
+    const int m = p->algorithm == CONVOLUTION_WINOGRAD6 ? 6 : 4;
+    winograd_cut cut = {.m = m, .side = m + 2, .phases = 1};
+    if (is_strided(p))
+        cut_strided(&cut, p, STRIDED_BLOCK);
+    else if (applies(p) && (p->algorithm != CONVOLUTION_AUTO || worthwhile(p, 36, 250)))
+        cut_tiles(&cut, p, p->y.out, p->x.out, STRIP_TILES, block_tiles(p));
+    else
+        cut.m = 0;
+    if (cut.m) share_filters(&cut, p);
     return cut;
 }
 
@@ -114,37 +183,45 @@ row_winograd_cut cut_row_gradient(const conv_product *p)
 
 winograd_cut cut_winograd_gradient(const conv_product *p)
 {
-    const int may = applies(p) && (p->algorithm != CONVOLUTION_AUTO || worthwhile(p, 48, 800));
-    if (!may) return (winograd_cut){.m = 0};
-    winograd_cut cut = cut_tiles(p, 4, GRADIENT_TILES);
+    winograd_cut cut = {.m = 4, .side = 6, .phases = 1};
+    if (is_strided(p))
+        cut_strided(&cut, p, GRADIENT_TILES);
+    else if (applies(p) && (p->algorithm != CONVOLUTION_AUTO || worthwhile(p, 48, 800)))
+        cut_tiles(&cut, p, p->y.out, p->x.out, STRIP_TILES, GRADIENT_TILES);
+    else
+        cut.m = 0;
+    if (!cut.m) return cut;
     cut.filter_parts = (int)pieces(p->filters, PART);
-    cut.channel_parts = (int)pieces(p->channels, PART);
+    cut.channel_parts = (int)pieces(p->channels, cut.phases == 1 ? PART : PART / 2);
     const int tasks = cut.filter_parts * cut.channel_parts;
     const ptrdiff_t chunks = tasks >= TASKS ? 1 : pieces(TASKS, tasks);
     cut.chunks = (int)(chunks < cut.blocks ? chunks : cut.blocks);
     const int filters = (int)pieces(pieces(p->filters, FILTER_UNIT), cut.filter_parts),
               channels = (int)pieces(pieces(p->channels, FILTER_UNIT), cut.channel_parts);
-    cut.part = (filters > channels ? filters : channels) * FILTER_UNIT;
+    cut.rows = filters * FILTER_UNIT;
+    cut.line =
+        (int)winograd_row((filters > channels * cut.phases ? filters : channels * cut.phases) * FILTER_UNIT);
     return cut;
 }
 
 size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t threads)
 {
     if (p->kept)
-        return threads * (pieces(p->channels, KEPT_CHANNELS) * kept_v_chunk(cut) +
+        return threads * (pieces(p->channels, kept_channels(cut)) * kept_v_chunk(cut) +
                           kept_panel(cut, KEPT_CHANNELS) + kept_panel(cut, cut->tiles));
     const size_t vectors = round_up(p->filters, FILTER_UNIT), points = winograd_points(cut);
     /* For vectors of two to sixteen values. */
     const size_t u = points * (vectors * p->channels + vectors / 2 * SKEW);
-    const size_t v = points * winograd_plane(cut, winograd_row(p->channels)),
+    const size_t v = points * winograd_plane(cut, points_row(cut, p->channels)),
                  m = points * winograd_plane(cut, MOST_WIDTH);
-    const size_t panel = points * MOST_WIDTH * ((size_t)at_most(PANEL_CHANNELS, p->channels) + SKEW);
+    const size_t rows = (size_t)at_most(panel_channels(cut), p->channels) * cut->phases,
+                 panel = points * MOST_WIDTH * (rows + SKEW);
     return (winograd_ahead(cut) ? u : threads * panel) + threads * (v + m);
 }
 size_t winograd_gradient_workspace(const winograd_cut *cut, size_t threads)
 {
     const size_t tasks = (size_t)cut->filter_parts * cut->channel_parts, points = winograd_points(cut),
-                 row = winograd_row(cut->part);
-    return points * ((cut->chunks > 1 ? tasks * cut->chunks : threads) * (cut->part * row + SKEW) +
-                     threads * 2 * winograd_plane(cut, row));
+                 sums = (size_t)cut->rows * cut->line + SKEW;
+    return points * ((cut->chunks > 1 ? tasks * cut->chunks : threads) * sums +
+                     threads * 2 * winograd_plane(cut, cut->line));
 }

@@ -7,10 +7,11 @@
 #ifndef DN_WINOGRAD_BODY_H
 #define DN_WINOGRAD_BODY_H
 #include "depthwise_body.h"
-#include "winograd_transforms_body.h"
+#include "winograd_strided_body.h"
 
 static const winograd_transforms *transforms_of(const winograd_cut *cut)
 {
+    if (cut->phases > 1) return &transforms_strided;
     return cut->m == 4 ? &transforms_4 : &transforms_6;
 }
 
@@ -36,23 +37,25 @@ static void make_panel(const conv_product *p, const winograd_cut *cut, const rea
     part.channels = channels;
     for (int v = 0; v < vecs; ++v)
         transforms_of(cut)->weights(&part, w + channel * p->channel_stride, (first + v) * LANES,
-                                    u + v * LANES, vecs * vector_plane(channels), (size_t)vecs * LANES);
+                                    u + v * LANES, vecs * vector_plane(channels * cut->phases),
+                                    (size_t)vecs * LANES);
 }
 
 /* m[e][tile][vecs * LANES] = v u for all points (add: strided_product()); v starts at u's first channel. */
 static void multiply_points(const conv_product *p, const winograd_cut *cut, int tiles, const real *v,
                             const real *u, int channels, int vecs, int add, real *m)
 {
-    const size_t row = winograd_row(p->channels), width = (size_t)vecs * LANES;
+    const size_t row = points_row(cut, p->channels), width = (size_t)vecs * LANES;
     const int n = (int)pieces(tiles, ROWS), points = winograd_points(cut);
     for (int e = 0; e < points; ++e) {
+        const int depth = channels * phases_at(cut, e);
         for (int i = 0; i < n; ++i) {
             const int t = part_of(tiles, i, n), rows = part_of(tiles, i + 1, n) - t;
-            strided_tiles[rows - 1][vecs - 1](channels, v + t * row, row, 1, u, width, m + t * width, width,
+            strided_tiles[rows - 1][vecs - 1](depth, v + t * row, row, 1, u, width, m + t * width, width,
                                               add);
         }
         v += winograd_plane(cut, row);
-        u += vecs * vector_plane(channels);
+        u += vecs * vector_plane(channels * cut->phases);
         m += winograd_plane(cut, width);
     }
 }
@@ -60,18 +63,32 @@ static void multiply_points(const conv_product *p, const winograd_cut *cut, int 
 static void transform_and_multiply(const conv_product *p, const winograd_cut *cut, const real *w, int first,
                                    int vecs, int tiles, const real *v, real *u, real *m)
 {
-    for (int c = 0; c < p->channels; c += PANEL_CHANNELS) {
-        const int channels = at_most(PANEL_CHANNELS, p->channels - c);
+    const int most = panel_channels(cut);
+    for (int c = 0; c < p->channels; c += most) {
+        const int channels = at_most(most, p->channels - c);
         make_panel(p, cut, w, c, channels, first, vecs, u);
-        multiply_points(p, cut, tiles, v + c, u, channels, vecs, c ? CONTINUE : 0, m);
+        multiply_points(p, cut, tiles, v + c * cut->phases, u, channels, vecs, c ? CONTINUE : 0, m);
     }
 }
 
-/* Panels first .. end for strips from .. upto. v and m are this task's own; u is that of panel 0, or where
- * the weights are not ready, room for one panel. */
+/* The planes of the input from channel c on, of which `together` lie side by side in V. */
+static tile_source input_source(const conv_product *p, const real *x, int c, int together)
+{
+    const size_t plane = (size_t)p->y.in * p->x.in;
+    return (tile_source){.from = x + c * plane,
+                         .image = p->channels * plane,
+                         .h = p->y.in,
+                         .w = p->x.in,
+                         .y = lowest_input(&p->y),
+                         .x = lowest_input(&p->x),
+                         .together = at_most(together, p->channels - c + c % together)};
+}
+
+/* Panels first .. end for the strips of a block. v and m are this task's own, v is `ready` where it holds the
+ * block's tiles; u is that of panel 0, or where the weights are not ready, room for one panel. */
 typedef struct {
     ptrdiff_t block;
-    int first, end;
+    int first, end, ready;
     real *v, *m, *u;
 } winograd_task;
 static void run_winograd_task(const conv_product *p, const winograd_cut *cut, const winograd_task *t,
@@ -81,13 +98,12 @@ static void run_winograd_task(const conv_product *p, const winograd_cut *cut, co
     const panel_cut panels = cut_panels(p, cut);
     const ptrdiff_t from = part_of(cut->all, t->block, cut->blocks),
                     upto = part_of(cut->all, t->block + 1, cut->blocks);
-    const size_t row = winograd_row(p->channels), plane = (size_t)p->y.in * p->x.in;
-    const int tiles = count_tiles(cut, from, upto);
-    for (int c = 0; c < p->channels; c += LANES) {
-        const tile_source s = {x + c * plane, p->channels * plane, p->y.in,
-                               p->x.in,       lowest_input(&p->y), lowest_input(&p->x)};
-        transforms->input(cut, &s, at_most(LANES, p->channels - c), from, upto, t->v + c,
-                          winograd_plane(cut, row), row);
+    const size_t row = points_row(cut, p->channels);
+    const int tiles = count_tiles(cut, from, upto), together = panel_channels(cut);
+    for (int c = 0; c < p->channels && !t->ready; c += LANES) {
+        const tile_source s = input_source(p, x, c, together);
+        transforms->input(cut, &s, at_most(LANES, p->channels - c), from, upto,
+                          t->v + place_in_row(cut, c, together), winograd_plane(cut, row), row);
     }
     for (int i = t->first; i < t->end; ++i) {
         const int first = part_of(panels.vectors, i, panels.panels),
@@ -113,11 +129,12 @@ static void winograd_product(const conv_product *p, const winograd_cut *cut, con
                              real *y, real *workspace, int threads)
 {
     const panel_cut panels = cut_panels(p, cut);
-    const int points = winograd_points(cut), ahead = winograd_ahead(cut);
-    const size_t v = points * winograd_plane(cut, winograd_row(p->channels)),
+    const int points = winograd_points(cut), ahead = winograd_ahead(cut),
+              rows = at_most(panel_channels(cut), p->channels) * cut->phases;
+    const size_t v = points * winograd_plane(cut, points_row(cut, p->channels)),
                  m = points * winograd_plane(cut, WIDTH);
-    const size_t u = ahead ? points * panels.vectors * vector_plane(p->channels)
-                           : points * VECS * vector_plane(at_most(PANEL_CHANNELS, p->channels));
+    const size_t u =
+        ahead ? points * panels.vectors * vector_plane(p->channels) : points * VECS * vector_plane(rows);
     real *const own = workspace + (ahead ? u : 0);
     task_list tasks;
     list_tasks(&tasks, cut->blocks * cut->shares, threads);
@@ -130,13 +147,14 @@ static void winograd_product(const conv_product *p, const winograd_cut *cut, con
             make_panel(p, cut, w, 0, p->channels, first, end - first,
                        workspace + points * first * vector_plane(p->channels));
         }
+        real *const mine = own + omp_get_thread_num() * (v + m + (ahead ? 0 : u));
+        winograd_task t = {.block = -1, .v = mine, .m = mine + v, .u = ahead ? workspace : mine + v + m};
         EACH_TASK(task, &tasks)
         {
-            real *const mine = own + omp_get_thread_num() * (v + m + (ahead ? 0 : u));
-            const int share = task % cut->shares;
-            const winograd_task t = {
-                task / cut->shares, share * panels.per_share,        (share + 1) * panels.per_share, mine,
-                mine + v,           ahead ? workspace : mine + v + m};
+            t.ready = t.block == task / cut->shares;
+            t.block = task / cut->shares;
+            t.first = task % cut->shares * panels.per_share;
+            t.end = t.first + panels.per_share;
             run_winograd_task(p, cut, &t, x, w, y);
         }
     }
@@ -166,11 +184,13 @@ static winograd_gradient_task cut_winograd_task(const conv_product *p, const win
 
 /* sums[e][filter][channel] (+)= d' v over the tiles of a block. */
 static void multiply_gradient(const winograd_cut *cut, int tiles, int filters, int channels, const real *v,
-                              const real *d, size_t row, int add, real *sums)
+                              const real *d, int add, real *sums)
 {
-    const int vectors = (int)pieces(channels, LANES), across = (int)pieces(vectors, VECS),
-              down = (int)pieces(filters, ROWS), points = winograd_points(cut);
+    const size_t row = cut->line;
+    const int down = (int)pieces(filters, ROWS), points = winograd_points(cut);
     for (int e = 0; e < points; ++e) {
+        const int vectors = (int)pieces(channels * phases_at(cut, e), LANES),
+                  across = (int)pieces(vectors, VECS);
         for (int j = 0; j < across; ++j) {
             const int c = part_of(vectors, j, across), vecs = part_of(vectors, j + 1, across) - c;
             for (int i = 0; i < down; ++i) {
@@ -181,7 +201,7 @@ static void multiply_gradient(const winograd_cut *cut, int tiles, int filters, i
         }
         v += winograd_plane(cut, row);
         d += winograd_plane(cut, row);
-        sums += cut->part * row + SKEW;
+        sums += cut->rows * row + SKEW;
     }
 }
 
@@ -191,33 +211,33 @@ static void run_winograd_gradient_task(const conv_product *p, const winograd_cut
                                        real *v, real *d, real *sums)
 {
     const winograd_transforms *transforms = transforms_of(cut);
-    const size_t row = winograd_row(cut->part), in = (size_t)p->y.in * p->x.in,
-                 out = (size_t)p->y.out * p->x.out;
+    const size_t row = cut->line, out = (size_t)p->y.out * p->x.out;
     for (ptrdiff_t b = t->from; b < t->upto; ++b) {
         const ptrdiff_t from = part_of(cut->all, b, cut->blocks),
                         upto = part_of(cut->all, b + 1, cut->blocks);
         for (int c = t->c0; c < t->c1; c += LANES) {
-            const tile_source s = {x + c * in, p->channels * in,    p->y.in,
-                                   p->x.in,    lowest_input(&p->y), lowest_input(&p->x)};
+            tile_source s = input_source(p, x, c, p->channels);
+            s.together = t->c1 - t->c0;
             transforms->input(cut, &s, at_most(LANES, t->c1 - c), from, upto, v + c - t->c0,
                               winograd_plane(cut, row), row);
         }
         for (int f = t->f0; f < t->f1; f += LANES) {
-            const tile_source s = {dy + f * out, p->filters * out, p->y.out, p->x.out, 0, 0};
+            const tile_source s = {
+                .from = dy + f * out, .image = p->filters * out, .h = p->y.out, .w = p->x.out};
             transforms->delta(cut, &s, at_most(LANES, t->f1 - f), from, upto, d + f - t->f0,
                               winograd_plane(cut, row), row);
         }
-        multiply_gradient(cut, count_tiles(cut, from, upto), t->f1 - t->f0, t->c1 - t->c0, v, d, row,
-                          b > t->from, sums);
+        multiply_gradient(cut, count_tiles(cut, from, upto), t->f1 - t->f0, t->c1 - t->c0, v, d, b > t->from,
+                          sums);
     }
 }
 
 static void add_winograd_gradient(const conv_product *p, const winograd_cut *cut,
                                   const winograd_gradient_task *t, const real *sums, real *dw)
 {
-    const size_t row = winograd_row(cut->part);
+    const size_t row = cut->line;
     for (int f = t->f0; f < t->f1; ++f) {
-        transforms_of(cut)->weight_gradient(t->c1 - t->c0, sums + (f - t->f0) * row, cut->part * row + SKEW,
+        transforms_of(cut)->weight_gradient(t->c1 - t->c0, sums + (f - t->f0) * row, cut->rows * row + SKEW,
                                             dw + f * p->filter_stride + (size_t)t->c0 * 9);
     }
 }
@@ -229,7 +249,7 @@ static void winograd_gradient(const conv_product *p, const winograd_cut *cut, co
 {
     const int tasks = cut->filter_parts * cut->channel_parts, chunks = cut->chunks,
               points = winograd_points(cut), held = chunks > 1 ? tasks * chunks : threads;
-    const size_t row = winograd_row(cut->part), area = points * (cut->part * row + SKEW),
+    const size_t row = cut->line, area = points * (cut->rows * row + SKEW),
                  v = points * winograd_plane(cut, row);
     real *const scratch = workspace + held * area;
     task_list all, merges;

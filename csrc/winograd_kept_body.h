@@ -34,12 +34,11 @@ static void transform_block(const conv_product *p, const winograd_cut *cut, ptrd
 {
     const ptrdiff_t from = part_of(cut->all, block, cut->blocks),
                     upto = part_of(cut->all, block + 1, cut->blocks);
-    const size_t image = (size_t)p->y.in * p->x.in;
+    const int together = kept_channels(cut);
     for (int c = 0; c < p->channels; c += LANES) {
-        const tile_source s = {x + c * image, p->channels * image, p->y.in,
-                               p->x.in,       lowest_input(&p->y), lowest_input(&p->x)};
+        const tile_source s = input_source(p, x, c, together);
         transforms_of(cut)->input(cut, &s, at_most(LANES, p->channels - c), from, upto,
-                                  v + c / KEPT_CHANNELS * kept_v_chunk(cut) + c % KEPT_CHANNELS,
+                                  v + c / together * kept_v_chunk(cut) + c % together,
                                   cut->tiles * KEPT_CHANNELS + SKEW, KEPT_CHANNELS);
     }
 }
@@ -58,10 +57,11 @@ static void multiply_chunk(const winograd_cut *cut, int tiles, int channels, con
 {
     const int n = (int)pieces(tiles, ROWS), points = winograd_points(cut), width = vecs * LANES;
     for (int e = 0; e < points; ++e) {
+        const int depth = channels * phases_at(cut, e);
         for (int i = 0; i < vecs; ++i) ask_for(next + i * apart, bytes, e, points);
         for (int i = 0; i < n; ++i) {
             const int t = part_of(tiles, i, n), rows = part_of(tiles, i + 1, n) - t;
-            strided_tiles[rows - 1][vecs - 1](channels, v + t * KEPT_CHANNELS, KEPT_CHANNELS, 1, u, width,
+            strided_tiles[rows - 1][vecs - 1](depth, v + t * KEPT_CHANNELS, KEPT_CHANNELS, 1, u, width,
                                               m + t * width, width, add);
         }
         v += cut->tiles * KEPT_CHANNELS + SKEW;
@@ -77,20 +77,20 @@ static void run_kept_task(const conv_product *p, const winograd_cut *cut, ptrdif
               vecs = part_of(vectors, panel + 1, cut->panels) - first, width = vecs * LANES;
     const ptrdiff_t from = part_of(cut->all, block, cut->blocks),
                     upto = part_of(cut->all, block + 1, cut->blocks);
-    const int tiles = count_tiles(cut, from, upto);
+    const int tiles = count_tiles(cut, from, upto), most = kept_channels(cut);
     const size_t vector = (size_t)p->channels * 9 * LANES, row = 9 * LANES;
     if (s->block != block) transform_block(p, cut, block, x, s->v);
     s->block = block;
-    for (int c = 0; c < p->channels; c += KEPT_CHANNELS) {
-        const int channels = at_most(KEPT_CHANNELS, p->channels - c), left = p->channels - c - channels;
+    for (int c = 0; c < p->channels; c += most) {
+        const int channels = at_most(most, p->channels - c), left = p->channels - c - channels;
         const real *w = kept + first * vector + c * row;
         for (int i = 0; i < vecs; ++i)
             for (int k = 0; k < channels; ++k)
                 transforms_of(cut)->filter(0, w + i * vector + k * row, s->u + k * width + i * LANES,
-                                           KEPT_CHANNELS * width + SKEW);
-        multiply_chunk(cut, tiles, channels, s->v + c / KEPT_CHANNELS * kept_v_chunk(cut), s->u, vecs,
+                                           KEPT_CHANNELS * width + SKEW, (size_t)channels * width);
+        multiply_chunk(cut, tiles, channels, s->v + c / most * kept_v_chunk(cut), s->u, vecs,
                        c ? CONTINUE : 0, s->m, left ? w + channels * row : kept + (first + vecs) * vector,
-                       at_most(left ? left : p->channels, KEPT_CHANNELS) * row * sizeof(real), vector);
+                       at_most(left ? left : p->channels, most) * row * sizeof(real), vector);
     }
     for (int i = 0; i < vecs; ++i)
         transforms_of(cut)->outputs(p, cut, s->m + i * LANES, cut->tiles * width + SKEW, width,
@@ -103,7 +103,7 @@ static void kept_winograd(const conv_product *p, const winograd_cut *whole, cons
     winograd_cut cut = *whole;
     const int vectors = (int)pieces(p->filters, LANES);
     cut.panels = (int)pieces(vectors, VECS);
-    const size_t v = pieces(p->channels, KEPT_CHANNELS) * kept_v_chunk(&cut),
+    const size_t v = pieces(p->channels, kept_channels(&cut)) * kept_v_chunk(&cut),
                  u = kept_panel(&cut, KEPT_CHANNELS), m = kept_panel(&cut, cut.tiles);
     task_list tasks;
     list_tasks(&tasks, cut.blocks * cut.panels, threads);

@@ -14,11 +14,32 @@
 
 #define ROOT_HALF ((real).70710678118654752440)
 #define ROOT_2 ((real)1.41421356237309504880)
+/* With stride 2: points +-NEAR, +-FAR and infinity. */
+#define NEAR ((real).5)
+#define FAR ((real)1.25)
+#define SQUARES_PRODUCT (NEAR * NEAR * FAR * FAR)
+#define SQUARES_SUM (NEAR * NEAR + FAR * FAR)
+
+/* o (4) = B' d without the last point: d (4). */
+INLINE void points_of_pairs(const vec *d, vec *o)
+{
+    const vec e1 = d[3] - FAR * FAR * d[1], f1 = NEAR * (d[2] - FAR * FAR * d[0]);
+    const vec e2 = d[3] - NEAR * NEAR * d[1], f2 = FAR * (d[2] - NEAR * NEAR * d[0]);
+    o[0] = e1 + f1, o[1] = e1 - f1, o[2] = e2 + f2, o[3] = e2 - f2;
+}
+
+/* The instances: tiles of 4 and of 6 outputs; with stride 2, of 4 outputs (winograd_strided_body.h). */
+enum { STRIDED = 2 };
+INLINE int tile_side(int f) { return f == STRIDED ? 4 : f; }
+INLINE int points_side(int f) { return f == STRIDED ? STRIDED_SIDE : f + 2; }
 
 /* o (n) = B' d, d (n) */
 INLINE void points_of_input(int m, const vec *d, vec *o)
 {
-    if (m == 4) {
+    if (m == STRIDED) {
+        points_of_pairs(d, o);
+        o[4] = d[4] + SQUARES_PRODUCT * d[0] - SQUARES_SUM * d[2];
+    } else if (m == 4) {
         const vec e1 = d[4] - 2 * d[2], f1 = ROOT_HALF * (d[3] - 2 * d[1]);
         const vec e2 = d[4] - (real).5 * d[2], f2 = ROOT_2 * (d[3] - (real).5 * d[1]);
         o[0] = d[0] + d[4] - (real)2.5 * d[2];
@@ -37,6 +58,14 @@ INLINE void points_of_input(int m, const vec *d, vec *o)
 /* o (m) = A' d, d (n) */
 INLINE void outputs_of_points(int m, const vec *d, vec *o)
 {
+    if (m == STRIDED) {
+        const vec s1 = d[0] + d[1], t1 = d[0] - d[1], s2 = d[2] + d[3], t2 = d[2] - d[3];
+        o[0] = s1 + s2;
+        o[1] = NEAR * t1 + FAR * t2;
+        o[2] = NEAR * NEAR * s1 + FAR * FAR * s2;
+        o[3] = d[4] + NEAR * NEAR * NEAR * t1 + FAR * FAR * FAR * t2;
+        return;
+    }
     const vec s1 = d[1] + d[2], t1 = d[1] - d[2], s2 = d[3] + d[4], t2 = d[3] - d[4];
     if (m == 4) {
         o[0] = d[0] + s1 + s2;
@@ -56,6 +85,13 @@ INLINE void outputs_of_points(int m, const vec *d, vec *o)
 /* o (n) = A d, d (m): the transpose of outputs_of_points(). */
 INLINE void points_of_delta(int m, const vec *d, vec *o)
 {
+    if (m == STRIDED) {
+        const vec e1 = d[0] + NEAR * NEAR * d[2], f1 = NEAR * d[1] + NEAR * NEAR * NEAR * d[3];
+        const vec e2 = d[0] + FAR * FAR * d[2], f2 = FAR * d[1] + FAR * FAR * FAR * d[3];
+        o[0] = e1 + f1, o[1] = e1 - f1, o[2] = e2 + f2, o[3] = e2 - f2;
+        o[4] = d[3];
+        return;
+    }
     o[0] = d[0];
     if (m == 4) {
         const vec e1 = d[0] + (real).5 * d[2], f1 = ROOT_HALF * d[1] + ROOT_HALF / 2 * d[3];
@@ -168,6 +204,7 @@ typedef struct {
     const real *from; /* the first plane of image 0 */
     size_t image;     /* distance of images */
     int h, w, y, x;
+    int together; /* with stride 2: channels whose phases lie one after the other */
 } tile_source;
 
 /* The part of a band that lies in the image. */
@@ -195,11 +232,11 @@ INLINE void gather_window(const tile_source *s, const window *w, const real *ima
 
 /* The points of strips first .. end: out[e][tile] of LANES channels, rows ld apart. Of the input (is_delta
  * 0), tiles of n x n: B' d B; of dy, tiles of m x m: A dy A'. Columns first, then rows. */
-INLINE void transform_tiles(int m, int is_delta, const winograd_cut *cut, const tile_source *s, int live,
+INLINE void transform_tiles(int f, int is_delta, const winograd_cut *cut, const tile_source *s, int live,
                             ptrdiff_t first, ptrdiff_t end, real *out, size_t plane, size_t ld)
 {
     static const vec nothing[STRIP_COLUMNS + LANES];
-    const int n = m + 2, side = is_delta ? m : n;
+    const int m = tile_side(f), n = points_side(f), side = is_delta ? m : n;
     vec gathered[GATHERED + LANES], half[MOST_SIDE][STRIP_COLUMNS], d[MOST_SIDE], o[MOST_SIDE];
     for (ptrdiff_t strip = first; strip < end;) {
         const band b = next_band(cut, strip, end);
@@ -218,9 +255,9 @@ INLINE void transform_tiles(int m, int is_delta, const winograd_cut *cut, const 
                 if (inside) {
                     EACH(i, side) d[i] = row[i][x];
                     if (is_delta)
-                        points_of_delta(m, d, o);
+                        points_of_delta(f, d, o);
                     else
-                        points_of_input(m, d, o);
+                        points_of_input(f, d, o);
                 }
                 EACH(i, n) half[i][j] = inside ? o[i] : (vec){0};
             }
@@ -228,9 +265,9 @@ INLINE void transform_tiles(int m, int is_delta, const winograd_cut *cut, const 
                 EACH(i, n)
                 {
                     if (is_delta)
-                        points_of_delta(m, half[i] + j * m, o);
+                        points_of_delta(f, half[i] + j * m, o);
                     else
-                        points_of_input(m, half[i] + j * m, o);
+                        points_of_input(f, half[i] + j * m, o);
                     EACH(e, n) store(out + (i * n + e) * plane, o[e]);
                 }
             }
@@ -287,11 +324,11 @@ static void finish_lanes(const conv_epilogue *ep, int filter, int live, int n, v
 
 /* y of filters from `filter` on = A' M A of strips first .. end; points[e][tile] begins at the first of these
  * filters, rows ld apart. */
-INLINE void transform_outputs(int m, const conv_product *p, const winograd_cut *cut, const real *points,
+INLINE void transform_outputs(int f, const conv_product *p, const winograd_cut *cut, const real *points,
                               size_t plane, size_t ld, int filter, ptrdiff_t first, ptrdiff_t end, real *y,
                               lane_moments *moments)
 {
-    const int n = m + 2, live = at_most(LANES, p->filters - filter);
+    const int m = tile_side(f), n = points_side(f), live = at_most(LANES, p->filters - filter);
     const size_t area = (size_t)p->y.out * p->x.out;
     vec out[GATHERED + LANES], half[MOST_SIDE][MOST_SIDE], d[MOST_SIDE], o[MOST_SIDE];
     for (ptrdiff_t strip = first; strip < end;) {
@@ -303,10 +340,10 @@ INLINE void transform_outputs(int m, const conv_product *p, const winograd_cut *
             for (int j = b.columns - 1; j >= 0; --j) {
                 for (int e = 0; e < n; ++e) {
                     EACH(i, n) d[i] = load(points + j * ld + (i * n + e) * plane);
-                    outputs_of_points(m, d, o);
+                    outputs_of_points(f, d, o);
                     EACH(i, m) half[i][e] = o[i];
                 }
-                for (int i = 0; i < m; ++i) outputs_of_points(m, half[i], out + (r * m + i) * width + j * m);
+                for (int i = 0; i < m; ++i) outputs_of_points(f, half[i], out + (r * m + i) * width + j * m);
             }
         }
         if (p->epilogue) finish_lanes(p->epilogue, filter, live, width * height, out);
@@ -359,10 +396,11 @@ INLINE void gather_weights(const conv_product *p, const real *w, int filter, int
             gather(from + c * p->channel_stride, p->filter_stride, live, 9, gathered + 9 * c);
 }
 
-/* U[e][channel] = G g G' of LANES filters from `filter` on, rows ld apart. */
-typedef void (*filter_points)(int turned, const real *filter, real *out, size_t plane);
+/* U[e][channel] = G g G' of LANES filters from `filter` on, rows ld apart; with stride 2 `phase` is the
+ * distance of phases. */
+typedef void (*filter_points)(int turned, const real *filter, real *out, size_t plane, size_t phase);
 INLINE void transform_weights(filter_points transform, const conv_product *p, const real *w, int filter,
-                              real *out, size_t plane, size_t ld)
+                              real *out, size_t plane, size_t ld, size_t phase)
 {
     const int turned = p->y.step < 0;
     vec gathered[9 * WEIGHT_CHANNELS + LANES];
@@ -370,7 +408,7 @@ INLINE void transform_weights(filter_points transform, const conv_product *p, co
         const int channels = at_most(WEIGHT_CHANNELS, p->channels - first);
         gather_weights(p, w, filter, first, channels, gathered);
         for (int c = 0; c < channels; ++c, out += ld)
-            transform(turned, (const real *)(gathered + 9 * c), out, plane);
+            transform(turned, (const real *)(gathered + 9 * c), out, plane, phase);
     }
 }
 
@@ -388,22 +426,31 @@ INLINE void turn_weights(const vec g[9], real *to)
     EACH(k, LANES) EACH(i, ACROSS) store(to + 9 * k + i * LANES, t[i][k]);
 }
 
-/* dw (channels, 9) += G' dU G of one filter; points[e] holds the channels. */
-INLINE void transform_weight_gradient(int m, int channels, const real *points, size_t plane, real *dw)
+/* g = G' dU G of LANES channels. */
+INLINE void weights_of_points_2d(int m, const real *points, size_t plane, vec g[9])
 {
     const int n = m + 2;
-    vec half[3][MOST_SIDE], d[MOST_SIDE], g[9];
+    vec half[3][MOST_SIDE], d[MOST_SIDE];
+    for (int e = 0; e < n; ++e) {
+        vec o[3];
+        EACH(i, n) d[i] = load(points + (i * n + e) * plane);
+        weights_of_points(m, d, o);
+        EACH(i, 3) half[i][e] = o[i];
+    }
+    EACH(i, 3) weights_of_points(m, half[i], g + 3 * i);
+}
+
+/* dw (channels, 9) += G' dU G of one filter; points[e] holds the channels. */
+typedef void (*weights_of_tile)(const real *points, size_t plane, size_t phase, vec g[9]);
+INLINE void transform_weight_gradient(weights_of_tile weights, int channels, const real *points, size_t plane,
+                                      real *dw)
+{
+    vec g[9];
     real turned[9 * WEIGHT_CHANNELS + LANES];
     for (int first = 0; first < channels; first += WEIGHT_CHANNELS) {
         const int count = 9 * at_most(WEIGHT_CHANNELS, channels - first);
         for (int c = 0; 9 * c < count; c += LANES) {
-            for (int e = 0; e < n; ++e) {
-                vec o[3];
-                EACH(i, n) d[i] = load(points + (i * n + e) * plane + first + c);
-                weights_of_points(m, d, o);
-                EACH(i, 3) half[i][e] = o[i];
-            }
-            EACH(i, 3) weights_of_points(m, half[i], g + 3 * i);
+            weights(points + first + c, plane, channels, g);
             turn_weights(g, turned + 9 * c);
         }
         for (int i = 0; i < count; i += LANES) {
@@ -443,19 +490,25 @@ typedef struct {
     { \
         transform_outputs(m, p, cut, points, plane, ld, filter, first, end, y, moments); \
     } \
-    static \
-        __attribute__((noinline)) void filter_##m(int turned, const real *filter, real *out, size_t plane) \
+    static __attribute__((noinline)) void filter_##m(int turned, const real *filter, real *out, \
+                                                     size_t plane, size_t phase) \
     { \
+        (void)phase; \
         points_of_filter(m, turned, filter, out, plane); \
     } \
     static void weights_##m(const conv_product *p, const real *w, int filter, real *out, size_t plane, \
                             size_t ld) \
     { \
-        transform_weights(filter_##m, p, w, filter, out, plane, ld); \
+        transform_weights(filter_##m, p, w, filter, out, plane, ld, 0); \
+    } \
+    INLINE void weights_of_tile_##m(const real *points, size_t plane, size_t phase, vec g[9]) \
+    { \
+        (void)phase; \
+        weights_of_points_2d(m, points, plane, g); \
     } \
     static void weight_gradient_##m(int channels, const real *points, size_t plane, real *dw) \
     { \
-        transform_weight_gradient(m, channels, points, plane, dw); \
+        transform_weight_gradient(weights_of_tile_##m, channels, points, plane, dw); \
     } \
     static const winograd_transforms transforms_##m = {input_##m,   delta_##m,  outputs_##m, \
                                                        weights_##m, filter_##m, weight_gradient_##m};

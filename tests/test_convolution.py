@@ -81,6 +81,19 @@ TILED = {
     "parts": (1, 101, 8, 7, 99, 0),
     "many blocks": (30, 2, 13, 13, 3, 1),
 }
+# batch, c, h, w, n of 3x3 filters that move by two, padded by 1: for Winograd's tiles too. With 16 channels each,
+# both ways.
+BY_TWO = {
+    "by two": (2, 16, 12, 14, 32),
+    "by two on 2x3": (3, 32, 2, 3, 16),
+    "by two on 1x1": (2, 16, 1, 1, 16),
+    "by two, one row": (1, 16, 1, 37, 16),
+    "by two, odd": (5, 48, 13, 27, 16),
+    "by two, strips": (1, 16, 9, 131, 48),
+    "by two, parts": (2, 80, 17, 15, 144),
+    "by two, shares": (1, 160, 19, 18, 208),
+    "by two, many blocks": (9, 16, 33, 30, 16),
+}
 # batch, c, h, w, n, groups, pad of 3x3 filters that move by one, of few channels: for bands of four rows, along y alone
 BANDS = {
     "image": (8, 3, 13, 47, 7, 1, 1),
@@ -97,6 +110,7 @@ BANDS = {
 # Largest error in units of the answers' root mean square. An output is a difference of terms that are larger than it: the sums over
 # the points 0, +-sqrt(1/2), +-sqrt(2) lose a digit, those over 0, +-1, +-2, +-1/2 two (docs/convolution.md).
 TOLERANCE = {"winograd4": 2e-5, "winograd6": 2e-4}
+TILES = [(label, algorithm) for label in TILED for algorithm in TOLERANCE] + [(label, "winograd4") for label in BY_TWO]
 ALGORITHMS = ("auto", "gemm", "winograd4", "winograd6")
 NAMES = ("batch", "c", "h", "w", "n", "groups", "size", "stride_x", "stride_y", "dilation", "pad")
 ACTIVATIONS = ("linear", "relu", "leaky")
@@ -119,8 +133,9 @@ def _shape(label, algorithm="gemm"):
         s = dict(zip(("batch", "c", "h", "w", "n", "groups", "pad"), BANDS[label]))
         s.update(size=3, stride_x=1, stride_y=1, dilation=1)
     else:
-        s = dict(zip(("batch", "c", "h", "w", "n", "pad"), TILED[label]))
-        s.update(groups=1, size=3, stride_x=1, stride_y=1, dilation=1)
+        stride = 2 if label in BY_TWO else 1
+        s = dict(zip(("batch", "c", "h", "w", "n", "pad"), (*BY_TWO[label], 1) if label in BY_TWO else TILED[label]))
+        s.update(groups=1, size=3, stride_x=stride, stride_y=stride, dilation=1)
     s["algorithm"] = ALGORITHMS.index(algorithm)
     s["out_h"] = (s["h"] + 2 * (s["pad"] // s["dilation"]) - s["size"]) // s["stride_y"] + 1
     s["out_w"] = (s["w"] + 2 * (s["pad"] // s["dilation"]) - s["size"]) // s["stride_x"] + 1
@@ -238,8 +253,7 @@ def test_planes_beyond_the_scratch_memory(shape, monkeypatch, threads):
     kernel_calls.compare_threads("convolution_backward_weights_cpu", {**case, **weights}, threads, atol=2e-5)
 
 
-@pytest.mark.parametrize("label", TILED)
-@pytest.mark.parametrize("algorithm", TOLERANCE)
+@pytest.mark.parametrize(("label", "algorithm"), TILES)
 def test_winograd_forward(label, algorithm, simd, threads):
     s, r, x, w, dy, workspace = _arrays(label, algorithm)
     case = {"s": ("conv_shape *", s), "x": x, "w": w, "y": np.full(dy.size, np.nan), "workspace": workspace}
@@ -262,7 +276,7 @@ def _compare_epilogue(case, ep, threads):
     assert bits[0] == bits[1] == bits[2]
 
 
-@pytest.mark.parametrize("label", TILED)
+@pytest.mark.parametrize("label", [*TILED, *BY_TWO])
 @pytest.mark.parametrize("a", ACTIVATIONS)
 def test_winograd_takes_statistics(label, a, simd, threads):
     """Mean and variance of what is stored; |mean| is 30 deviations, so that plain sums of squares would show."""
@@ -274,8 +288,7 @@ def test_winograd_takes_statistics(label, a, simd, threads):
     _compare_epilogue(case, ep, threads)
 
 
-@pytest.mark.parametrize("label", TILED)
-@pytest.mark.parametrize("algorithm", TOLERANCE)
+@pytest.mark.parametrize(("label", "algorithm"), TILES)
 def test_winograd_backward_data(label, algorithm, simd, threads):
     s, r, x, w, dy, workspace = _arrays(label, algorithm)
     near = {"rtol": 0, "atol": TOLERANCE[algorithm]}
@@ -284,7 +297,7 @@ def test_winograd_backward_data(label, algorithm, simd, threads):
         kernel_calls.compare_threads("convolution_backward_data_cpu", case, threads, **near)
 
 
-@pytest.mark.parametrize("label", TILED)
+@pytest.mark.parametrize("label", [*TILED, *BY_TWO])
 def test_winograd_backward_weights(label, simd, threads):
     s, r, x, w, dy, workspace = _arrays(label, "winograd4")
     case = {
@@ -317,26 +330,49 @@ def test_bands(label, simd, threads):
     kernel_calls.compare_threads("convolution_backward_weights_cpu", case, threads, rtol=0, atol=1e-5)
 
 
+def _last_digits(s, x, w, dy):
+    """Return for each pass whether `auto` and `gemm` differ: they compute in other ways."""
+    results = []
+    for algorithm in ("auto", "gemm"):
+        shape = core.ffi.new("conv_shape *", {**s, "algorithm": ALGORITHMS.index(algorithm)})
+        work = kernel_calls.Guarded(np.zeros(core.lib.convolution_workspace(shape, 1)))
+        inputs, weights, delta = (kernel_calls.Guarded(a) for a in (x, w, dy))
+        y, dx, dw = (kernel_calls.Guarded(np.zeros(a.size)) for a in (dy, x, w))
+        core.lib.convolution_forward_cpu(
+            shape, inputs.pointer, weights.pointer, core.ffi.NULL, y.pointer, work.pointer
+        )
+        core.lib.convolution_backward_data_cpu(shape, delta.pointer, weights.pointer, 0, dx.pointer, work.pointer)
+        core.lib.convolution_backward_weights_cpu(shape, inputs.pointer, delta.pointer, dw.pointer, work.pointer)
+        results.append((y, dx, dw))
+    return [bool((a.values != b.values).any()) for a, b in zip(*results)]
+
+
 @pytest.mark.parametrize("label", BANDS)
 def test_bands_are_taken(label, threads):
     """With `auto` these shapes have other last digits than plain sums: they are computed in bands."""
     threads(1)
     s, r, x, w, dy, workspace = _arrays(label, "auto")
-    y, dw = {}, {}
-    for algorithm in (0, 1):
-        shape = core.ffi.new("conv_shape *", {**s, "algorithm": algorithm})
-        work = kernel_calls.Guarded(np.zeros(core.lib.convolution_workspace(shape, 1)))
-        inputs, weights, delta = (kernel_calls.Guarded(a) for a in (x, w, dy))
-        y[algorithm], dw[algorithm] = (kernel_calls.Guarded(np.zeros(a.size)) for a in (dy, w))
-        core.lib.convolution_forward_cpu(
-            shape, inputs.pointer, weights.pointer, core.ffi.NULL, y[algorithm].pointer, work.pointer
-        )
-        core.lib.convolution_backward_weights_cpu(
-            shape, inputs.pointer, delta.pointer, dw[algorithm].pointer, work.pointer
-        )
-    assert (y[0].values != y[1].values).any()
+    forward, _, weights = _last_digits(s, x, w, dy)
+    assert forward
     few_columns_or_sums = ("groups of 16", "one channel")
-    assert (dw[0].values != dw[1].values).any() != (label in few_columns_or_sums)
+    assert weights != (label in few_columns_or_sums)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "taken"),
+    [
+        ((4, 64, 28, 28, 64), [True] * 3),
+        ((1, 16, 112, 112, 32), [True] * 3),
+        ((1, 64, 14, 14, 64), [False] * 3),  # tiles of 4x4 fill 7x7 badly
+        ((4, 60, 28, 28, 60), [False] * 3),  # channels that fill no vectors
+    ],
+    ids=lambda value: "x".join(map(str, value)),
+)
+def test_by_two_is_taken(sizes, taken, monkeypatch, threads):
+    threads(1)
+    monkeypatch.setitem(BY_TWO, "shape", sizes)
+    s, r, x, w, dy, workspace = _arrays("shape", "winograd4")
+    assert _last_digits(s, x, w, dy) == taken
 
 
 def test_workspace_beyond_counting():

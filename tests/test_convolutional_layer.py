@@ -71,6 +71,7 @@ def _winograd_cases():
         ("3x3", "filters=3 size=3 pad=1", (2, 6, 5)),
         ("bare", "filters=3 size=3", (5, 3, 7)),
         ("padding 2", "filters=2 size=3 padding=2", (2, 3, 4)),
+        ("by two", "filters=16 size=3 pad=1 stride=2", (16, 5, 6)),
     ):
         for norm, extra in NORMALIZATIONS.items():
             layers = [f"convolutional {options} activation=leaky{extra}"]

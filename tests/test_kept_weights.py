@@ -7,12 +7,13 @@ import gc
 import numpy as np
 import pytest
 from gradcheck import build, randomize
-from test_convolution import ALGORITHMS, SHAPES, TILED, _arrays, simd  # noqa: F401
+from test_convolution import ALGORITHMS, BY_TWO, SHAPES, TILED, _arrays, simd  # noqa: F401
 
 from darknetpy.core import core
 from darknetpy.memory_summary import memory_totals
 
 CASES = [(label, "gemm") for label in SHAPES] + [(label, a) for label in TILED for a in ("auto", "winograd4", "winograd6")]
+CASES += [(label, "winograd4") for label in BY_TWO]
 LAYERS = [
     "convolutional filters=20 size=3 pad=1 batch_normalize=1 activation=leaky",     # by Winograd's algorithm
     "convolutional filters=18 size=3 stride=2 pad=1 activation=relu",               # as a matrix product
