@@ -183,7 +183,6 @@ void im2col_cpu(const real *image, int channels, int height, int width, int ksiz
                 real *col);
 void col2im_cpu(const real *col, int channels, int height, int width, int ksize, int stride, int pad,
                 real *image);
-void set_sgemm(void *cblas_sgemm);     /* a cblas_sgemm to use for matrix products; NULL: our own */
 const char *dn_simd_level(void);       /* "baseline", "avx2" or "avx512" */
 int dn_simd(void);                     /* the same as a number, 0, 1, 2 */
 int dn_set_simd_level(int level); /* 0, 1, 2; -1: the best this processor has. Returns the level in effect */

@@ -1,23 +1,24 @@
-/* The matrix product for arrays of any layout: our own SGEMM, for small products and where no BLAS is given.
- * Body of an engine. */
+/* The matrix product for arrays of any layout: our own SGEMM. Body of an engine. */
 #ifndef DN_MATRIX_BODY_H
 #define DN_MATRIX_BODY_H
 #include "tile_body.h"
 
-/* A task makes MATRIX_ROWS x COLUMNS values of C; its operands are packed on the stack (77 KB of floats). */
-enum { MATRIX_ROWS = 96, MATRIX_DEPTH = 64 };
+/* A task makes at most MATRIX_ROWS x COLUMNS values of C, and for the sake of TASKS not fewer than NARROWEST
+ * columns; its operands are packed on the stack (213 KB of floats). */
+enum { MATRIX_ROWS = 144, MATRIX_DEPTH = 128, NARROWEST = 96 };
 _Static_assert(MATRIX_ROWS % ROWS == 0, "whole panels");
 
 /* packed (panels, depth, ROWS) = alpha * rows m0 .. m0 + rows of A, columns k0 .. k0 + depth; missing rows
  * are zero. */
 static void pack_a(const matrix_product *p, ptrdiff_t m0, int rows, ptrdiff_t k0, int depth, real *packed)
 {
-    for (int first = 0; first < rows; first += ROWS) {
+    for (int first = 0; first < rows; first += ROWS, packed += (size_t)depth * ROWS) {
         const real *a = p->a + (m0 + first) * p->a_row + k0 * p->a_column;
-        const int live = at_most(ROWS, rows - first);
-        for (int k = 0; k < depth; ++k, a += p->a_column, packed += ROWS) {
-            for (int i = 0; i < ROWS; ++i) packed[i] = i < live ? p->alpha * a[i * p->a_row] : 0;
-        }
+        if (p->a_column == 1)
+            turn_rows(a, p->a_row, at_most(ROWS, rows - first), depth, packed);
+        else
+            pad_rows(a, p->a_column, at_most(ROWS, rows - first), depth, packed);
+        for (int i = 0; i < depth * ROWS && p->alpha != 1; ++i) packed[i] *= p->alpha;
     }
 }
 
@@ -25,14 +26,24 @@ static void pack_a(const matrix_product *p, ptrdiff_t m0, int rows, ptrdiff_t k0
 static void pack_b(const matrix_product *p, ptrdiff_t k0, int depth, ptrdiff_t n0, int columns, real *packed)
 {
     const real *b = p->b + k0 * p->b_row + n0 * p->b_column;
-    for (int k = 0; k < depth; ++k)
-        set_zero(packed + k * PITCH + columns, round_up(columns, LANES) - columns);
     if (p->b_column == 1) {
-        for (int k = 0; k < depth; ++k) copy(packed + k * PITCH, b + k * p->b_row, columns);
+        for (int k = 0; k < depth; ++k) {
+            copy(packed + k * PITCH, b + k * p->b_row, columns);
+            set_zero(packed + k * PITCH + columns, round_up(columns, LANES) - columns);
+        }
         return;
     }
-    for (int j = 0; j < columns; ++j) {
-        for (int k = 0; k < depth; ++k) packed[k * PITCH + j] = b[k * p->b_row + j * p->b_column];
+    for (int j = 0; j < columns; j += LANES) {
+        for (int k = 0; k < depth; k += LANES) {
+            const int n = lanes_of(depth - k);
+            vec t[LANES];
+            EACH(i, LANES) t[i] = j + i < columns ? load_some(b + (j + i) * p->b_column + k, n) : (vec){0};
+            transpose(t);
+            EACH(i, LANES)
+            {
+                if (i < n) store(packed + (k + i) * PITCH + j, t[i]);
+            }
+        }
     }
 }
 
@@ -45,33 +56,35 @@ static void scale_c(real *c, ptrdiff_t ldc, int rows, int columns, real beta)
     }
 }
 
-/* c (rows, columns) += packed a * packed b. */
+/* c (rows, columns) += packed a (depth, ROWS) * packed b, at most one tile. */
+static void multiply_tile(const real *a, const real *b, const int *row, int depth, int rows, int columns,
+                          real *c, ptrdiff_t ldc)
+{
+    const int vecs = (columns + LANES - 1) / LANES;
+    const packed_tile multiply = packed_tiles[rows - 1][vecs - 1];
+    real edge[ROWS * WIDTH];
+    if (columns == vecs * LANES) {
+        multiply(depth, a, b, row, c, ldc, 1, NULL, 0);
+        return;
+    }
+    for (int r = 0; r < rows; ++r) copy(edge + r * WIDTH, c + r * ldc, columns);
+    multiply(depth, a, b, row, edge, WIDTH, 1, NULL, 0);
+    for (int r = 0; r < rows; ++r) copy(c + r * ldc, edge + r * WIDTH, columns);
+}
+
+/* c (rows, columns) += packed a * packed b, along C's rows: in the order of memory. */
 static void multiply_packed(const real *a, const real *b, const int *row, int depth, int rows, int columns,
                             real *c, ptrdiff_t ldc)
 {
-    real edge[ROWS * WIDTH];
-    for (int j = 0; j < columns; j += WIDTH) {
-        const int width = at_most(WIDTH, columns - j), vecs = (width + LANES - 1) / LANES,
-                  direct = width == vecs * LANES;
-        for (int i = 0; i < rows; i += ROWS) {
-            const int live = at_most(ROWS, rows - i);
-            real *to = c + i * ldc + j;
-            const packed_tile multiply = packed_tiles[live - 1][vecs - 1];
-            if (direct) {
-                multiply(depth, a + i * depth, b + j, row, to, ldc, 1, NULL, 0);
-                continue;
-            }
-            for (int r = 0; r < live; ++r) copy(edge + r * WIDTH, to + r * ldc, width);
-            multiply(depth, a + i * depth, b + j, row, edge, WIDTH, 1, NULL, 0);
-            for (int r = 0; r < live; ++r) copy(to + r * ldc, edge + r * WIDTH, width);
-        }
+    for (int i = 0; i < rows; i += ROWS) {
+        for (int j = 0; j < columns; j += WIDTH)
+            multiply_tile(a + i * depth, b + j, row, depth, at_most(ROWS, rows - i),
+                          at_most(WIDTH, columns - j), c + i * ldc + j, ldc);
     }
 }
 
-static void matrix_task(const matrix_product *p, ptrdiff_t m0, ptrdiff_t n0, int width)
+static void matrix_task(const matrix_product *p, ptrdiff_t m0, int rows, ptrdiff_t n0, int columns)
 {
-    const int rows = p->m - m0 < MATRIX_ROWS ? p->m - m0 : MATRIX_ROWS,
-              columns = p->n - n0 < width ? p->n - n0 : width;
     real a[MATRIX_ROWS * MATRIX_DEPTH], b[MATRIX_DEPTH * PITCH], *const c = p->c + m0 * p->ldc + n0;
     int row[MATRIX_DEPTH];
     for (int k = 0; k < MATRIX_DEPTH; ++k) row[k] = k * PITCH;
@@ -84,18 +97,60 @@ static void matrix_task(const matrix_product *p, ptrdiff_t m0, ptrdiff_t n0, int
     }
 }
 
+/* With few rows, packing B would take longer than the sums. Where those run along rows of both operands they
+ * are formed without: columns n0 .. n0 + columns of C, ALONG_DEPTH products at a time. */
+enum { ALONG_ROWS = 64, ALONG_DEPTH = 1024 };
+static int sums_along_rows(const matrix_product *p)
+{
+    return p->m <= ALONG_ROWS && p->a_column == 1 && p->b_row == 1;
+}
+static void along_task(const matrix_product *p, ptrdiff_t n0, int columns)
+{
+    scale_c(p->c + n0, p->ldc, p->m, columns, p->beta);
+    for (ptrdiff_t k = 0; k < p->k; k += ALONG_DEPTH) {
+        const int depth = p->k - k < ALONG_DEPTH ? (int)(p->k - k) : ALONG_DEPTH;
+        for (int j = 0, across; j < columns; j += across) {
+            across = at_most(VECS, columns - j);
+            for (int i = 0, down; i < p->m; i += down) {
+                real sums[ROWS * VECS + LANES], *const c = p->c + i * p->ldc + n0 + j;
+                down = at_most(ROWS, p->m - i);
+                along_tiles[down - 1][across - 1](depth, p->a + i * p->a_row + k, p->a_row,
+                                                  p->b + (n0 + j) * p->b_column + k, p->b_column, sums);
+                for (int s = 0; s < down * across; ++s)
+                    c[s / across * p->ldc + s % across] += p->alpha * sums[s];
+            }
+        }
+    }
+}
+
 /* Below, one thread needs less than 0.1 ms, and on a busy machine waits longer for others to wake. */
 static int worth_threads(const matrix_product *p) { return (double)p->m * p->n * p->k > 1 << 21; }
+/* Value i of `all` in `parts` parts of whole units. */
+static ptrdiff_t unit_of(ptrdiff_t all, int unit, ptrdiff_t i, ptrdiff_t parts)
+{
+    const ptrdiff_t at = part_of(pieces(all, unit), i, parts) * unit;
+    return at < all ? at : all;
+}
 static void matrix(const matrix_product *p, int threads)
 {
-    const ptrdiff_t down = pieces(p->m, MATRIX_ROWS), across = pieces(p->n, COLUMNS);
-    const int width = round_up((int)pieces(p->n, across), WIDTH); /* 256: 144 + 112, not 240 + 16 */
+    const int along_rows = sums_along_rows(p);
+    const ptrdiff_t down = along_rows ? 1 : pieces(p->m, MATRIX_ROWS), least = pieces(p->n, COLUMNS),
+                    most = pieces(p->n, NARROWEST), wanted = pieces(TASKS, down),
+                    some = wanted < most ? wanted : most, across = least > some ? least : some;
     const int wake = down * across > 1 && worth_threads(p);
     task_list tasks;
     list_tasks(&tasks, down * across, wake ? threads : 1);
 #pragma omp parallel num_threads(threads) if (wake)
-    EACH_TASK(task, &tasks) {
-        matrix_task(p, task / across * MATRIX_ROWS, task % across * width, width);
+    EACH_TASK(task, &tasks)
+    {
+        const ptrdiff_t i = task / across, j = task % across, m0 = unit_of(p->m, ROWS, i, down),
+                        n0 = unit_of(p->n, WIDTH, j, across);
+        const int rows = (int)(unit_of(p->m, ROWS, i + 1, down) - m0),
+                  columns = (int)(unit_of(p->n, WIDTH, j + 1, across) - n0);
+        if (along_rows)
+            along_task(p, n0, columns);
+        else
+            matrix_task(p, m0, rows, n0, columns);
     }
 }
 #endif

@@ -11,34 +11,6 @@ enum { PANELS = 64 / ROWS };
 
 static inline int panels(const conv_product *p) { return (p->filters + ROWS - 1) / ROWS; }
 
-/* packed (depth, ROWS) = rows of `depth` values, `stride` apart, turned; missing rows 0. */
-static void turn_rows(const real *from, ptrdiff_t stride, int rows, int depth, real *packed)
-{
-    for (int d = 0; d < depth; d += LANES, packed += LANES * ROWS) {
-        const int n = at_most(LANES, depth - d);
-        for (int i = 0; i < ROWS; i += LANES) {
-            vec r[LANES];
-            EACH(k, LANES) r[k] = i + k < rows ? load_some(from + (i + k) * stride + d, n) : (vec){0};
-            transpose(r);
-            EACH(k, LANES) {
-                if (k < n) store_some(packed + k * ROWS + i, r[k], ROWS - i < LANES ? ROWS - i : LANES);
-            }
-        }
-    }
-}
-
-/* packed (depth, ROWS) = depth rows of `rows` values, `stride` apart, filled up with zeros. */
-static void pad_rows(const real *from, ptrdiff_t stride, int rows, int depth, real *packed)
-{
-    for (int d = 0; d < depth; ++d, from += stride, packed += ROWS) {
-        EACH(i, (ROWS + LANES - 1) / LANES) {
-            const int n = ROWS - i * LANES < LANES ? ROWS - i * LANES : LANES;
-            const vec v = load_some(from + i * LANES, at_most(n, lanes_of(rows - i * LANES)));
-            store_some(packed + i * LANES, v, n);
-        }
-    }
-}
-
 /* packed (depth, ROWS) = weights of filters first .. first + rows at rows d0 .. d0 + depth of the column
  * matrix; missing filters 0. */
 static void pack_panel(const conv_product *p, const real *w, int first, int rows, int d0, int depth,

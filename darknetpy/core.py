@@ -82,30 +82,6 @@ class Core:
         return self.ffi.cast(self.pointer, array.ctypes.data) if array is not None else self.ffi.NULL
 
 
-def _use_openblas(lib, ffi):
-    """Hand scipy-openblas32's single-threaded sgemm to the core, which cuts the work up itself; return its version or None."""
-    try:
-        import scipy_openblas32
-    except ImportError:
-        return None
-    blas = ffi_for_blas.dlopen(f"{scipy_openblas32.get_lib_dir()}/libscipy_openblas.so")
-    blas.scipy_openblas_set_num_threads(1)
-    lib.set_sgemm(ffi.cast("void *", ffi_for_blas.cast("uintptr_t", ffi_for_blas.addressof(blas, "scipy_cblas_sgemm"))))
-    return ffi_for_blas.string(blas.scipy_openblas_get_config()).decode()
-
-
-def _blas_declarations():
-    import cffi
-
-    ffi = cffi.FFI()
-    ffi.cdef("""
-        void scipy_openblas_set_num_threads(int n);
-        char *scipy_openblas_get_config(void);
-        void scipy_cblas_sgemm(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
-    """)
-    return ffi
-
-
 # GNU OpenMP's threads spin for milliseconds at the end of each loop. On a machine that others use too they then keep the very
 # processors busy that the slowest thread waits for; a short spin costs little on an idle one.
 if "OMP_WAIT_POLICY" not in os.environ:
@@ -125,5 +101,3 @@ def double_core():
 
 
 core = Core(lib, ffi, np.float32)
-ffi_for_blas = _blas_declarations()
-blas_version = _use_openblas(lib, ffi)

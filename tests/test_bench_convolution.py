@@ -62,6 +62,12 @@ def test_torch_computes_the_same():
         assert best.startswith("torch-best, ") and row.ratios() == [a / b for a, b in zip(times, row.ours())]
 
 
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
+def test_one_pixel_is_a_connected_layer():
+    rows, _, _ = convolutions.compare(convolutions.Settings(("5x7x1x1-6k1",), (1,), rounds=2, seconds=1e-4))
+    assert [(row.name, sorted(row.seconds)) for row in rows] == [(p, ["darknetpy", "torch-best"]) for p in convolutions.PASSES]
+
+
 def test_gemm_is_another_algorithm_with_the_same_results(monkeypatch):
     norms = {}
     monkeypatch.setattr(convolutions, "_compare_numbers", lambda shape, made: norms.update(made))

@@ -131,7 +131,7 @@ def test_info_names_what_it_runs_on(capsys):
     assert facts["threads"] == darknetpy.get_num_threads() and facts["devices"][0] == "cpu" and facts["packages"]["numpy"]
     assert set(facts["cuda_kernels"]) == {"cuda", "emulated"}
     assert main(["info"]) == 0
-    assert re.search(r"^blas .*^cuda kernels +(not built|CUDA|emulated)", capsys.readouterr().out, re.M | re.S)
+    assert re.search(r"^simd .*^cuda kernels +(not built|CUDA|emulated)", capsys.readouterr().out, re.M | re.S)
 
 
 def test_summary_counts_parameters(tmp_path, capsys):

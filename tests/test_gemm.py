@@ -1,4 +1,4 @@
-"""gemm against float64: both transpositions, leading dimensions, beta, our own product and OpenBLAS's, every SIMD level."""
+"""gemm against float64: both transpositions, leading dimensions, beta, few rows and many, every SIMD level."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ SIZES = [
     (3, 2, 1000),
     (130, 257, 66),
     (128, 160, 120),
+    (1, 100, 1050),
+    (20, 131, 1100),
+    (64, 50, 2050),
+    (65, 50, 300),
+    (300, 500, 20),
 ]
 
 

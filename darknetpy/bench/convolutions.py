@@ -24,6 +24,8 @@ CLASSES = {
     "depthwise 5x5 by 2": "4x144x56x56-144k5s2g144 4x672x14x14-672k5s2g672",
     "32 groups": "4x128x56x56-128k3g32 4x256x56x56-256k3s2g32 4x512x14x14-512k3g32 4x1024x7x7-1024k3g32",
     "dilation 2": "4x64x56x56-64k3d2 4x256x28x28-256k3d2",
+    "connected": "128x784x1x1-512k1 128x9216x1x1-4096k1 32x4096x1x1-4096k1 8x12544x1x1-1024k1 50x1024x1x1-1024k1 "
+    "1x9216x1x1-4096k1",
     "3x3": "4x16x112x112-32k3 4x64x56x56-64k3 4x256x14x14-256k3 4x512x7x7-512k3 1x512x7x7-512k3",
 }
 _FORM = re.compile(r"(\d+)x(\d+)x(\d+)x(\d+)-(\d+)k(\d+)(?:s(\d+))?(?:g(\d+))?(?:d(\d+))?")
@@ -204,8 +206,9 @@ def markdown(rows, facts, notes, machine, command):
 
 _EXPLANATION = """\
 A shape is batch x channels x height x width - filters, k size, s stride, g groups, d dilation; the padding is
-half the size. Cells: GFLOP/s of ours, counted as plain sums, and how many times as fast as the peer it is:
-median and range over the rounds, each program in a process of its own, in turns. PyTorch is called beneath
-its modules, without autograd, with glibc told to keep freed memory, in NCHW and channels_last; the faster of
-both counts. The peer gemm is ours with convolution=gemm. Ours packs or transforms its weights in each call,
-and adds to the weights' gradient. A class's figure is the geometric mean of its shapes."""
+half the size; 1x1 filters on one pixel are a connected layer, a matrix product. Cells: GFLOP/s of ours, counted
+as plain sums, and how many times as fast as the peer it is: median and range over the rounds, each program in a
+process of its own, in turns. PyTorch is called beneath its modules, without autograd, with glibc told to keep
+freed memory, in NCHW and channels_last; the faster of both counts. The peer gemm is ours with convolution=gemm.
+Ours packs or transforms its weights in each call, and adds to the weights' gradient. A class's figure is the
+geometric mean of its shapes."""

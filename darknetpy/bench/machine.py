@@ -7,7 +7,7 @@ import platform
 import numpy as np
 
 from darknetpy.bench.process import Process
-from darknetpy.core import blas_version, core
+from darknetpy.core import core
 from darknetpy.threads import available_cpus
 
 
@@ -21,8 +21,7 @@ def machine_facts(threads):
             "load before the start": f"{load:.1f} of the last minute",
             f"SGEMM, {threads} threads": f"{limits['sgemm_gflops']:.0f} GFLOP/s (numpy, 1024^3)",
             "copy, 1 thread": f"{limits['copy_gbs']:.0f} GB/s read and written",
-            "system": platform.platform(), "Python": platform.python_version(), "numpy": np.__version__,
-            "BLAS": blas_version or "darknetpy's own"}
+            "system": platform.platform(), "Python": platform.python_version(), "numpy": np.__version__}
 
 
 def processor_name():

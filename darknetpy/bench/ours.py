@@ -9,7 +9,7 @@ import numpy as np
 
 from darknetpy.bench.graph import Unsupported, compared, record, write
 from darknetpy.builder import load_network
-from darknetpy.core import blas_version, core
+from darknetpy.core import core
 
 _STEPS, _TRIPS = 1_000_000, 1_000       # of multiply-adds, of a word: below and above a millisecond
 _PARAMETERS = ("parameter", "statistic")
@@ -64,7 +64,7 @@ class Program:
 
     def facts(self):
         """Return what this program is."""
-        return {"program": "darknetpy", "threads": core.lib.dn_num_threads(), "blas": blas_version,
+        return {"program": "darknetpy", "threads": core.lib.dn_num_threads(),
                 "simd": core.ffi.string(core.lib.dn_simd_level()).decode()}
 
     def _train(self):

@@ -49,6 +49,12 @@ class Program:
             "data": partial(lib.convolution_backward_data_cpu, s, pdy, pw, 0, pdx, space),
             "weights": partial(lib.convolution_backward_weights_cpu, s, px, pdy, pdw, space),
         }
+        if h == w == size == groups == 1:  # as in [connected]
+            self.calls = {
+                "forward": partial(lib.gemm, 0, 1, batch, n, c, 1, px, c, pw, c, 0, py, n),
+                "data": partial(lib.gemm, 0, 0, batch, c, n, 1, pdy, n, pw, c, 0, pdx, c),
+                "weights": partial(lib.gemm, 1, 0, n, c, batch, 1, pdy, n, px, c, 1, pdw, c),
+            }
         for call in self.calls.values():
             call()
         norms = [float(np.linalg.norm(a.ravel().astype(float))) for a in (y, dx, dw)]

@@ -1,4 +1,4 @@
-"""``darknetpy info``: versions, BLAS, threads, SIMD level, devices and CUDA kernels."""
+"""``darknetpy info``: versions, threads, SIMD level, devices and CUDA kernels."""
 from __future__ import annotations
 
 import importlib.metadata
@@ -7,17 +7,17 @@ import platform
 import darknetpy
 from darknetpy import gpu
 from darknetpy.cli.common import print_json
-from darknetpy.core import blas_version, core
+from darknetpy.core import core
 from darknetpy.paths import cfg_folder
 from darknetpy.threads import available_cpus
 
-_PACKAGES = ("numpy", "cffi", "Pillow", "rich", "scipy-openblas32", "matplotlib", "pycuda")
+_PACKAGES = ("numpy", "cffi", "Pillow", "rich", "matplotlib", "pycuda")
 
 
 def add_parser(subparsers):
     """Add the command to the command line's parser and return its own parser."""
     parser = subparsers.add_parser(
-        "info", help="versions, BLAS, threads, SIMD level, devices, CUDA kernels",
+        "info", help="versions, threads, SIMD level, devices, CUDA kernels",
         description="Print what darknetpy runs on; please add it to reports of faults.", epilog="example: darknetpy info --json")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -48,7 +48,7 @@ def collect():
     return {
         "darknetpy": darknetpy.__version__, "python": platform.python_version(), "system": platform.platform(),
         "processor": processor_name(), "cpus": available_cpus(), "threads": darknetpy.get_num_threads(),
-        "simd": core.ffi.string(core.lib.dn_simd_level()).decode(), "blas": blas_version or "own SGEMM (scipy-openblas32 is missing)",
+        "simd": core.ffi.string(core.lib.dn_simd_level()).decode(),
         "devices": ["cpu", *gpu.devices()], "cuda_kernels": gpu.builds(), "cfgs": cfg_folder(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
