@@ -18,6 +18,7 @@ from darknetpy.memory import available_bytes, human_bytes
 from darknetpy.network import Network
 from darknetpy.paths import find_beside, find_cfg
 from darknetpy.sections import SECTIONS, TRAINING_NUMBERS, LayerSpec, Resolved, format_value, resolve
+from darknetpy.weights import is_filled, read_header
 
 
 def load_network(cfg: Path, weights: Optional[Path] = None, batch: Optional[int] = None, device: str = "cpu",
@@ -69,21 +70,18 @@ def load_network(cfg: Path, weights: Optional[Path] = None, batch: Optional[int]
     sections = parse_cfg(path)
     revision = None
     if weights is not None:
-        from darknetpy.weights import read_header
-
         revision = read_header(weights).revision
     plan = resolve(sections, dialect=dialect, batchnorm=batchnorm, lenient=lenient, weights_revision=revision)
-    net = build_network(plan, batch=batch, device=device, train=train, keep_activations=keep_activations, core=core)
-    if weights is not None:
-        net.load_weights(weights)
-    return net
+    return build_network(plan, batch=batch, device=device, train=train, keep_activations=keep_activations, weights=weights, core=core)
 
 
 def build_network(plan: Resolved, batch: Optional[int] = None, device: str = "cpu", train: bool = False,
-                  keep_activations: bool = True, allocate: bool = True, core: Core = default_core) -> Network:
+                  keep_activations: bool = True, allocate: bool = True, weights: Optional[Path] = None,
+                  core: Core = default_core) -> Network:
     """Build the network of a resolved .cfg; see :func:`load_network`.
 
-    Without `allocate` it has shapes and options, but no arrays: it can be summarized, not run.
+    Without `allocate` it has shapes and options, but no arrays: it can be summarized, not run.  What the file `weights`
+    holds gets no random start values first, which in a large network would take longer than reading it.
     """
     values = plan.net
     steps = values["time_steps"]
@@ -109,9 +107,11 @@ def build_network(plan: Resolved, batch: Optional[int] = None, device: str = "cp
         _refuse_too_large(net, lambda rows: build_network(plan, rows, device, train, keep_activations, allocate=False, core=core))
         core.check(core.lib.allocate_network(net._handle))
     for layer in net.layers:
-        if allocate:
-            core.check(core.lib.initialize_layer(layer._handle, values["seed"]))
         layer._list_arrays()
+        if allocate and not (weights is not None and is_filled(net, layer)):
+            core.check(core.lib.initialize_layer(layer._handle, values["seed"]))
+    if weights is not None:
+        net.load_weights(weights)
     return net
 
 

@@ -183,6 +183,12 @@ def _first_filters(layer, array, numload):
     return array[:numload]
 
 
+def is_filled(net, layer):
+    """Whether a whole .weights file holds all arrays of a layer that start with random values."""
+    switches = _switches(layer)
+    return not (switches.get("dontload") or switches.get("numload"))
+
+
 def expected_bytes(net: Network, cutoff: Optional[int] = None, *, start: int = 0) -> int:
     """Return the size of the .weights file that :func:`load_weights` wants, with today's header of 20 bytes."""
     start, cutoff = _range(net, start, cutoff)

@@ -167,6 +167,19 @@ def test_numload_reads_the_first_filters(make, file):
     assert same(net, [np.concatenate([b[:2], a[2:]]) for a, b in zip(mine[:5], theirs[:5])] + theirs[5:])
 
 
+@pytest.mark.parametrize("switch", ["", "dontload=1\n", "numload=2\n", "dontloadscales=1\n"])
+def test_what_the_file_lacks_has_its_start_values(file, tmp_path, switch):
+    """A network made with its weights is one made without them, and loaded."""
+    text = NET + CONVOLUTION.format(bn=1) + switch + CONVOLUTION.format(bn=0) + "[rnn]\noutput=5\nhidden=4\n"
+    path = tmp_path / "net.cfg"
+    path.write_text(text)
+    loaded = dn.load_network(path, lenient=True)
+    file.write_bytes(HEAD + np.random.default_rng(3).random((expected_bytes(loaded) - len(HEAD)) // 4, np.float32).tobytes())
+    loaded.load_weights(file)
+    at_once = dn.load_network(path, file, lenient=True)
+    assert same(at_once, values(loaded)) and len(values(loaded)) > 12
+
+
 def test_numload_beyond_the_filters_names_the_line(make, file):
     net = make(NET + CONVOLUTION.format(bn=1) + "numload=4\n")
     file.write_bytes(HEAD + bytes(4096))

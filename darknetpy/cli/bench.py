@@ -10,7 +10,7 @@ from dataclasses import replace
 from ..bench.process import DEVICES, PEERS, TRAINING_PEERS
 from ..core import core
 from ..gpu import open_device
-from . import bench_convolution, bench_kernels, bench_loading
+from . import bench_convolution, bench_kernels, bench_loading, bench_start
 from .bench_options import check_output, check_plot, names, progress_line, seconds, thread_counts
 from .parser import positive
 
@@ -25,6 +25,7 @@ def add_parser(subparsers):
     bench_kernels.add_parser(subjects)
     bench_convolution.add_parser(subjects)
     bench_loading.add_parser(subjects)
+    bench_start.add_parser(subjects)
     return parser
 
 

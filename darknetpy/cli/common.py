@@ -16,7 +16,7 @@ from darknetpy.gpu import WANTED, parse_device
 from darknetpy.paths import find_cfg
 from darknetpy.sections import resolve
 from darknetpy.threads import set_num_threads
-from darknetpy.weights import load_weights, read_header
+from darknetpy.weights import read_header
 
 DATA_HELP = ".data file, packed arrays, a folder of them, fashion-mnist: or fashion-mnist:full"
 CFG_HELP = "network file; a bare name may be one of those that come with the package"
@@ -111,11 +111,9 @@ def load_for_inference(args, batch=None, sequences=None, time_steps=None):
         plan = read_plan(args, None if trained else args.weights, time_steps=time_steps)
         sequences = sequences or max(plan.net["batch"] // plan.net["subdivisions"], 1)
         net = build_network(plan, batch=batch or sequences * plan.net["time_steps"], device=device_name,
-                            keep_activations=False)
+                            keep_activations=False, weights=None if trained else args.weights)
         if trained:
             _copy_parameters(trained, net)
-        elif args.weights is not None:
-            load_weights(net, args.weights)
     show_notes(net.notes)
     return net
 
