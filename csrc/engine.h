@@ -46,7 +46,7 @@ typedef struct {
 } conv_product;
 
 /* A matrix product C (M, N) = alpha * A * B + beta * C; A (M, K) has element (m, k) at m * a_row + k *
- * a_column, B alike. */
+ * a_column, B alike; one of both distances is 1. */
 typedef struct {
     int m, n, k;
     real alpha, beta;

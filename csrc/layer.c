@@ -400,7 +400,6 @@ dn_status initialize_layer(layer *l, uint64_t seed)
 {
     dn_status status = DN_OK;
     FOR_PARTS(p, l) {
-        p->index = l->index;
         const int starts = p->ops->initialize && !p->lender && status == DN_OK;
         if (starts) status = dn_initialize_on_host(p, seed);
         lend_layer_weights(p);

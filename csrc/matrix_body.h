@@ -1,4 +1,5 @@
-/* The matrix product for arrays of any layout: our own SGEMM. Body of an engine. */
+/* The matrix product: our own SGEMM. Rows or columns of both operands lie side by side: a_row or a_column is 1,
+ * b_row or b_column. Body of an engine. */
 #ifndef DN_MATRIX_BODY_H
 #define DN_MATRIX_BODY_H
 #include "tile_body.h"
@@ -133,6 +134,7 @@ static ptrdiff_t unit_of(ptrdiff_t all, int unit, ptrdiff_t i, ptrdiff_t parts)
 }
 static void matrix(const matrix_product *p, int threads)
 {
+    if (p->m < 1 || p->n < 1) return;
     const int along_rows = sums_along_rows(p);
     const ptrdiff_t down = along_rows ? 1 : pieces(p->m, MATRIX_ROWS), least = pieces(p->n, COLUMNS),
                     most = pieces(p->n, NARROWEST), wanted = pieces(TASKS, down),

@@ -142,7 +142,7 @@ dn_status add_layer(network *net, layer *l)
                   : shape_layer(l, net, net->batch, in.h, in.w, in.c);
     if (status != DN_OK) return status;
     if (!l->output) l->train = net->train;
-    l->index = net->n;
+    FOR_PARTS(p, l) p->index = net->n;
     net->layers[net->n++] = l;
     return DN_OK;
 }
@@ -160,11 +160,11 @@ dn_status remove_layer(network *net, int index)
                        l->ops->name);
     }
     dn_forget_activations(l);
-    l->index = -1;
+    FOR_PARTS(p, l) p->index = -1;
     --net->n;
     for (int i = index; i < net->n; ++i) {
         net->layers[i] = net->layers[i + 1];
-        net->layers[i]->index = i;
+        FOR_PARTS(p, net->layers[i]) p->index = i;
     }
     return net->arena ? dn_place_activations(net) : DN_OK;
 }

@@ -21,14 +21,8 @@ _Static_assert(ROWS <= MOST_ROWS && (int)WIDTH <= (int)MOST_WIDTH && COLUMNS % W
 /* sum (rows, vecs) becomes activation(scale * sum + shift), row i being filter `filter` + i. */
 INLINE void finish(int rows, int vecs, const conv_epilogue *ep, int filter, vec sum[])
 {
-    if (ep->scale) EACH(i, rows)
-        {
-            EACH(v, vecs) sum[i * vecs + v] *= ep->scale[filter + i];
-        }
-    if (ep->shift) EACH(i, rows)
-        {
-            EACH(v, vecs) sum[i * vecs + v] += ep->shift[filter + i];
-        }
+    if (ep->scale) EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] *= ep->scale[filter + i]; }
+    if (ep->shift) EACH(i, rows) { EACH(v, vecs) sum[i * vecs + v] += ep->shift[filter + i]; }
     if (ep->activation == RELU) EACH(i, rows * vecs) sum[i] = where_positive(-sum[i], (vec){0}, sum[i]);
     if (ep->activation == LEAKY)
         EACH(i, rows * vecs) sum[i] = where_positive(sum[i], sum[i], (real).1 * sum[i]);
@@ -103,8 +97,8 @@ INLINE void strided_product(int rows, int vecs, int depth, const real *a, ptrdif
     store_tile(rows, vecs, c, ldc, sum);
 }
 
-/* The product of rows by rows. sums (rows, vecs) of a's rows times b's, `depth` values long; up to LANES - 1 more
- * are written. */
+/* The product of rows by rows. sums (rows, vecs) of a's rows times b's, `depth` values long; up to LANES - 1
+ * more are written. */
 INLINE void along_product(int rows, int vecs, int depth, const real *a, ptrdiff_t lda, const real *b,
                           ptrdiff_t ldb, real *sums)
 {

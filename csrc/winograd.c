@@ -73,7 +73,7 @@ static int strided_pays(const conv_product *p, int h, int w, double blocks)
 static int may_be_strided(const conv_product *p)
 {
     return p->size == 3 && p->groups == 1 && p->channels % FILTER_UNIT == 0 &&
-           (p->algorithm == CONVOLUTION_AUTO || p->algorithm == CONVOLUTION_WINOGRAD4);
+           p->algorithm != CONVOLUTION_GEMM;
 }
 static int strides_by_two(const conv_axis *a) { return a->stride == 2 && a->step == 1 && a->first == -1; }
 static int is_strided(const conv_product *p)

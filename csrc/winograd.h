@@ -20,8 +20,8 @@ typedef struct {
     int rows, line;                          /* of a task's sums at a point: filters, values of each */
 } winograd_cut;
 
-/* Strips have at most 16 tiles, with stride 2 seven; a band of strips is gathered in BAND vectors, or one strip
- * of 6x6 tiles in more. */
+/* Strips have at most 16 tiles, with stride 2 seven; a band of strips is gathered in BAND vectors, or one
+ * strip of 6x6 tiles in more. */
 enum { STRIP_TILES = 16, STRIDED_TILES = 7, BAND = 512, MOST_SIDE = 8 };
 enum { STRIP_COLUMNS = STRIP_TILES * (MOST_SIDE - 2) + 2, GATHERED = MOST_SIDE * STRIP_COLUMNS };
 
@@ -62,8 +62,8 @@ static inline size_t points_row(const winograd_cut *cut, int channels)
 {
     return winograd_row(channels * cut->phases);
 }
-/* With stride 2 (winograd_strided_body.h): the points of an axis; phases of tap 1 lack the last. Whether a phase
- * has point e, its place among those that have it, and their number. */
+/* With stride 2 (winograd_strided_body.h): the points of an axis; phases of tap 1 lack the last. Whether a
+ * phase has point e, its place among those that have it, and their number. */
 enum { STRIDED_SIDE = 5, STRIDED_LAST = STRIDED_SIDE - 1, STRIDED_POINTS = STRIDED_SIDE * STRIDED_SIDE };
 static inline int is_last_y(int e) { return e / STRIDED_SIDE == STRIDED_LAST; }
 static inline int is_last_x(int e) { return e % STRIDED_SIDE == STRIDED_LAST; }

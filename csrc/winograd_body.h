@@ -71,7 +71,7 @@ static void transform_and_multiply(const conv_product *p, const winograd_cut *cu
     }
 }
 
-/* The planes of the input from channel c on, of which `together` lie side by side in V. */
+/* The planes of the input from channel c on; with stride 2, `together` channels lie side by side in V. */
 static tile_source input_source(const conv_product *p, const real *x, int c, int together)
 {
     const size_t plane = (size_t)p->y.in * p->x.in;
@@ -81,7 +81,7 @@ static tile_source input_source(const conv_product *p, const real *x, int c, int
                          .w = p->x.in,
                          .y = lowest_input(&p->y),
                          .x = lowest_input(&p->x),
-                         .together = at_most(together, p->channels - c + c % together)};
+                         .together = together};
 }
 
 /* Panels first .. end for the strips of a block. v and m are this task's own, v is `ready` where it holds the
@@ -216,8 +216,7 @@ static void run_winograd_gradient_task(const conv_product *p, const winograd_cut
         const ptrdiff_t from = part_of(cut->all, b, cut->blocks),
                         upto = part_of(cut->all, b + 1, cut->blocks);
         for (int c = t->c0; c < t->c1; c += LANES) {
-            tile_source s = input_source(p, x, c, p->channels);
-            s.together = t->c1 - t->c0;
+            const tile_source s = input_source(p, x, c, t->c1 - t->c0);
             transforms->input(cut, &s, at_most(LANES, t->c1 - c), from, upto, v + c - t->c0,
                               winograd_plane(cut, row), row);
         }

@@ -1,9 +1,9 @@
 /* Winograd's algorithm in inference, with weights that are kept from one pass to the next. They are kept
  * plain, (vectors of LANES filters, channels, 9, LANES), not transformed: these would be four times as many,
  * and larger than the caches, and reading them takes longer than making them. A task is a block of tiles and
- * one panel of filters. For KEPT_CHANNELS channels at a time it transforms the panel's weights and multiplies,
- * so that U, M and as much of V as is used together stay in its core's cache; the sums go on from chunk to
- * chunk. Tasks of one block follow one another, and its tiles stay transformed. Body of an engine. */
+ * one panel of filters. For kept_channels() at a time it transforms the panel's weights and multiplies, so
+ * that U, M and as much of V as is used together stay in its core's cache; the sums go on from chunk to chunk.
+ * Tasks of one block follow one another, and its tiles stay transformed. Body of an engine. */
 #ifndef DN_WINOGRAD_KEPT_BODY_H
 #define DN_WINOGRAD_KEPT_BODY_H
 #include "winograd_body.h"

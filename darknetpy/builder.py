@@ -80,7 +80,7 @@ def build_network(plan: Resolved, batch: Optional[int] = None, device: str = "cp
                   core: Core = default_core) -> Network:
     """Build the network of a resolved .cfg; see :func:`load_network`.
 
-    Without `allocate` it has shapes and options, but no arrays: it can be summarized, not run.  What the file `weights`
+    Without `allocate` it has shapes and options, but no arrays: it can be summarized, not run or loaded.  What the file `weights`
     holds gets no random start values first, which in a large network would take longer than reading it.
     """
     values = plan.net
@@ -108,7 +108,7 @@ def build_network(plan: Resolved, batch: Optional[int] = None, device: str = "cp
         core.check(core.lib.allocate_network(net._handle))
     for layer in net.layers:
         layer._list_arrays()
-        if allocate and not (weights is not None and is_filled(net, layer)):
+        if allocate and not (weights is not None and is_filled(layer)):
             core.check(core.lib.initialize_layer(layer._handle, values["seed"]))
     if weights is not None:
         net.load_weights(weights)

@@ -16,6 +16,7 @@ from darknetpy.errors import ArgumentError, CfgError, WeightsError
 from darknetpy.files import open_regular, write_atomically
 
 if TYPE_CHECKING:
+    from darknetpy.layer import Layer
     from darknetpy.network import Network
 
 HEADER_BYTES = 20                   # of the files that are written today: three int32 and a uint64
@@ -183,8 +184,8 @@ def _first_filters(layer, array, numload):
     return array[:numload]
 
 
-def is_filled(net, layer):
-    """Whether a whole .weights file holds all arrays of a layer that start with random values."""
+def is_filled(layer: Layer) -> bool:
+    """Whether a whole .weights file holds all arrays of a layer that start with random values; scales start at 1."""
     switches = _switches(layer)
     return not (switches.get("dontload") or switches.get("numload"))
 

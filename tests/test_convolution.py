@@ -82,7 +82,7 @@ TILED = {
     "many blocks": (30, 2, 13, 13, 3, 1),
 }
 # batch, c, h, w, n of 3x3 filters that move by two, padded by 1: for Winograd's tiles too. With 16 channels each,
-# both ways.
+# both ways; with 20 of one, in two of the three passes.
 BY_TWO = {
     "by two": (2, 16, 12, 14, 32),
     "by two on 2x3": (3, 32, 2, 3, 16),
@@ -93,6 +93,8 @@ BY_TWO = {
     "by two, parts": (2, 80, 17, 15, 144),
     "by two, shares": (1, 160, 19, 18, 208),
     "by two, many blocks": (9, 16, 33, 30, 16),
+    "by two, 20 filters": (2, 16, 12, 14, 20),
+    "by two, 20 channels": (2, 20, 12, 14, 16),
 }
 # batch, c, h, w, n, groups, pad of 3x3 filters that move by one, of few channels: for bands of four rows, along y alone
 BANDS = {
@@ -373,6 +375,15 @@ def test_by_two_is_taken(sizes, taken, monkeypatch, threads):
     monkeypatch.setitem(BY_TWO, "shape", sizes)
     s, r, x, w, dy, workspace = _arrays("shape", "winograd4")
     assert _last_digits(s, x, w, dy) == taken
+
+
+@pytest.mark.parametrize("change", [{"dilation": 2, "pad": 2}, {"pad": 0}, {"pad": 2}, {"stride_y": 1}], ids=str)
+def test_other_strides_are_plain_sums(change, monkeypatch, threads):
+    threads(1)
+    shape = dict(zip(NAMES, (2, 16, 28, 28, 16, 1, 3, 2, 2, 1, 1))) | change
+    monkeypatch.setitem(SHAPES, "shape", tuple(shape.values()))
+    s, r, x, w, dy, workspace = _arrays("shape")
+    assert _last_digits(s, x, w, dy) == [False] * 3
 
 
 def test_workspace_beyond_counting():

@@ -178,6 +178,7 @@ def test_what_the_file_lacks_has_its_start_values(file, tmp_path, switch):
     loaded.load_weights(file)
     at_once = dn.load_network(path, file, lenient=True)
     assert same(at_once, values(loaded)) and len(values(loaded)) > 12
+    assert [part.index for part in at_once.layers[-1].parts.values()] == [len(at_once.layers) - 1] * 3
 
 
 def test_numload_beyond_the_filters_names_the_line(make, file):

@@ -60,8 +60,8 @@ BATCHNORM_MODES = (
 CONVOLUTIONS = (
     Choice("auto", "d", "the fastest, by the shape of the layer alone"),
     Choice("gemm", "d", "matrix products of columns: each output is a plain sum of products"),
-    Choice("winograd4", "d", "3x3 filters that move by one: tiles of 4x4 outputs; else gemm"),
-    Choice("winograd6", "d", "the same, in networks made for inference tiles of 6x6, with 4 times the error"),
+    Choice("winograd4", "d", "3x3 filters that move by one or two: Winograd's tiles of 4x4 outputs; else gemm"),
+    Choice("winograd6", "d", "the same; in networks made for inference tiles of 6x6 where the stride is 1, with 4 times the error"),
 )
 
 STATISTICS = (
