@@ -44,16 +44,17 @@ class Program:
         work = np.empty(lib.convolution_workspace(s, self.threads), np.float32)
         self._keep = s, x, weights, dy, y, dx, dw, work
         px, pw, pdy, py, pdx, pdw, space = (ffi.cast("float *", a.ctypes.data) for a in self._keep[1:])
-        self.calls = {
-            "forward": partial(lib.convolution_forward_cpu, s, px, pw, ffi.NULL, py, space),
-            "data": partial(lib.convolution_backward_data_cpu, s, pdy, pw, 0, pdx, space),
-            "weights": partial(lib.convolution_backward_weights_cpu, s, px, pdy, pdw, space),
-        }
         if h == w == size == groups == 1:  # as in [connected]
             self.calls = {
                 "forward": partial(lib.gemm, 0, 1, batch, n, c, 1, px, c, pw, c, 0, py, n),
                 "data": partial(lib.gemm, 0, 0, batch, c, n, 1, pdy, n, pw, c, 0, pdx, c),
                 "weights": partial(lib.gemm, 1, 0, n, c, batch, 1, pdy, n, px, c, 1, pdw, c),
+            }
+        else:
+            self.calls = {
+                "forward": partial(lib.convolution_forward_cpu, s, px, pw, ffi.NULL, py, space),
+                "data": partial(lib.convolution_backward_data_cpu, s, pdy, pw, 0, pdx, space),
+                "weights": partial(lib.convolution_backward_weights_cpu, s, px, pdy, pdw, space),
             }
         for call in self.calls.values():
             call()

@@ -67,6 +67,14 @@ def missing(peer):
     return None
 
 
+def how_it_ended(status, errors):
+    """Return the last word of a process that failed, from its exit status and what it wrote to standard error."""
+    if status < 0:
+        return f"killed by signal {-status}" + (" (is the memory too small?)" if status == -9 else "")
+    last = [text for text in errors.splitlines() if text.strip()][-1:]
+    return last[0] if last else f"ended with status {status}"
+
+
 class Process:
     """A running program; a context manager that ends it.
 
@@ -110,10 +118,7 @@ class Process:
             return json.loads(line)
         status = self._process.wait()
         self._errors.seek(0)
-        last = [text for text in self._errors.read().splitlines() if text.strip()][-1:]
-        said = last[0] if last and status > 0 else ""
-        ended = f"killed by signal {-status}" + (" (is the memory too small?)" if status == -9 else "")
-        raise ProgramFailed(f"{self.label}: {said or (ended if status < 0 else f'ended with status {status}')}")
+        raise ProgramFailed(f"{self.label}: {how_it_ended(status, self._errors.read())}")
 
     def close(self):
         """End the process."""

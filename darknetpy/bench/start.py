@@ -9,17 +9,18 @@ import subprocess
 import sys
 import tempfile
 
+from darknetpy.bench.process import how_it_ended
 from darknetpy.bench.report import columns, pipes
 from darknetpy.builder import load_network
 from darknetpy.errors import DarknetError
 
-STAGES = ("import", "network", "all")
+STAGES = ("import", "build and load", "all")
 _PROGRAM = """
 import json, sys, time
 start = time.perf_counter()
 import darknetpy
 imported = time.perf_counter()
-net = darknetpy.load_network(sys.argv[1], sys.argv[2], batch=1, lenient=True, keep_activations=False)
+net = darknetpy.load_network(sys.argv[1], sys.argv[2], lenient=True, keep_activations=False)
 loaded = time.perf_counter()
 print(json.dumps([imported - start, loaded - imported, loaded - start]))
 """
@@ -33,7 +34,7 @@ def measure(cfg, weights, rounds):
     with tempfile.TemporaryDirectory() as folder:
         if weights is None:
             weights = os.path.join(folder, "random.weights")
-            load_network(cfg, batch=1, lenient=True, keep_activations=False).save_weights(weights)
+            load_network(cfg, lenient=True, keep_activations=False).save_weights(weights)
         found = [_run(cfg, weights) for _ in range(rounds + 1)]
         return os.path.getsize(weights), [tuple(row) for row in found[1:]]
 
@@ -41,7 +42,7 @@ def measure(cfg, weights, rounds):
 def _run(cfg, weights):
     process = subprocess.run([sys.executable, "-c", _PROGRAM, cfg, weights], capture_output=True, text=True)
     if process.returncode:
-        raise DarknetError(f"{cfg}: {process.stderr.strip().splitlines()[-1]}")
+        raise DarknetError(f"{cfg}: {how_it_ended(process.returncode, process.stderr)}")
     return json.loads(process.stdout)
 
 

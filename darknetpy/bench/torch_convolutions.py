@@ -37,9 +37,10 @@ class Program:
         ]
         how = [stride] * 2, [size // 2 * dilation] * 2, [dilation] * 2, False, [0, 0], groups
         self.calls = {}
-        for form, memory in FORMS.items():
+        connected = h == w == size == groups == 1
+        for form, memory in ({} if connected else FORMS).items():
             self._add(form, [a.contiguous(memory_format=memory) for a in arrays], how)
-        if h == w == size == groups == 1:
+        if connected:
             self._connect(*(a.flatten(1) for a in arrays))
         first = next(iter(self.calls)).removeprefix("forward")
         results = {name: self.calls[name + first]() for name in ("forward", "data", "weights")}

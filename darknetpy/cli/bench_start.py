@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 
 from .bench_options import check_output, progress_line
@@ -39,7 +38,7 @@ def run(args):
     found = {}
     for cfg in args.cfg:
         progress_line("start")(cfg)
-        found[os.path.basename(cfg)] = measure(cfg, args.weights, args.rounds)
+        found[cfg] = measure(cfg, args.weights, args.rounds)
     print(text(found))
     if args.output:
         words = ["darknetpy", "bench", "start", *args.cfg, *(["--weights", args.weights] if args.weights else [])]
