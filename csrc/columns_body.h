@@ -35,21 +35,14 @@ static void add_span(const conv_product *p, const run *r, int count, block *b)
     else b->span[b->spans++] = (span){r->start, count, at};
 }
 
-/* First column of block i where so many columns are cut into whole tiles. */
-static ptrdiff_t column_of(ptrdiff_t columns, ptrdiff_t i, ptrdiff_t blocks)
-{
-    const ptrdiff_t first = part_of(pieces(columns, WIDTH), i, blocks) * WIDTH;
-    return first < columns ? first : columns;
-}
-
 /* Block i: columns first .. first + count of the grid (images, y.out, width); its strips go on for `halo`
  * more columns. */
 static void make_block(const conv_product *p, const column_layout *l, ptrdiff_t i, block *b)
 {
     const ptrdiff_t area = (ptrdiff_t)p->y.out * l->width, columns = l->share_y ? area : area * p->batch,
                     per_image = l->share_y ? l->blocks / p->batch : l->blocks;
-    const ptrdiff_t first = column_of(columns, i % per_image, per_image),
-                    end = column_of(columns, i % per_image + 1, per_image);
+    const ptrdiff_t first = unit_of(columns, WIDTH, i % per_image, per_image),
+                    end = unit_of(columns, WIDTH, i % per_image + 1, per_image);
     const int count = (int)(end - first), pixel = (int)(first % area);
     run r = {0, 0, (int)(i / per_image + first / area), pixel / l->width, pixel % l->width};
     b->count = count;
@@ -181,8 +174,8 @@ static int fill_band_strips(const conv_product *p, const column_layout *l, const
 {
     const ptrdiff_t area = (ptrdiff_t)p->y.out * l->width, blocks = l->blocks / p->batch,
                     image = from / blocks;
-    const int first = (int)column_of(area, from % blocks, blocks),
-              count = (int)column_of(area, upto - image * blocks, blocks) - first + l->halo;
+    const int first = (int)unit_of(area, WIDTH, from % blocks, blocks),
+              count = (int)unit_of(area, WIDTH, upto - image * blocks, blocks) - first + l->halo;
     x += image * p->groups * p->channels * p->y.in * p->x.in;
     for (int i = 0; i < p->channels * l->strips; ++i, out += l->pitch) {
         const real *plane = x + (size_t)(i / l->strips) * p->y.in * p->x.in;

@@ -84,6 +84,12 @@ static inline ptrdiff_t pieces(ptrdiff_t n, ptrdiff_t most) { return (n + most -
 /* Bounds of piece i when n is cut evenly into `pieces`: piece i is part_of(n, i, pieces) .. part_of(n, i + 1,
  * pieces). */
 static inline ptrdiff_t part_of(ptrdiff_t n, ptrdiff_t i, ptrdiff_t pieces) { return n * i / pieces; }
+/* The same where pieces are whole units, but for the last value. */
+static inline ptrdiff_t unit_of(ptrdiff_t n, int unit, ptrdiff_t i, ptrdiff_t count)
+{
+    const ptrdiff_t first = part_of(pieces(n, unit), i, count) * unit;
+    return first < n ? first : n;
+}
 /* Rows of the column matrix: (channel, ky, kx). */
 static inline int product_depth(const conv_product *p) { return p->channels * p->y.taps * p->x.taps; }
 

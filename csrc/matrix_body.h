@@ -126,12 +126,6 @@ static void along_task(const matrix_product *p, ptrdiff_t n0, int columns)
 
 /* Below, one thread needs less than 0.1 ms, and on a busy machine waits longer for others to wake. */
 static int worth_threads(const matrix_product *p) { return (double)p->m * p->n * p->k > 1 << 21; }
-/* Value i of `all` in `parts` parts of whole units. */
-static ptrdiff_t unit_of(ptrdiff_t all, int unit, ptrdiff_t i, ptrdiff_t parts)
-{
-    const ptrdiff_t at = part_of(pieces(all, unit), i, parts) * unit;
-    return at < all ? at : all;
-}
 static void matrix(const matrix_product *p, int threads)
 {
     if (p->m < 1 || p->n < 1) return;

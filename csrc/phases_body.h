@@ -105,8 +105,8 @@ static void run_phases_task(const conv_product p[PHASES], const phase_cut *cut, 
 {
     const int n = panels(p), share = i % cut->shares, area = p->y.out * cut->width;
     const ptrdiff_t block = i / cut->shares % cut->blocks, plane = i / cut->shares / cut->blocks;
-    const int first = (int)column_of(area, block, cut->blocks),
-              count = (int)column_of(area, block + 1, cut->blocks) - first;
+    const int first = (int)unit_of(area, WIDTH, block, cut->blocks),
+              count = (int)unit_of(area, WIDTH, block + 1, cut->blocks) - first;
     const size_t in = (size_t)p->y.in * p->x.in, out = (size_t)p->y.whole * p->x.whole;
     const real *packed = plan->packed + plane % p->groups * n * plan->depth * ROWS;
     for (int c = 0; c < p->channels; ++c)

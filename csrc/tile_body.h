@@ -178,19 +178,13 @@ typedef void (*strided_tile)(int depth, const real *a, ptrdiff_t a_row, ptrdiff_
     }
 #if VEC_BYTES == 64
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3)
-#define NAMES(family, rows) \
-    { \
-        family##_##rows##x1, family##_##rows##x2, family##_##rows##x3 \
-    }
+#define NAMES(family, rows) {family##_##rows##x1, family##_##rows##x2, family##_##rows##x3}
 TILES(7)
 TILES(8)
 #define LAST_NAMES(family) , NAMES(family, 7), NAMES(family, 8)
 #else
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2)
-#define NAMES(family, rows) \
-    { \
-        family##_##rows##x1, family##_##rows##x2 \
-    }
+#define NAMES(family, rows) {family##_##rows##x1, family##_##rows##x2}
 #define LAST_NAMES(family)
 #endif
 TILES(1)

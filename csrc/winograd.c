@@ -29,15 +29,8 @@ static int worthwhile(const conv_product *p, double per_tile, double fixed)
  * weights, is read from memory for each block: then there are twice as many. A share has at least so many
  * filters; a task of the weight gradient, at most so many filters and so many channels: each part transforms
  * the tiles for itself. */
-enum {
-    BLOCK_TILES = 32,
-    KEPT_TILES = 64,
-    STRIDED_BLOCK = 64,
-    DEEP = 128,
-    GRADIENT_TILES = 48,
-    SHARE = 64,
-    PART = 64
-};
+enum { BLOCK_TILES = 32, KEPT_TILES = 64, STRIDED_BLOCK = 64, GRADIENT_TILES = 48 };
+enum { DEEP = 128, SHARE = 64, PART = 64 };
 static int block_tiles(const conv_product *p)
 {
     if (p->kept) return KEPT_TILES;

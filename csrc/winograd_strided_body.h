@@ -19,7 +19,7 @@ INLINE void points_of_both(const vec *d, vec *o)
     EACH(i, STRIDED_SIDE) even[i] = d[2 * i];
     EACH(i, STRIDED_LAST) odd[i] = d[2 * i + 1];
     points_of_input(STRIDED, even, o);
-    points_of_pairs(odd, o + STRIDED_SIDE);
+    finite_points(odd, o + STRIDED_SIDE);
 }
 /* The place i, k of points_of_both() in two dimensions: its phase and its point. */
 INLINE int both_phase(int i, int k) { return 2 * (i >= STRIDED_SIDE) + (k >= STRIDED_SIDE); }

@@ -20,8 +20,8 @@
 #define SQUARES_PRODUCT (NEAR * NEAR * FAR * FAR)
 #define SQUARES_SUM (NEAR * NEAR + FAR * FAR)
 
-/* o (4) = B' d without the last point: d (4). */
-INLINE void points_of_pairs(const vec *d, vec *o)
+/* o (4) = B' d with stride 2, without the point infinity: d (4). */
+INLINE void finite_points(const vec *d, vec *o)
 {
     const vec e1 = d[3] - FAR * FAR * d[1], f1 = NEAR * (d[2] - FAR * FAR * d[0]);
     const vec e2 = d[3] - NEAR * NEAR * d[1], f2 = FAR * (d[2] - NEAR * NEAR * d[0]);
@@ -34,12 +34,12 @@ INLINE int tile_side(int f) { return f == STRIDED ? 4 : f; }
 INLINE int points_side(int f) { return f == STRIDED ? STRIDED_SIDE : f + 2; }
 
 /* o (n) = B' d, d (n) */
-INLINE void points_of_input(int m, const vec *d, vec *o)
+INLINE void points_of_input(int f, const vec *d, vec *o)
 {
-    if (m == STRIDED) {
-        points_of_pairs(d, o);
+    if (f == STRIDED) {
+        finite_points(d, o);
         o[4] = d[4] + SQUARES_PRODUCT * d[0] - SQUARES_SUM * d[2];
-    } else if (m == 4) {
+    } else if (f == 4) {
         const vec e1 = d[4] - 2 * d[2], f1 = ROOT_HALF * (d[3] - 2 * d[1]);
         const vec e2 = d[4] - (real).5 * d[2], f2 = ROOT_2 * (d[3] - (real).5 * d[1]);
         o[0] = d[0] + d[4] - (real)2.5 * d[2];
@@ -56,9 +56,9 @@ INLINE void points_of_input(int m, const vec *d, vec *o)
     }
 }
 /* o (m) = A' d, d (n) */
-INLINE void outputs_of_points(int m, const vec *d, vec *o)
+INLINE void outputs_of_points(int f, const vec *d, vec *o)
 {
-    if (m == STRIDED) {
+    if (f == STRIDED) {
         const vec s1 = d[0] + d[1], t1 = d[0] - d[1], s2 = d[2] + d[3], t2 = d[2] - d[3];
         o[0] = s1 + s2;
         o[1] = NEAR * t1 + FAR * t2;
@@ -67,7 +67,7 @@ INLINE void outputs_of_points(int m, const vec *d, vec *o)
         return;
     }
     const vec s1 = d[1] + d[2], t1 = d[1] - d[2], s2 = d[3] + d[4], t2 = d[3] - d[4];
-    if (m == 4) {
+    if (f == 4) {
         o[0] = d[0] + s1 + s2;
         o[1] = ROOT_HALF * t1 + ROOT_2 * t2;
         o[2] = (real).5 * s1 + 2 * s2;
@@ -83,9 +83,9 @@ INLINE void outputs_of_points(int m, const vec *d, vec *o)
     }
 }
 /* o (n) = A d, d (m): the transpose of outputs_of_points(). */
-INLINE void points_of_delta(int m, const vec *d, vec *o)
+INLINE void points_of_delta(int f, const vec *d, vec *o)
 {
-    if (m == STRIDED) {
+    if (f == STRIDED) {
         const vec e1 = d[0] + NEAR * NEAR * d[2], f1 = NEAR * d[1] + NEAR * NEAR * NEAR * d[3];
         const vec e2 = d[0] + FAR * FAR * d[2], f2 = FAR * d[1] + FAR * FAR * FAR * d[3];
         o[0] = e1 + f1, o[1] = e1 - f1, o[2] = e2 + f2, o[3] = e2 - f2;
@@ -93,7 +93,7 @@ INLINE void points_of_delta(int m, const vec *d, vec *o)
         return;
     }
     o[0] = d[0];
-    if (m == 4) {
+    if (f == 4) {
         const vec e1 = d[0] + (real).5 * d[2], f1 = ROOT_HALF * d[1] + ROOT_HALF / 2 * d[3];
         const vec e2 = d[0] + 2 * d[2], f2 = ROOT_2 * d[1] + ROOT_2 * 2 * d[3];
         o[1] = e1 + f1, o[2] = e1 - f1, o[3] = e2 + f2, o[4] = e2 - f2;

@@ -379,8 +379,9 @@ def test_by_two_is_taken(sizes, taken, monkeypatch, threads):
 
 @pytest.mark.parametrize("change", [{"dilation": 2, "pad": 2}, {"pad": 0}, {"pad": 2}, {"stride_y": 1}], ids=str)
 def test_other_strides_are_plain_sums(change, monkeypatch, threads):
+    """A shape that is taken as it stands (above), and is not with another padding, dilation or step."""
     threads(1)
-    shape = dict(zip(NAMES, (2, 16, 28, 28, 16, 1, 3, 2, 2, 1, 1))) | change
+    shape = dict(zip(NAMES, (4, 64, 28, 28, 64, 1, 3, 2, 2, 1, 1))) | change
     monkeypatch.setitem(SHAPES, "shape", tuple(shape.values()))
     s, r, x, w, dy, workspace = _arrays("shape")
     assert _last_digits(s, x, w, dy) == [False] * 3

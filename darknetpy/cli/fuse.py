@@ -10,7 +10,7 @@ from darknetpy.errors import ArgumentError
 from darknetpy.files import write_atomically
 from darknetpy.moving_statistics import batch_normalized
 from darknetpy.paths import find_cfg
-from darknetpy.weights import load_weights, save_weights
+from darknetpy.weights import save_weights
 
 _DESCRIPTION = """Fold batch normalization into the weights before it; write OUT.cfg and OUT.weights: the same outputs up
 to rounding, faster and smaller, for every Darknet. What cannot be folded stays and is named. The pair is for
@@ -41,8 +41,7 @@ def add_parser(subparsers):
 def run(args):
     """Run the command; returns the exit status."""
     out_cfg, out_weights = _targets(args)
-    net = build_network(common.read_plan(args, args.weights))
-    load_weights(net, args.weights)
+    net = build_network(common.read_plan(args, args.weights), weights=args.weights)
     before, noted = len(batch_normalized(net)), len(net.notes)
     common.show_notes(net.fuse().notes[:noted])
     common.show_notes(kept := net.notes[noted:])

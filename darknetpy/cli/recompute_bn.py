@@ -11,7 +11,7 @@ from darknetpy.data import Loader, View, open_data
 from darknetpy.errors import DataError
 from darknetpy.moving_statistics import batch_normalized, refuse_single_values
 from darknetpy.progress import counted
-from darknetpy.weights import load_weights, save_weights
+from darknetpy.weights import save_weights
 
 _DESCRIPTION = """Recompute the statistics that inference normalizes by: the plain average over mini-batches of
 the training images of DATA, with the weights as they are (arXiv:1502.03167, Algorithm 2). Moving averages lag
@@ -58,8 +58,8 @@ def run(args):
         plan,
         batch=args.batch or max(plan.net["batch"] // plan.net["subdivisions"], 1) * plan.net["time_steps"],
         device=args.device,
+        weights=args.weights,
     )
-    load_weights(net, args.weights)
     refuse_single_values(net)
     common.show_notes([*net.notes, *source.notes])
     batches = args.batches or len(source.train) // net.batch
