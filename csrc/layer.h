@@ -94,6 +94,7 @@ typedef struct layer_ops {
     pool_shape (*windows)(const layer *l);
     int (*takes_pool)(const layer *l, const pool_shape *windows);
     size_t links;                                          /* of the int_list of layers it reads; 0: none */
+    void (*joins)(layer *l, network *net); /* says with dn_lie_within() which outputs are parts of others */
     size_t (*workspace)(const layer *l);                   /* number of reals; NULL: none */
     double (*flops)(const layer *l);
     void (*release)(layer *l);
@@ -127,6 +128,8 @@ struct layer {
     int shared, input_shared;        /* its activations, or its input, lie in the network's arena */
     struct layer *pool;              /* whose output it writes, its own having no place; or NULL */
     int pooled;                      /* the layer before does so with this one */
+    struct layer *home;              /* in whose output its own lies, from value home_at on; or NULL */
+    size_t home_at;
     int has_cost;                    /* the last forward pass had a truth: delta holds the loss's own */
     int delta_live;                  /* delta holds what the output's consumers sent in this backward pass */
     double cost;
@@ -242,6 +245,7 @@ void dn_loss(layer *l, network *net,
 
 dn_status dn_place_activations(network *net);         /* of an arena as plan_network() has it */
 void dn_forget_activations(layer *l);                 /* of a layer that leaves the arena */
+void dn_lie_within(layer *inner, layer *outer, size_t at);   /* for joins: see memory_plan.c */
 
 dn_status dn_update_network_layers(network *net, real rate);
 double dn_updates_before(const network *net);         /* the one that the current mini-batch belongs to */

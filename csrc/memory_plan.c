@@ -6,6 +6,8 @@
  *               of those that then read it again (backward_reads)
  *     delta     from the backward pass of its first reader to arrive, the last in the network, to its layer's
  *     others    during its layer's forward pass; in training until its backward pass
+ * An output that is nothing but parts of others lies where they are, or they lie in it (joins): one array,
+ * that lives from the first of their writes to the last of their reads.
  * A pool that is the only reader of an output can be left to the layer before, which then writes the pooled
  * map at once: its own output and the pool's indexes need no place, and its delta none before its own
  * backward pass.
@@ -52,7 +54,21 @@ static layer *pool_of(const network *net, int index)
 }
 static int needs_no_place(const layer *l, const void *field, const array_spec *row)
 {
-    return (l->pool && field == &l->output) || (l->pooled && row->flags & IS_INT);
+    return ((l->pool || l->home) && field == &l->output) || (l->pooled && row->flags & IS_INT);
+}
+
+/* The output of `inner` lies in that of `outer`, from value `at` on, if both share memory; the first to ask
+ * gets it. */
+void dn_lie_within(layer *inner, layer *outer, size_t at)
+{
+    if (!inner->shared || !outer->shared || inner->home || inner->pool || outer->pool) return;
+    inner->home = outer;
+    inner->home_at = at;
+}
+static const layer *last_home(const layer *l)
+{
+    while (l->home) l = l->home;
+    return l;
 }
 
 /* ---- lives */
@@ -76,6 +92,17 @@ static life life_of_output(const network *net, int index)
     }
     return t;
 }
+static life life_of_home(const network *net, const layer *home)
+{
+    life all = life_of_output(net, home->index);
+    for (int i = 0; i < net->n; ++i) {
+        if (!net->layers[i]->home || last_home(net->layers[i]) != home) continue;
+        const life t = life_of_output(net, i);
+        if (t.first < all.first) all.first = t.first;
+        if (t.last > all.last) all.last = t.last;
+    }
+    return all;
+}
 static life life_of_delta(const network *net, int index)
 {
     const layer *l = net->layers[index];
@@ -85,7 +112,7 @@ static life life_of_delta(const network *net, int index)
 }
 static life life_of(const network *net, const layer *l, const void *field)
 {
-    if (field == &l->output) return life_of_output(net, l->index);
+    if (field == &l->output) return life_of_home(net, l);
     if (field == &l->delta) return life_of_delta(net, l->index);
     return (life){l->index, l->train ? backward_time(net, l->index) : l->index};
 }
@@ -160,10 +187,14 @@ static dn_status plan(network *net, shared_array **list, int *n)
         dn_tell_parts(l, l->train);
         l->shared = shares(net, l);
         l->input_shared = i > 0 && net->layers[i - 1]->shared;
+        l->home = NULL;
     }
     for (int i = 0; i < net->n; ++i) {
         net->layers[i]->pool = pool_of(net, i);
         net->layers[i]->pooled = i > 0 && net->layers[i - 1]->pool;
+    }
+    for (int i = 0; i < net->n; ++i) {
+        if (net->layers[i]->ops->joins) net->layers[i]->ops->joins(net->layers[i], net);
     }
     *n = list_arrays(net, NULL, &net->arena_bytes);
     *list = NULL;
@@ -190,7 +221,17 @@ void dn_forget_activations(layer *l)
         if (row.flags & SHARED) *dn_array_field(l, &row) = NULL;
     }
     if (l->shared) l->complete = l->shared = l->pooled = 0;
-    l->pool = NULL;
+    l->pool = l->home = NULL;
+}
+/* The outputs that lie in others' get their address. */
+static void enter_homes(const network *net)
+{
+    for (int i = 0; i < net->n; ++i) {
+        layer *l = net->layers[i];
+        size_t at = 0;
+        for (const layer *in = l; in->home; in = in->home) at += in->home_at;
+        if (l->home) l->output = last_home(l)->output + at;
+    }
 }
 /* A layer without its place stays incomplete, and refuses to run. */
 dn_status dn_place_activations(network *net)
@@ -207,6 +248,7 @@ dn_status dn_place_activations(network *net)
         status = dn_add_reason(net->device, DN_ERR_MEMORY);
     }
     for (int i = 0; status == DN_OK && i < n; ++i) *list[i].field = (char *)net->arena + list[i].offset;
+    if (status == DN_OK) enter_homes(net);
     for (int i = 0; status == DN_OK && i < net->n; ++i) {
         status = allocate_layer(net->layers[i], net->layers[i]->train);
     }

@@ -1,5 +1,6 @@
 /* [route]: the outputs of earlier layers one after another in channels; with groups, only part group_id of
- * each. Maps of unlike sizes become one row of plain values. */
+ * each. Maps of unlike sizes become one row of plain values. Where no row of another map stands between them,
+ * nothing is copied: the outputs lie in this one, or this one in its only input's. */
 #include "layer.h"
 
 typedef struct {
@@ -52,6 +53,22 @@ static dn_status route_shape(layer *l, network *net)
     const int image = first->out_h > 0;
     return dn_set_output(l, image ? first->out_h : 1, image ? first->out_w : 1, channels);
 }
+static void route_joins(layer *l, network *net)
+{
+    SELF(l);
+    size_t at = 0;
+    layer *first = net->layers[self->layers.values[0]];
+    if (self->layers.n == 1) {
+        const size_t part = (size_t)(first->outputs / self->groups) * self->group_id;
+        if (l->batch == 1 || self->groups == 1) dn_lie_within(l, first, part);
+        return;
+    }
+    for (int i = 0; l->batch == 1 && self->groups == 1 && i < self->layers.n; ++i) {
+        layer *from = net->layers[self->layers.values[i]];
+        dn_lie_within(from, l, at);
+        at += (size_t)from->outputs;
+    }
+}
 static dn_status route_forward(layer *l, network *net)
 {
     SELF(l);
@@ -59,8 +76,9 @@ static dn_status route_forward(layer *l, network *net)
     for (int i = 0; i < self->layers.n; ++i) {
         const layer *from = net->layers[self->layers.values[i]];
         const int part = from->outputs / self->groups;
-        net->k->copy_rows(l->batch, part, 1, from->output + (size_t)part * self->group_id, from->outputs, 0,
-                          l->output + offset, l->outputs);
+        const real *source = from->output + (size_t)part * self->group_id;
+        if (source != l->output + offset)
+            net->k->copy_rows(l->batch, part, 1, source, from->outputs, 0, l->output + offset, l->outputs);
         offset += part;
     }
     return DN_OK;
@@ -93,5 +111,6 @@ const layer_ops route_ops = {
     .forward = route_forward,
     .backward = route_backward,
     .links = offsetof(route_layer, layers),
+    .joins = route_joins,
     .backward_reads = dn_reads_nothing,
 };

@@ -32,6 +32,16 @@ WEIGHTED = [  # its sources are read again by nobody else
     "connected output=5 activation=linear",
     "softmax",
 ]
+C4 = "convolutional filters=4 size=3 pad=1 activation=relu"
+JOINED = {  # how outputs lie within one another at batch 1
+    "densely": [C4, C4, "route layers=-1,-2", C4, "route layers=-1,-2", C4, "route layers=-1,-2", C4],
+    "parted": [C4, C4, "route layers=-1 groups=2 group_id=1", C4, C4, "route layers=-1,-2", C4, "route layers=-6,-1", C4],
+    "twice": [C4, C4, "route layers=-1,-1", C4, "route layers=1,3", C4, "route layers=1,0", C4],
+    "alone": [C4, "route layers=-1", C4, "route layers=0", C4, "route layers=1,4", "upsample stride=2", "route layers=-1,-1", C4],
+    "pooled": [C4, C4, "maxpool size=2 stride=2", C4, "route layers=-1,-2", C4],
+    "unlike": [C4, "convolutional filters=5 size=3 stride=2 pad=1 activation=relu", "route layers=-1,-2", "connected output=4"],
+    "ends": [C4, C4, "route layers=-1,-2"],
+}
 RECURRENT = [
     "connected output=6 activation=leaky",
     "lstm output=5",
@@ -117,6 +127,23 @@ def test_a_network_that_loses_layers_is_planned_anew(rng):
         by_hand = dn.Network()
         by_hand.input = np.zeros(gone.input_shape, np.float32)
         dn.forward_layer(gone, by_hand)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("layers", JOINED.values(), ids=JOINED)
+def test_outputs_within_others_are_the_same_bit_for_bit(layers, train, batch, rng):
+    pooled = [] if layers[-1].startswith("connected") else ["avgpool"]
+    layers = [*layers, *pooled, "connected output=5 activation=linear", "softmax"]
+    pair = [network(layers, SHAPE, batch, train=train, keep_activations=keep) for keep in (True, False)]
+    for net in pair:
+        randomize(net, np.random.default_rng(0))
+    _spoil(pair[1])
+    x, y = _batch(rng, pair[0])
+    for _ in range(3 * train):
+        assert pair[0].train_batch(x, y) == pair[1].train_batch(x, y)
+    assert _parameters(pair[0]) == _parameters(pair[1])
+    np.testing.assert_array_equal(pair[0].predict(x), pair[1].predict(x))
 
 
 # ---- what can be read
@@ -241,6 +268,21 @@ def test_a_chain_of_layers_takes_turns():
     layers = ["convolutional filters=4 size=3 pad=1 activation=relu"] * 8
     arena = memory_totals(network(layers, shape, train=True, keep_activations=False))["arena"]
     assert 9 * size <= arena < 9.5 * size  # seven outputs, which backward passes read, and two deltas
+
+
+def test_routes_take_no_place_of_their_own():
+    """At batch 1 a dense block is one array; an only input is read where it is at any batch, a group of it at batch 1."""
+    shape, row = (4, 16, 16), 4 * 16 * 16 * 4
+
+    def arena(layers, batch):
+        return memory_totals(network([*layers, "avgpool"], shape, batch, train=False, keep_activations=False))["arena"]
+
+    dense = [C4, *2 * [C4, "route layers=-1,-2"]]
+    assert arena(dense, 1) == 3 * row
+    assert arena(dense, 2) == 2 * 6 * row  # what enters the last route, and it
+    assert arena([C4, "route layers=-1"], 2) == 2 * row
+    assert arena([C4, "route layers=-1 groups=2"], 1) == row
+    assert arena([C4, "route layers=-1 groups=2"], 2) == 2 * 1.5 * row
 
 
 MEASURE = """
