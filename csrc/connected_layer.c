@@ -65,9 +65,10 @@ static void connected_initialize(layer *l, uint64_t seed)
 static dn_status connected_forward(layer *l, network *net)
 {
     SELF(l);
+    real *sums = normalization_sums(l, &self->norm);
     net->k->gemm(0, 1, l->batch, l->outputs, l->inputs, 1, net->input, l->inputs, self->weights, l->inputs, 0,
-                 normalization_sums(l, &self->norm), l->outputs);
-    return normalization_forward(l, net, &self->norm, NULL);
+                 sums, l->outputs);
+    return normalization_forward(l, net, &self->norm, sums, NULL);
 }
 static void connected_gradients(layer *l, network *net, int rows)
 {

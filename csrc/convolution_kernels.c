@@ -2,6 +2,7 @@
  * the forward pass as it stands; the backward pass for data as one such sum per phase of the stride; the
  * weight gradient by its forward pass. */
 #include "winograd.h"
+#include <assert.h>
 #include <limits.h>
 
 enum { MOMENTS_REALS = sizeof(part_moments) / sizeof(real), LINE = 64 };
@@ -108,6 +109,12 @@ static void merge_moments(const part_moments *part, int filters, ptrdiff_t parts
     }
 }
 
+int convolution_takes_pool(const conv_shape *s)
+{
+    const conv_product p = forward_product(s);
+    return s->out_h % 2 == 0 && s->out_w % 2 == 0 && (cut_winograd(&p).m || cut_row_winograd(&p).blocks);
+}
+
 /* Statistics are taken block by block while outputs are in the cache, or where that does not pay, after. */
 void convolution_forward_cpu(const conv_shape *s, const real *x, const real *w, const conv_epilogue *ep,
                              real *y, real *workspace)
@@ -116,6 +123,8 @@ void convolution_forward_cpu(const conv_shape *s, const real *x, const real *w, 
     const int statistics = ep && ep->mean, on_the_way = statistics && product_takes_moments(&p);
     const ptrdiff_t parts = product_blocks(&p);
     p.epilogue = ep;
+    p.pool = ep && ep->pool;
+    assert(!p.pool || (!statistics && convolution_takes_pool(s)));
     if (on_the_way) {
         p.moments = line_from(workspace);
         workspace = line_from(p.moments + parts * s->n);

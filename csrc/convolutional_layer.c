@@ -256,14 +256,17 @@ static dn_status convolutional_forward(layer *l, network *net)
 {
     SELF(l);
     conv_shape s = shape_of(l);
-    real *workspace = dn_workspace(net, convolutional_workspace(l));
-    if (!workspace) return DN_ERR_MEMORY;
     const conv_epilogue epilogue = normalization_epilogue(l, net, &self->norm);
+    real *sums = epilogue.pool ? l->pool->output : normalization_sums(l, &self->norm);
+    const size_t values = sums ? 0 : (size_t)l->batch * l->outputs, work = convolutional_workspace(l);
+    real *workspace = dn_workspace(net, values + work);
+    if (!workspace) return DN_ERR_MEMORY;
+    if (!sums) sums = workspace + work; /* of a pool: all values for once, for their statistics */
     if (self->xnor) binarize_both(l, net, &s);
     const real *weights = current_weights(l, net, &epilogue, &s);
-    net->k->convolution_forward(&s, self->xnor ? self->binary_input : net->input, weights, &epilogue,
-                                normalization_sums(l, &self->norm), workspace);
-    const dn_status status = normalization_forward(l, net, &self->norm, &epilogue);
+    net->k->convolution_forward(&s, self->xnor ? self->binary_input : net->input, weights, &epilogue, sums,
+                                workspace);
+    const dn_status status = normalization_forward(l, net, &self->norm, sums, &epilogue);
     if (status == DN_OK && has_tail(&self->norm.tail)) tail_forward(l, net, &self->norm.tail);
     return status;
 }
@@ -302,9 +305,16 @@ static int convolutional_reads(const layer *l)
 {
     return READS_INPUT | normalization_reads(l, &((const convolutional_layer *)l)->norm);
 }
+static int is_of_squares(const pool_shape *s)
+{
+    return s->size == 2 && s->stride_x == 2 && s->stride_y == 2 && !s->offset;
+}
 static int convolutional_takes_pool(const layer *l, const pool_shape *windows)
 {
-    return normalization_takes_pool(l, &((const convolutional_layer *)l)->norm, windows);
+    SELF(l);
+    const conv_shape s = shape_of(l);
+    return normalization_takes_pool(l, &self->norm, windows) &&
+           (l->train || (is_of_squares(windows) && !self->xnor && convolution_takes_pool(&s)));
 }
 
 const layer_ops convolutional_ops = {

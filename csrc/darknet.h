@@ -113,6 +113,7 @@ typedef struct {
     const real *scale, *shift;
     ACTIVATION activation;
     real *mean, *mean_rest, *variance; /* or NULL: written, of each filter's results; see batchnorm_arrays */
+    int pool; /* of each square of 2 x 2 outputs the largest is stored, where convolution_takes_pool() */
 } conv_epilogue;
 
 /* One pooling: window (size x size) at output i starts at i * stride - offset; what lies outside does not
@@ -177,6 +178,8 @@ size_t convolution_workspace(const conv_shape *s, int threads);
  * convolution_kept_values() values, 0 where that gains nothing, for the SIMD level in effect. */
 size_t convolution_kept_values(const conv_shape *s);
 void convolution_keep_weights(const conv_shape *s, const real *w, real *kept);
+/* Can such a max-pooling be done on the way to memory? On the CPU, by the algorithms that make squares. */
+int convolution_takes_pool(const conv_shape *s);
 size_t local_workspace(const conv_shape *s);
 int conv_epilogue_fuses(ACTIVATION a);
 void im2col_cpu(const real *image, int channels, int height, int width, int ksize, int stride, int pad,

@@ -110,9 +110,9 @@ static dn_status deconvolutional_forward(layer *l, network *net)
     const conv_shape s = shape_of(l);
     real *workspace = dn_workspace(net, deconvolutional_workspace(l));
     if (!workspace) return DN_ERR_MEMORY;
-    net->k->convolution_backward_data(&s, net->input, self->weights, 0, normalization_sums(l, &self->norm),
-                                      workspace);
-    return normalization_forward(l, net, &self->norm, NULL);
+    real *sums = normalization_sums(l, &self->norm);
+    net->k->convolution_backward_data(&s, net->input, self->weights, 0, sums, workspace);
+    return normalization_forward(l, net, &self->norm, sums, NULL);
 }
 static dn_status deconvolutional_backward(layer *l, network *net)
 {

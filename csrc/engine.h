@@ -41,6 +41,7 @@ typedef struct {
     int algorithm;                  /* a convolution_algorithm */
     int kept;                       /* the weights are as keep() wrote them */
     int add;                        /* to what the output holds */
+    int pool;                       /* 1: of 2 x 2 outputs the largest is stored */
     const conv_epilogue *epilogue;  /* or NULL */
     part_moments *moments;          /* or NULL: (groups * filters, blocks), written: the output's */
 } conv_product;
@@ -89,6 +90,12 @@ static inline ptrdiff_t unit_of(ptrdiff_t n, int unit, ptrdiff_t i, ptrdiff_t co
 {
     const ptrdiff_t first = part_of(pieces(n, unit), i, count) * unit;
     return first < n ? first : n;
+}
+/* Of an image and a filter: the outputs stored in a row, and in all. */
+static inline int stored_width(const conv_product *p) { return p->x.out >> p->pool; }
+static inline size_t stored_area(const conv_product *p)
+{
+    return (size_t)(p->y.out >> p->pool) * stored_width(p);
 }
 /* Rows of the column matrix: (channel, ky, kx). */
 static inline int product_depth(const conv_product *p) { return p->channels * p->y.taps * p->x.taps; }

@@ -123,6 +123,7 @@ conv_epilogue normalization_epilogue(const layer *l, const network *net, const n
         e.shift = n->kind ? n->inner_biases : n->batch.biases;
     }
     if (activates && (folds || !n->kind || n->after)) e.activation = n->activation;
+    e.pool = l->pool && !l->train && !uses_batch;
     if (uses_batch && (activates || !n->after)) {
         e.mean = n->batch.mean;
         e.mean_rest = n->batch.mean_rest;
@@ -158,11 +159,11 @@ static dn_status normalize(const layer *l, network *net, const normalization *n,
                               b->mean, b->variance, y);
     return DN_OK;
 }
-dn_status normalization_forward(const layer *l, network *net, const normalization *n,
+dn_status normalization_forward(const layer *l, network *net, const normalization *n, real *sums,
                                 const conv_epilogue *done)
 {
     const ACTIVATION a = n->activation;
-    real *sums = normalization_sums(l, n);
+    if (done && done->pool) return DN_OK;
     if (!n->kind || (done && done->scale)) {
         bias_and_activate(l, net->k, a, n->batch.biases, done, sums, map_of(l));
         return DN_OK;
@@ -181,8 +182,10 @@ dn_status normalization_forward(const layer *l, network *net, const normalizatio
 
 int normalization_takes_pool(const layer *l, const normalization *n, const pool_shape *windows)
 {
-    return l->train && n->kind == NORMALIZE_BATCH && !n->after && !batchnorm_composed(l, &n->batch) &&
-           !has_tail(&n->tail) && activation_is_cheap(n->activation) && batchnorm_takes_pool(windows);
+    const int fuses = n->kind == NORMALIZE_BATCH && !n->after && !batchnorm_composed(l, &n->batch);
+    if (has_tail(&n->tail)) return 0;
+    if (l->train) return fuses && activation_is_cheap(n->activation) && batchnorm_takes_pool(windows);
+    return (!n->kind || (fuses && batchnorm_takes_pool(windows))) && conv_epilogue_fuses(n->activation);
 }
 
 /* ---- backward */

@@ -62,10 +62,11 @@ size_t normalization_workspace(const layer *l, const normalization *n);
 real *normalization_sums(const layer *l, const normalization *n);
 conv_epilogue normalization_epilogue(const layer *l, const network *net, const normalization *n);
 /* Sums -> l->output; done: the epilogue, where the layer has applied it, else NULL. */
-dn_status normalization_forward(const layer *l, network *net, const normalization *n,
+dn_status normalization_forward(const layer *l, network *net, const normalization *n, real *sums,
                                 const conv_epilogue *done);
-/* Can it take these windows of its output on the way, in a network that trains? Behind activations whose
- * slope the values that were not kept would tell no more cheaply, it cannot. */
+/* Can it take these windows of its output on the way? In training, not behind activations whose slope the
+ * values that were not kept would tell no more cheaply; in inference as part of the epilogue, or where that
+ * takes statistics (recompute), as in training. */
 int normalization_takes_pool(const layer *l, const normalization *n, const pool_shape *windows);
 /* What the backward pass reads of the layer's input and output: of the output alone, see READS_*. */
 int normalization_reads(const layer *l, const normalization *n);

@@ -3,6 +3,7 @@
 #include "parallel.h"
 #include "rows.h"
 #include "scalar.h"
+#include "sums.h"
 #include <assert.h>
 #include <string.h>
 
@@ -185,13 +186,11 @@ void local_avgpool_backward_cpu(const real *delta, const pool_shape *s, int add,
     }
 }
 /* y[r] = mean of x[r, i] over spatial. */
-MULTIVERSION void avgpool_forward_cpu(const real *x, int rows, int spatial, real *y)
+void avgpool_forward_cpu(const real *x, int rows, int spatial, real *y)
 {
     PARALLEL_FOR((size_t)rows *spatial)
     for (int r = 0; r < rows; ++r) {
-        double sum = 0;
-        for (int i = 0; i < spatial; ++i) sum += x[(size_t)r * spatial + i];
-        y[r] = (real)(sum / spatial);
+        y[r] = (real)(sum_row(x + (size_t)r * spatial, spatial) / spatial);
     }
 }
 MULTIVERSION void avgpool_backward_cpu(const real *delta, int rows, int spatial, int add, real *dx)

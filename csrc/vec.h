@@ -34,6 +34,14 @@ INLINE vec where_positive(vec x, vec a, vec b)
     const vec_bits positive = x > 0;
     return (vec)((positive & (vec_bits)a) | (~positive & (vec_bits)b));
 }
+INLINE vec larger(vec a, vec b)
+{
+#if VEC_BYTES == 64
+    return (vec)_mm512_max_ps((__m512)a, (__m512)b);
+#else
+    return where_positive(a - b, a, b);
+#endif
+}
 
 /* a0 b0 a1 b1 ... of the first and of the second halves, and a0 a2 a4 ... b0 b2 ...: every other lane of two
  * vectors. */

@@ -65,11 +65,14 @@ typedef struct {
 INLINE void make_row_tile(const row_tile *t, int x, int n)
 {
     const conv_product *p = t->p;
-    const ptrdiff_t plane = (ptrdiff_t)p->y.out * p->x.out, pitch = t->cut->pitch;
+    const ptrdiff_t plane = stored_area(p), across = stored_width(p), pitch = t->cut->pitch;
     const real *u = t->u, *d = t->d + x;
-    real *y = t->y + x;
+    real *y = t->y + (x >> p->pool);
     vec sum[ROW_FILTERS * ROW_POINTS];
-    EACH(i, ROW_FILTERS) { EACH(r, BAND_ROWS) __builtin_prefetch(y + i * plane + r * p->x.out, 1); }
+    EACH(i, ROW_FILTERS)
+    {
+        EACH(r, BAND_ROWS) __builtin_prefetch(y + i * plane + (r >> p->pool) * across, 1);
+    }
     EACH(i, ROW_FILTERS * ROW_POINTS) sum[i] = (vec){0};
     for (int c = 0; c < p->channels; ++c, d += ROW_POINTS * pitch) {
         _Pragma("GCC unroll 1") for (int k = 0; k < 3; ++k, u += ROW_FILTERS * ROW_POINTS)
@@ -88,12 +91,16 @@ INLINE void make_row_tile(const row_tile *t, int x, int n)
         outputs_of_points(BAND_ROWS, sum + i * ROW_POINTS, out);
         EACH(r, BAND_ROWS)
         {
-            if (p->add && r < t->rows) out[r] += load_some(y + i * plane + r * p->x.out, n);
+            if (p->add && r < t->rows) out[r] += load_some(y + i * plane + r * across, n);
         }
         if (p->epilogue) finish(1, BAND_ROWS, p->epilogue, t->filter + i, out);
+        for (int r = 0; r < (p->pool ? t->rows : 0); r += 2) {
+            const vec v = larger(out[r], out[r + 1]);
+            store_some(y + i * plane + r / 2 * across, larger(EVEN_LANES(v, v), ODD_LANES(v, v)), n / 2);
+        }
         EACH(r, BAND_ROWS)
         {
-            if (r < t->rows) store_some(y + i * plane + r * p->x.out, out[r], n);
+            if (r < t->rows && !p->pool) store_some(y + i * plane + r * across, out[r], n);
         }
     }
 }
@@ -103,7 +110,7 @@ INLINE void make_row_tile(const row_tile *t, int x, int n)
 static void run_row_task(const conv_product *p, const row_winograd_cut *cut, int from, int upto,
                          ptrdiff_t block, int group, const real *x, const real *u, real *d, real *y)
 {
-    const size_t plane = (size_t)p->y.out * p->x.out, points = (size_t)p->channels * ROW_POINTS * cut->pitch;
+    const size_t plane = stored_area(p), points = (size_t)p->channels * ROW_POINTS * cut->pitch;
     const span rows = {0, (at_most(upto * BAND_ROWS, p->y.out) - from * BAND_ROWS) * p->x.out,
                        (size_t)from * BAND_ROWS * p->x.out};
     for (int i = from; i < upto; ++i)
@@ -119,7 +126,7 @@ static void run_row_task(const conv_product *p, const row_winograd_cut *cut, int
                                 filter,
                                 live,
                                 at_most(BAND_ROWS, p->y.out - row),
-                                y + (size_t)row * p->x.out};
+                                y + (size_t)(row >> p->pool) * stored_width(p)};
             for (int j = 0; j < p->x.out; j += LANES) make_row_tile(&t, j, lanes_of(p->x.out - j));
         }
         for (int i = 0; i < (p->moments ? live : 0); ++i)
@@ -150,7 +157,7 @@ static void row_winograd(const conv_product *p, const row_winograd_cut *cut, con
             const ptrdiff_t plane = i / cut->blocks, image = plane / p->groups;
             run_row_task(p, cut, part_of(down, part, cut->blocks), part_of(down, part + 1, cut->blocks),
                          image * cut->blocks + part, group, x + plane * p->channels * p->y.in * p->x.in,
-                         u + group * weights, d, y + plane * p->filters * p->y.out * p->x.out);
+                         u + group * weights, d, y + plane * p->filters * stored_area(p));
         }
     }
 }

@@ -322,6 +322,15 @@ static void finish_lanes(const conv_epilogue *ep, int filter, int live, int n, v
     }
 }
 
+/* In place: of each square of 2 x 2 of y (height, width) the largest. */
+static void pool_squares(int height, int width, vec *y)
+{
+    vec *to = y;
+    for (int i = 0; i < height; i += 2, y += 2 * width)
+        for (int j = 0; j < width; j += 2)
+            *to++ = larger(larger(y[j], y[j + 1]), larger(y[width + j], y[width + j + 1]));
+}
+
 /* y of filters from `filter` on = A' M A of strips first .. end; points[e][tile] begins at the first of these
  * filters, rows ld apart. */
 INLINE void transform_outputs(int f, const conv_product *p, const winograd_cut *cut, const real *points,
@@ -329,12 +338,13 @@ INLINE void transform_outputs(int f, const conv_product *p, const winograd_cut *
                               lane_moments *moments)
 {
     const int m = tile_side(f), n = points_side(f), live = at_most(LANES, p->filters - filter);
-    const size_t area = (size_t)p->y.out * p->x.out;
+    const int across = stored_width(p), step = m >> p->pool;
+    const size_t area = stored_area(p);
     vec out[GATHERED + LANES], half[MOST_SIDE][MOST_SIDE], d[MOST_SIDE], o[MOST_SIDE];
     for (ptrdiff_t strip = first; strip < end;) {
         const band b = next_band(cut, strip, end);
-        const int width = at_most(b.columns * m, p->x.out - b.x * m),
-                  height = at_most(b.rows * m, p->y.out - b.y * m);
+        int width = at_most(b.columns * m, p->x.out - b.x * m),
+            height = at_most(b.rows * m, p->y.out - b.y * m);
         for (int r = 0; r < b.rows; ++r, points += b.columns * ld) {
             /* From the right: what the last tile writes beyond its row, the first one then overwrites. */
             for (int j = b.columns - 1; j >= 0; --j) {
@@ -348,13 +358,15 @@ INLINE void transform_outputs(int f, const conv_product *p, const winograd_cut *
         }
         if (p->epilogue) finish_lanes(p->epilogue, filter, live, width * height, out);
         if (moments) add_lane_moments(out, width * height, moments);
+        if (p->pool) pool_squares(height, width, out);
+        width >>= p->pool, height >>= p->pool;
         real *const to =
-            y + ((size_t)b.image * p->filters + filter) * area + (size_t)b.y * m * p->x.out + b.x * m;
-        if (width == p->x.out)
+            y + ((size_t)b.image * p->filters + filter) * area + (size_t)b.y * step * across + b.x * step;
+        if (width == across)
             scatter(out, live, width * height, p->add, to, area);
         else
             for (int i = 0; i < height; ++i)
-                scatter(out + i * width, live, width, p->add, to + (size_t)i * p->x.out, area);
+                scatter(out + i * width, live, width, p->add, to + (size_t)i * across, area);
         strip += b.rows;
     }
 }

@@ -97,7 +97,8 @@ def _views(s, x, w, y):
 
 
 def convolution_forward_cpu(s, x, w, ep, y, workspace=None):
-    x, w, out = _views(s, x, w, y)
+    pool = getattr(ep, "pool", 0)
+    x, w, out = _views(s, x, w, np.zeros(4 * y.size) if pool else y)
     out[:] = 0
     for ky, kx, iy, ix, in_y, in_x in _taps(s):
         patch = x[:, :, iy[in_y]][:, :, :, ix[in_x]]
@@ -110,6 +111,8 @@ def convolution_forward_cpu(s, x, w, ep, y, workspace=None):
         out[:] = activate(ep.activation, scale * out + shift)
         if getattr(ep, "mean", None) is not None:
             ep.mean[:], ep.variance[:] = out.mean((0, 2, 3)), out.var((0, 2, 3))
+    if pool:
+        y[:] = out.reshape(s.batch, s.n, s.out_h // 2, 2, s.out_w // 2, 2).max((3, 5)).ravel()
 
 
 def convolution_backward_data_cpu(s, dy, w, add, dx, workspace=None):

@@ -290,6 +290,33 @@ def test_winograd_takes_statistics(label, a, simd, threads):
     _compare_epilogue(case, ep, threads)
 
 
+POOLED = [case for case in TILES if case[0] != "by two, 20 channels"] + [(label, "auto") for label in BANDS]
+
+
+@pytest.mark.parametrize(("label", "algorithm"), POOLED)
+def test_pooling_on_the_way(label, algorithm, simd, threads):
+    """Of 2 x 2 outputs the largest is stored, behind scale, shift and activation; nothing else, and for even sides alone."""
+    s, r, _, w, _, _ = _arrays(label, algorithm)
+    even = s["out_h"] % 2 == s["out_w"] % 2 == 0
+    assert core.lib.convolution_takes_pool(core.ffi.new("conv_shape *", s)) == even
+    for side, stride in (("h", s["stride_y"]), ("w", s["stride_x"])):
+        s[side] += s[f"out_{side}"] % 2 * stride
+        s[f"out_{side}"] += s[f"out_{side}"] % 2
+    x, values = r.standard_normal(s["batch"] * s["c"] * s["h"] * s["w"]), s["batch"] * s["n"] * s["out_h"] * s["out_w"]
+    workspace = np.full(core.lib.convolution_workspace(core.ffi.new("conv_shape *", s), 3), 0.5)
+    case = {"s": ("conv_shape *", s), "x": x, "w": w, "y": np.full(values // 4, np.nan), "workspace": workspace}
+    arrays = {"scale": r.uniform(-1, 1.5, s["n"]), "shift": r.standard_normal(s["n"])}
+    near = {"rtol": 0, "atol": TOLERANCE.get(algorithm, 2e-5)}
+    for a in ACTIVATIONS:
+        ep = {**arrays, "activation": a, "pool": 1}
+        kernel_calls.compare_threads("convolution_forward_cpu", {**case, "ep": ("conv_epilogue *", ep)}, threads, **near)
+
+
+def test_plain_sums_do_not_pool():
+    s = _shape("3x3") | {"h": 12, "w": 14, "out_h": 12, "out_w": 14}
+    assert not core.lib.convolution_takes_pool(core.ffi.new("conv_shape *", s))
+
+
 @pytest.mark.parametrize(("label", "algorithm"), TILES)
 def test_winograd_backward_data(label, algorithm, simd, threads):
     s, r, x, w, dy, workspace = _arrays(label, algorithm)

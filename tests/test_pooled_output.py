@@ -1,5 +1,5 @@
-"""A batch-normalized convolution whose only reader is a [maxpool] writes the pooled map at once where activations share memory
-(memory_plan.c): no bit changes, and the map itself has no place.
+"""A convolution whose only reader is a [maxpool] writes the pooled map at once where activations share memory
+(memory_plan.c): no bit changes, and the map itself has no place.  In training the normalization does so, in inference the convolution.
 """
 
 from __future__ import annotations
@@ -71,6 +71,55 @@ def test_the_map_has_no_place():
     twice = _layers(behind=["route layers=0", "maxpool size=2 stride=2", "route layers=-1,-3", *BEHIND])
     assert _arena(twice, size) >= 2 * 4 * values
     assert _bits_after_training(twice, size, True) == _bits_after_training(twice, size, False)
+
+
+# ---- inference
+def _inference(layers, shape, keep, batch=1, net=""):
+    made = build(layers, shape, batch, net, False, core, keep_activations=keep)
+    randomize(made, np.random.default_rng(0))
+    return made
+
+
+CONVOLUTION = "convolutional filters=32 size=3 pad=1 activation=leaky"
+INFERRED = {  # channels and sides, the convolution, and whether it pools
+    "image": ((3, 26, 48), "convolutional filters=16 size=3 pad=1 batch_normalize=1 activation=leaky", True),
+    "tiles": ((32, 12, 14), f"{CONVOLUTION} batch_normalize=1", True),
+    "relu": ((32, 12, 14), "convolutional filters=32 size=3 pad=1 activation=relu", True),
+    "linear": ((32, 12, 14), "convolutional filters=32 size=3 pad=1 activation=linear", True),
+    "by two": ((32, 40, 36), f"{CONVOLUTION} stride=2 batch_normalize=1", True),
+    "shares": ((64, 12, 12), "convolutional filters=256 size=3 pad=1 batch_normalize=1 activation=leaky", True),
+    "odd": ((32, 13, 14), f"{CONVOLUTION} batch_normalize=1", False),
+    "1x1": ((32, 12, 14), "convolutional filters=32 size=1 activation=leaky", False),
+    "mish": ((32, 12, 14), "convolutional filters=32 size=3 pad=1 activation=mish", False),
+    "group": ((32, 12, 14), f"{CONVOLUTION} normalize=group", False),
+    "after": ((32, 12, 14), f"{CONVOLUTION} normalize=batch normalize_after_activation=1", False),
+    "xnor": ((32, 12, 14), f"{CONVOLUTION} batch_normalize=1 xnor=1", False),
+}
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("shape", "convolution", "pools"), INFERRED.values(), ids=INFERRED)
+def test_no_bit_of_inference_changes(shape, convolution, pools, batch, threads, rng):
+    layers = [convolution, "maxpool size=2 stride=2", "upsample stride=1", "avgpool"]
+    kept, shared = (_inference(layers, shape, keep, batch) for keep in (True, False))
+    assert (memory_totals(shared)["arena"] < kept.layers[0].output.nbytes) == pools  # else the map lies there
+    x = rng.standard_normal((batch, kept.inputs), np.float32)
+    wanted = kept.predict(x)
+    for number in (1, 2, 3):
+        threads(number)
+        np.testing.assert_array_equal(shared.predict(x), wanted)
+        np.testing.assert_array_equal(shared.predict(x), wanted)  # with weights that are kept
+
+
+def test_statistics_are_recomputed_where_nothing_keeps_the_map(rng):
+    layers = [INFERRED["tiles"][1], "maxpool size=2 stride=2", INFERRED["tiles"][1], "avgpool"]
+    batches, found = rng.standard_normal((4, 2, 32 * 12 * 14), np.float32), []
+    for keep in (True, False):
+        net = _inference(layers, (32, 12, 14), keep, 2)
+        net.recompute_statistics(list(batches))
+        found.append((net.predict(batches[0]).tobytes(), net.layers[0].rolling_variance.tobytes(),
+                      net.layers[2].rolling_mean.tobytes()))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("pool", ["size=2 stride=1", "size=3 stride=2", "size=2 stride=2 antialiasing=1"])
