@@ -43,7 +43,11 @@ class Device:
         Its kernels: ``module.lib``, ``module.ffi``.
     handle : cdata
         The ``dn_device`` of the core.
+    model : str or None
+        What a GPU calls itself.
     """
+
+    model: Optional[str] = None
 
     def __init__(self, name: str, module: Any) -> None:
         self.name, self.module, self.handle = name, module, module.lib.dn_gpu_device()
@@ -122,6 +126,15 @@ class Gpu(Device):
     def free_bytes(self) -> int:
         """Return how much can be allocated: what the driver has free, and what the pool holds unused."""
         return self._memory()[0] + self.pool.managed_bytes - self.pool.active_bytes
+
+    def total_bytes(self) -> int:
+        """Return how much memory it has."""
+        return self._memory()[1]
+
+    def cache_bytes(self) -> int:
+        """Return the size of its last-level cache."""
+        with self.current():
+            return self._context.get_device().get_attribute(self._driver.device_attribute.L2_CACHE_SIZE)
 
     def interface(self, address: int, shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
         """Return the ``__cuda_array_interface__`` of an array; kernels that write it run on the default stream."""

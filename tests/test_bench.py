@@ -9,15 +9,14 @@ import re
 
 import numpy as np
 import pytest
-from cuda_calls import library
 
-from darknetpy import gpu, plots
+from darknetpy import plots
 from darknetpy.bench import network, network_plot, process, report, worker
 from darknetpy.bench.subject import parse_size, parse_subject, prepare_cfg
 from darknetpy.builder import load_network
 from darknetpy.cfg import parse_cfg
 from darknetpy.cli import bench as command
-from darknetpy.errors import ArgumentError, CfgError, DeviceError
+from darknetpy.errors import ArgumentError, CfgError
 
 CFG = """
 [net]
@@ -446,25 +445,6 @@ def test_peers_that_only_infer_are_left_out_of_training(cfg):
     assert found.notes == ["OpenCV is left out: it does not train"] and len(found.results) == 1
 
 
-@pytest.mark.parametrize("train", [True, False])
-def test_our_kernels_for_a_gpu_are_a_peer(cfg, train):
-    library()
-    settings = network.Settings(train=train, rounds=1, seconds=.001, peers=(), devices=("gpu", "emulated"))
-    found = network.compare(cfg, settings)
-    names = [result.name for result in found.results]
-    assert [name for name in names if name != "darknetpy-gpu"] == ["darknetpy", "darknetpy-emulated"]
-    if "darknetpy-gpu" not in names:
-        assert any(note.startswith("left out: darknetpy, gpu: ") and "device='gpu'" in note for note in found.notes)
-    emulated = found.results[-1]
-    assert 0 < emulated.check["output"] < 1e-4 and emulated.speedup[0] > 0
-
-
-def test_a_device_that_is_not_there_ends_the_command(cfg, monkeypatch):
-    monkeypatch.setitem(gpu.MODULES, "cuda", "darknetpy._nowhere")
-    with pytest.raises(DeviceError, match="device='gpu': its kernels are not built"):
-        run_command(cfg, "--device", "cpu,gpu", "--peers", "none")
-
-
 def test_peers_that_are_not_installed_are_named(cfg, monkeypatch):
     monkeypatch.setattr(network, "missing", lambda peer: f"{peer} is left out: not here")
     found = network.compare(cfg, settings(peers=("torch", "darknet")))
@@ -523,7 +503,7 @@ def test_shares_of_the_time():
 @pytest.mark.parametrize("mode", ["--train", "--infer"])
 def test_command_draws_every_network_and_number_of_threads(mode, cfg, tmp_path, capsys, monkeypatch):
     drawn, draw = [], network_plot._layers
-    monkeypatch.setattr(network_plot, "_layers", lambda axes, found: drawn.append(found) or draw(axes, found))
+    monkeypatch.setattr(network_plot, "_layers", lambda axes, found, on: drawn.append(found) or draw(axes, found, on))
     paths = [str(tmp_path / name) for name in ("x.png", "x.md")]
     assert run_command(cfg, mode, "--peers", "none", "--rounds", "1", "--seconds", ".01", "--threads", "1,2",
                        "--plot", paths[0], "--output", paths[1]) == 0
@@ -563,7 +543,7 @@ def test_summary_has_every_program_and_the_fastest():
     (["--plot", "x.jpg"], "ends with .png"),
     (["--output", "x.txt"], "ends with .json or .md"), (["--output", os.path.join("no", "folder", "x.md")], "is missing"),
     (["--peers", "caffe"], "wanted torch, ncnn, onnxruntime, opencv, darknet or none"),
-    (["--size", "0"], "wanted WIDTH"), (["--device", "cpu,tpu"], "--device tpu: wanted cpu, gpu, emulated"),
+    (["--size", "0"], "wanted WIDTH"),
     (["--threads", "1,x"], "wanted integers from 1")])
 def test_wrong_options_are_refused_before_anything_runs(cfg, words, message):
     with pytest.raises(ArgumentError, match=message):

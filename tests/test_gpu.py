@@ -5,22 +5,19 @@ Without PyCUDA, gcc or nm what needs them is skipped.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
-from cuda_calls import library
+from fake_gpu import make_driver
 from twin import ROOT
 
 from darknetpy import gpu
 from darknetpy.errors import DeviceError
 
-TESTS = os.path.dirname(os.path.abspath(__file__))
 CFG = """[net]
 batch={batch}
 width=16
@@ -62,21 +59,7 @@ def data(net):
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
-    """A folder with libcuda.so.1: fake_driver.c, and an entry that refuses (801) for every other name that PyCUDA wants."""
-    spec = importlib.util.find_spec("pycuda")
-    if spec is None or not shutil.which("gcc") or not shutil.which("nm"):
-        pytest.skip("PyCUDA, gcc or nm is not installed: the GPU's side of Python is not tested")
-    library()
-    home, folder = spec.submodule_search_locations[0], tmp_path_factory.mktemp("driver")
-    binary = next(os.path.join(home, name) for name in os.listdir(home) if name.startswith("_driver."))
-    wanted = subprocess.run(["nm", "-D", "--undefined-only", binary], capture_output=True, text=True, check=True).stdout
-    with open(os.path.join(TESTS, "fake_driver.c")) as file:
-        code = file.read()
-    here = set(re.findall(r"^int (cu\w+)\(", code, re.MULTILINE))
-    rest = sorted(set(re.findall(r" (cu[A-Z]\w*)$", wanted, re.MULTILINE)) - here)
-    (folder / "driver.c").write_text(code + "".join(f"int {name}(void) {{ return 801; }}\n" for name in rest))
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wl,-soname,libcuda.so.1", "driver.c", "-o", "libcuda.so.1"], cwd=folder, check=True)
-    return folder
+    return make_driver(tmp_path_factory.mktemp("driver"))
 
 
 @pytest.fixture

@@ -101,9 +101,16 @@ PASSES = {
     "layernorm forward": Form("layernorm", 1, 1, _FORWARD, again=1),
     "layernorm backward": Form("layernorm", 2, 1, _BACKWARD, again=2),
 }
-FORMS = {**PASSES, **KERNELS}
+_FAST = ("mean", "variance", "mean_delta", "variance_delta")
+# Darknet's names of the CUDA functions -> the CPU's function that computes the same
+TWINS = {
+    **{name.replace("_cpu", "") + "_gpu": name for name in KERNELS},
+    **{f"fast_{name}_gpu": f"{name}_cpu" for name in _FAST},
+}
+FORMS = {**PASSES, **KERNELS, **{name: KERNELS[twin] for name, twin in TWINS.items()}}
 
 
-def forms_of(layers, kernels=True):
-    """Return the names of the forms of some layers; without `kernels` their passes only."""
-    return [name for name, form in (FORMS if kernels else PASSES).items() if form.layer in layers]
+def forms_of(layers, kernels=True, device="cpu"):
+    """Return the names of the forms of some layers on a device; without `kernels` their passes only."""
+    names = [*PASSES, *((KERNELS if device == "cpu" else TWINS) if kernels else ())]
+    return [name for name in names if FORMS[name].layer in layers]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from darknetpy.bench.forms import FORMS, PASSES
-from darknetpy.bench.kernels import shape_text
+from darknetpy.bench.kernels import place_text, shape_text
 from darknetpy.plots import save
 
 _COLOURS = (
@@ -21,12 +21,12 @@ _COLOURS = (
     "#17becf",
 )
 _MARKS = "os^vD<>"
-_LADDER = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+_LADDER = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 _PEER = "torch-best"
 
 
 def plot_kernels(found, path):
-    """Draw a row of two panels per number of threads.
+    """Draw a row of two panels per device and number of threads.
 
     Parameters
     ----------
@@ -43,19 +43,14 @@ def plot_kernels(found, path):
     """
     from matplotlib.figure import Figure  # without pyplot: no window system is asked for
 
-    threads = found.settings.threads
-    figure = Figure(figsize=(16, 1 + 5.5 * len(threads)), dpi=100, layout="constrained")
-    panels = figure.subplots(len(threads), 2, squeeze=False, gridspec_kw={"width_ratios": [2, 3]})
-    for n, (left, right) in zip(threads, panels):
-        copy = (
-            statistics.median(
-                memory["copy"] for row in found.rows if row.threads == n for memory in row.memory
-            )
-            / 1e9
-        )
-        rows = [row for row in found.rows if row.threads == n]
-        _roofline(left, [row for row in rows if row.form in PASSES], found, copy, n)
-        _traffic(right, rows, found, copy, n)
+    places = found.settings.places()
+    figure = Figure(figsize=(16, 1 + 5.5 * len(places)), dpi=100, layout="constrained")
+    panels = figure.subplots(len(places), 2, squeeze=False, gridspec_kw={"width_ratios": [2, 3]})
+    for place, (left, right) in zip(places, panels):
+        rows = [row for row in found.rows if row.place == place]
+        copy = statistics.median(memory["copy"] for row in rows for memory in row.memory) / 1e9
+        _roofline(left, [row for row in rows if row.form in PASSES], found, copy, place_text(place))
+        _traffic(right, rows, found, copy, place_text(place))
     handles, names = panels[0][1].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=9)
     save(figure, path)
@@ -71,7 +66,7 @@ def _values(row, program="darknetpy"):
     return FORMS[row.form].traffic * size / statistics.median(row.seconds[program]) / 1e9
 
 
-def _roofline(axes, rows, found, copy, threads):
+def _roofline(axes, rows, found, copy, where):
     """Arithmetic per byte against arithmetic per second: what memory allows lies beneath the line."""
     forms = list(dict.fromkeys(row.form for row in rows))
     for row in rows:
@@ -90,15 +85,11 @@ def _roofline(axes, rows, found, copy, threads):
         ha="right",
     )
     axes.set(xscale="log", yscale="log", xlabel="operations per byte of least traffic", ylabel="GFLOP/s")
-    axes.set_title(f"roofline of the layers, {_count(threads)}")
+    axes.set_title(f"roofline of the layers, {where}")
     _plain(axes.xaxis, [0.2, 0.3, 0.5, 0.75, 1])
     _plain(axes.yaxis, _LADDER, axes.get_ylim())
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)
-
-
-def _count(threads):
-    return f"{threads} thread" + "s" * (threads > 1)
 
 
 def _plain(axis, ticks, limits=None):
@@ -108,7 +99,7 @@ def _plain(axis, ticks, limits=None):
     axis.set_ticks([], minor=True)
 
 
-def _traffic(axes, rows, found, copy, threads):
+def _traffic(axes, rows, found, copy, where):
     """GB/s of every form and shape; hollow: PyTorch with its memory reused."""
     forms = list(dict.fromkeys(row.form for row in rows))
     count = len(found.settings.shapes)
@@ -117,16 +108,17 @@ def _traffic(axes, rows, found, copy, threads):
         at = forms.index(row.form) + 0.7 * ((place + 0.5) / count - 0.5)
         label = shape_text(row.shape) if row.form == forms[0] else None
         axes.plot(at, _values(row), "o", color=_colour(found, row.shape), label=label)
-        if _PEER in row.seconds:
+        peer = _PEER if row.device == "cpu" else "torch"
+        if peer in row.seconds:
             axes.plot(
-                at, _values(row, _PEER), "o", color=_colour(found, row.shape), fillstyle="none", alpha=0.7
+                at, _values(row, peer), "o", color=_colour(found, row.shape), fillstyle="none", alpha=0.7
             )
     axes.axhline(copy, color="black", linewidth=1.2, label="streaming copy")
     axes.plot([], [], "o", color="grey", fillstyle="none", label="hollow: PyTorch, memory reused")
-    axes.set(yscale="log", ylabel="GB/s of least traffic", title=f"least traffic, {_count(threads)}")
+    axes.set(yscale="log", ylabel="GB/s of least traffic", title=f"least traffic, {where}")
     axes.set_xticks(
         range(len(forms)),
-        [form.replace(" ", "\n").replace("_cpu", "") for form in forms],
+        [form.replace(" ", "\n").replace("_cpu", "").replace("_gpu", "") for form in forms],
         rotation=60,
         fontsize=8,
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import statistics
 from dataclasses import asdict
 
-from darknetpy.bench.forms import FORMS, KERNELS, SHAPES
-from darknetpy.bench.kernels import geometric_mean, label, medians, shape_text
+from darknetpy.bench.forms import FORMS, PASSES, SHAPES
+from darknetpy.bench.kernels import geometric_mean, label, medians, place_text, shape_text
+from darknetpy.bench.process import on_device
 from darknetpy.bench.report import columns, pipes
 
 # What darknetpy aims at, as geometric means over the default shapes: threads -> ratio to (PyTorch with its
@@ -40,23 +41,25 @@ def shape_table(found, shape):
     peers = _peers(found)
     head = [
         "",
+        "device",
         "threads",
         "ms",
         "range",
         "GB/s",
         "of copy",
         "of passes",
+        "to the CPU",
         *(f"to {label(peer)}" for peer in peers),
     ]
     rows = [head]
     for row in found.rows:
         if row.shape == shape:
             own = [1e3 * s for s in row.seconds["darknetpy"]]
-            ratios = [row.ratio(peer) for peer in peers]
+            ratios = [found.beside_cpu(row), *(row.ratio(peer) for peer in peers)]
             rows.append(
                 [
                     row.form,
-                    str(row.threads),
+                    *_place_cells(found, row.place),
                     f"{statistics.median(own):.3f}",
                     f"{min(own):.3f} to {max(own):.3f}",
                     f"{statistics.median(row.bytes_per_second()) / 1e9:.1f}",
@@ -75,20 +78,47 @@ def summary_table(found, forms):
     """Return geometric means over the shapes, with the least ones; with goals if the shapes are theirs."""
     peers, goals = _peers(found), tuple(found.settings.shapes) == SHAPES
     rows = [
-        ["", "threads", *(f"to {label(peer)}" for peer in peers), "of copy", "of passes", "beside 1 thread"]
+        [
+            "",
+            "device",
+            "threads",
+            "to the CPU",
+            *(f"to {label(peer)}" for peer in peers),
+            "of copy",
+            "of passes",
+            "beside 1 thread",
+        ]
     ]
     for form in forms:
-        for n in found.settings.threads:
+        for place in found.settings.places():
+            if not any(row.form == form and row.place == place for row in found.rows):
+                continue
             cells = [
-                _ratio(medians(found.rows, form, n, peer), goal(form, n, peer) if goals else None)
+                _ratio(medians(found.rows, form, place, peer), goal(form, place[1], peer) if goals else None)
                 for peer in peers
             ]
-            rows.append([form, str(n), *cells, *_worst_shares(found, form, n), _gain(found, form, n)])
+            cells.insert(0, _ratio(_beside_cpu(found, form, place), None))
+            shares, gain = _worst_shares(found, form, place), _gain(found, form, place)
+            rows.append([form, *_place_cells(found, place), *cells, *shares, gain])
     return rows
 
 
 def _peers(found):
-    return [peer for peer in found.settings.peers if peer in found.facts]
+    """Return the peers that ran somewhere."""
+    ran = {name.partition("@")[0] for name in found.facts}
+    return [peer for peer in dict.fromkeys((*found.settings.peers, "torch")) if peer in ran]
+
+
+def _place_cells(found, place):
+    """Return the cells of device and threads; of the CPU alone the threads say all."""
+    device, threads = place
+    return (device if set(found.settings.devices) != {"cpu"} else "", str(threads) if device == "cpu" else "")
+
+
+def _beside_cpu(found, form, place):
+    """Return how many times as fast as the CPU a form is on every shape, medians over the rounds."""
+    chosen = [found.beside_cpu(row) for row in found.rows if row.form == form and row.place == place]
+    return [statistics.median(ratio) for ratio in chosen if ratio]
 
 
 def _ratio(values, aim):
@@ -100,29 +130,29 @@ def _ratio(values, aim):
 
 
 def _percent(shares):
-    return f"{100 * statistics.median(shares):.0f} %"
+    return f"{100 * statistics.median(shares):.0f} %" if shares else ""
 
 
-def _worst_shares(found, form, threads):
+def _worst_shares(found, form, place):
     """The least shares of the copy and of what memory allows, of the shapes beyond the cache."""
-    rows = [r for r in found.rows if r.form == form and r.threads == threads and r.beyond_cache()]
-    if not rows:
-        return "", ""
-    shares = zip(*((statistics.median(row.of_copy()), statistics.median(row.of_passes())) for row in rows))
-    return tuple(f">= {100 * min(share):.0f} %" for share in shares)
+    rows = [r for r in found.rows if r.form == form and r.place == place and r.beyond_cache()]
+    shares = [[statistics.median(s) for s in kind if s] for kind in zip(*((r.of_copy(), r.of_passes()) for r in rows))]
+    return tuple(f">= {100 * min(share):.0f} %" if share else "" for share in shares) or ("", "")
 
 
-def _gain(found, form, threads):
+def _gain(found, form, place):
     """How many times as fast as on one thread: geometric mean and least."""
-    gains = [gain for _, gain in _gains(found, form, threads)]
+    gains = [gain for _, gain in _gains(found, form, place)]
     return f"{geometric_mean(gains):.2f}x (least {min(gains):.2f})" if gains else ""
 
 
-def _gains(found, form, threads):
+def _gains(found, form, place):
     """Return (shape, times as fast as on one thread), medians over the rounds."""
-    if threads == 1 or 1 not in found.settings.threads:
+    device, threads = place
+    if device != "cpu" or threads == 1 or 1 not in found.settings.threads:
         return []
-    rows = {(row.shape, row.threads): row.seconds["darknetpy"] for row in found.rows if row.form == form}
+    own = [row for row in found.rows if row.form == form and row.device == "cpu"]
+    rows = {(row.shape, row.threads): row.seconds["darknetpy"] for row in own}
     return [
         (shape, statistics.median(one / more for one, more in zip(rows[shape, 1], rows[shape, threads])))
         for shape in found.settings.shapes
@@ -134,25 +164,21 @@ def shortfalls(found):
     beyond the cache, takes less than 90 % of what memory allows."""
     lines = []
     for row in found.rows:
-        if row.form in KERNELS:
+        if row.form not in PASSES or row.device == "emulated":
             continue
         said = []
         for peer in _peers(found):
             ratio = row.ratio(peer)
             if ratio and statistics.median(ratio) < 1:
                 said.append(f"{statistics.median(ratio):.2f}x beside {label(peer)}")
-        gain = dict(_gains(found, row.form, row.threads)).get(row.shape, 1)
+        gain = dict(_gains(found, row.form, row.place)).get(row.shape, 1)
         if gain < 1:
             said.append(f"{gain:.2f}x beside 1 thread")
-        if row.beyond_cache() and statistics.median(row.of_passes()) < _SHARE:
+        if row.beyond_cache() and row.of_passes() and statistics.median(row.of_passes()) < _SHARE:
             said.append(f"{_percent(row.of_passes())} of what memory allows for its passes")
         if said:
-            lines.append(f"{row.form}, {shape_text(row.shape)}, {_count(row.threads)}: {'; '.join(said)}")
+            lines.append(f"{row.form}, {shape_text(row.shape)}, {place_text(row.place)}: {'; '.join(said)}")
     return lines
-
-
-def _count(threads):
-    return f"{threads} thread" + "s" * (threads > 1)
 
 
 def accuracy_table(found):
@@ -173,7 +199,7 @@ def accuracy_table(found):
 def accuracy_line(found):
     """Return in how many of the figures ours is no farther from float64 than PyTorch."""
     pairs = [
-        (row["errors"]["darknetpy"][part], row["errors"]["torch"][part])
+        (next(iter(row["errors"].values()))[part], row["errors"]["torch"][part])
         for row in found.accuracy
         if "torch" in row["errors"]
         for part in row["errors"]["torch"]
@@ -195,8 +221,18 @@ def accuracy_line(found):
 # ---- text
 def _title(found, shape):
     size = 4 * shape[0] * shape[1] * shape[2] * shape[3]
-    where = "fits in the cache" if size <= found.cache else "exceeds the cache"
-    return f"{shape_text(shape)}: {size / 1e6:.1f} MB a tensor, {where}"
+    caches = {"cpu": found.cache, **{device: facts["cache"] or found.cache for device, facts in _devices(found)}}
+    places = [
+        ("fits in" if size <= caches[device] else "exceeds") + (" the cache" if device == "cpu" else f" {device}'s")
+        for device in found.settings.devices
+    ]
+    return f"{shape_text(shape)}: {size / 1e6:.1f} MB a tensor, {', '.join(places)}"
+
+
+def _devices(found):
+    """Return (device, facts of darknetpy there), without the CPU."""
+    others = [device for device in found.settings.devices if device != "cpu"]
+    return [(device, found.facts[on_device("darknetpy", device)]) for device in others]
 
 
 def text(found):
@@ -206,8 +242,21 @@ def text(found):
         parts += [_title(found, shape), "", columns(shape_table(found, shape)), ""]
     parts += ["Geometric means over the shapes", "", columns(summary_table(found, _forms(found)))]
     if found.accuracy:
-        parts += ["", _ERRORS, "", columns(accuracy_table(found)), accuracy_line(found)]
+        parts += ["", _errors(found), "", columns(accuracy_table(found)), accuracy_line(found)]
+    if _devices(found):
+        parts += ["", *memory_lines(found), *_device_lines(found)]
     return "\n".join([*parts, *(f"note: {note}" for note in found.notes)])
+
+
+def _device_lines(found):
+    """Return a line per device on what it is, and on what runs beside darknetpy there."""
+    lines = []
+    for device, facts in _devices(found):
+        beside = [found.facts[name]["program"] for name in found.facts if name == on_device("torch", device)]
+        lines += [f"{device}: {facts['device']}", *(f"{device}: beside {program}" for program in beside)]
+        if facts["cache"]:
+            lines.append(f"{device}: last-level cache of {facts['cache'] / 1e6:.0f} MB")
+    return lines
 
 
 def _forms(found, single=None):
@@ -215,11 +264,15 @@ def _forms(found, single=None):
     return [
         form
         for form in dict.fromkeys(row.form for row in found.rows)
-        if single is None or (form in KERNELS) == single
+        if single is None or (form not in PASSES) == single
     ]
 
 
-_ERRORS = "Largest error against float64 over the largest value, ours / PyTorch's"
+def _errors(found):
+    """Return the head of the table of errors: whose they are, in their order."""
+    names = dict.fromkeys(name for row in found.accuracy for name in row["errors"])
+    whose = ["PyTorch's" if name == "torch" else "ours" if name == "darknetpy" else f"ours on {name.partition('@')[2]}" for name in names]
+    return f"Largest error against float64 over the largest value, {' / '.join(whose)}"
 
 
 # ---- files
@@ -229,14 +282,14 @@ def markdown(found, machine, command, plot=None):
     parts += [f"- {name}: {value}" for name, value in machine.items()]
     parts += [
         f"- last-level cache: {found.cache / 1e6:.0f} MB",
-        *(f"- {line}" for line in memory_lines(found)),
+        *(f"- {line}" for line in memory_lines(found) + _device_lines(found)),
     ]
     parts += [f"- {note}" for note in found.notes]
     parts += [
         f"- beside {program}"
-        for program in dict.fromkeys(found.facts[peer]["program"] for peer in _peers(found))
+        for program in dict.fromkeys(found.facts[peer]["program"] for peer in found.settings.peers if peer in found.facts)
     ]
-    parts += ["", _EXPLANATION]
+    parts += ["", _EXPLANATION, *(["", _ON_DEVICES] if _devices(found) else [])]
     parts += (
         [f"\n![Memory traffic and arithmetic of each kernel beside what memory allows]({plot})"]
         if plot
@@ -259,7 +312,7 @@ def markdown(found, machine, command, plot=None):
             "",
             accuracy_line(found),
             "",
-            f"{_ERRORS}; a large shape is cut to fewer channels (batch "
+            f"{_errors(found)}; a large shape is cut to fewer channels (batch "
             "normalization) or samples (the others).",
             "",
             pipes(accuracy_table(found)),
@@ -271,14 +324,15 @@ def markdown(found, machine, command, plot=None):
 
 
 def memory_lines(found):
-    """Return a line per number of threads on what memory did."""
+    """Return a line per device and number of threads on what memory did."""
     lines = []
-    for n in found.settings.threads:
+    for place in found.settings.places():
         parts = []
-        for kind in ("copy", "read", "write"):
-            rates = [m[kind] / 1e9 for row in found.rows if row.threads == n for m in row.memory]
-            parts.append(f"{kind} {statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f})")
-        lines.append(f"streaming GB/s, {_count(n)}, median and range over the run: {', '.join(parts)}")
+        rates = [memory for row in found.rows if row.place == place for memory in row.memory]
+        for kind in rates[0]:
+            own = [rate[kind] / 1e9 for rate in rates]
+            parts.append(f"{kind} {statistics.median(own):.0f} ({min(own):.0f} to {max(own):.0f})")
+        lines.append(f"streaming GB/s, {place_text(place)}, median and range over the run: {', '.join(parts)}")
     return lines
 
 
@@ -325,6 +379,12 @@ channel (or group) exceeds the last-level cache. Tensors that fit in the cache c
 functions that work in place, whose stores need no line fetched for them. In the tables of means ">=" is the
 least of the shapes that exceed the cache. Goals hold for the geometric mean; every single shape should
 reach 1x, be no slower on more threads, and beyond the cache take 90 % of what memory allows."""
+_ON_DEVICES = """\
+On a device arrays lie in its memory. A call only begins its work there, so calls go on until a tenth of a turn
+has passed and then wait for their end; the time is theirs together over their number, and so are PyTorch's.
+Layers are networks of one layer, whose passes run by themselves; the copy is the driver's, both directions
+counted. "To the CPU" is how many times as fast as darknetpy on the CPU with most threads, round by round.
+PyTorch runs through `_batch_norm_impl_index`, which takes cuDNN where it may, as its modules do."""
 
 
 def record(found, machine, command):

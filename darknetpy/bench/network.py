@@ -7,7 +7,7 @@ import statistics
 import tempfile
 from dataclasses import dataclass, field
 
-from darknetpy.bench.process import DEVICES, PEERS, PROGRAMS, TRAINING_PEERS, Process, ProgramFailed, missing
+from darknetpy.bench.process import PEERS, TRAINING_PEERS, Process, ProgramFailed, device_of, label_of, missing, on_device
 from darknetpy.bench.subject import prepare_cfg
 
 _SAME = 1e-2            # of the largest output: a program that differs more computes something else
@@ -18,8 +18,8 @@ _PASSES = 3             # work of a training step in forward passes: forward, gr
 
 @dataclass
 class Settings:
-    """How a benchmark runs: `seconds` per program and round, `rounds`, `threads`, which `peers`, which of our
-    `devices` beside the CPU, and whether to `train`.
+    """How a benchmark runs: `seconds` per program and round, `rounds`, `threads`, which `peers`, on which `devices`
+    (darknetpy on the CPU always), and whether to `train`.
     """
 
     threads: int = 1
@@ -29,12 +29,25 @@ class Settings:
     steps: int = 1
     peers: tuple = ("torch", "darknet")
     per_layer: bool = False
-    devices: tuple = ()
+    devices: tuple = ("cpu",)
 
 
 @dataclass
 class Result:
-    """One program's figures: `step` seconds per round, `speedup` of darknetpy per round (None for darknetpy itself)."""
+    """One program's figures, with lists of a value per round.
+
+    Attributes
+    ----------
+    step : list
+        Seconds.
+    peak_bytes : int
+    speedup : list
+        How many times as fast darknetpy is on the same device; None for darknetpy itself.
+    beside_cpu : list
+        Of darknetpy on another device: how many times as fast it is as on the CPU.
+    device_bytes : int
+        At most in the device's memory; None on the CPU and where it is not known.
+    """
 
     name: str
     label: str
@@ -42,6 +55,8 @@ class Result:
     step: list
     peak_bytes: int
     speedup: list = None
+    beside_cpu: list = None
+    device_bytes: int = None
     check: dict = field(default_factory=dict)
 
 
@@ -87,8 +102,7 @@ def compare(cfg, settings, *, batch=None, size=None, progress=lambda text: None)
     """
     reasons = {peer: _reason(peer, settings.train) for peer in settings.peers}
     notes = [reason for reason in reasons.values() if reason]
-    names = [f"darknetpy-{device}" for device in DEVICES if device in settings.devices]
-    names += [name for peer in settings.peers if not reasons[peer] for name in PEERS[peer]]
+    names = _names(settings, [peer for peer in settings.peers if not reasons[peer]])
     with tempfile.TemporaryDirectory(prefix="darknetpy-bench-") as folder:
         path, rows = prepare_cfg(cfg, folder, batch=batch if settings.train else batch or 1, size=size)
         job = {"cfg": path, "batch": rows, "train": settings.train, "threads": settings.threads, "folder": folder}
@@ -107,17 +121,27 @@ def compare(cfg, settings, *, batch=None, size=None, progress=lambda text: None)
                       peak, trips, results, notes, layers)  # fmt: skip
 
 
+def _names(settings, peers):
+    """Return the programs besides darknetpy on the CPU: it and PyTorch on each device, other peers on the CPU."""
+    names = []
+    for device in settings.devices:
+        names += [] if device == "cpu" else [on_device("darknetpy", device)]
+        for peer in peers if device != "emulated" else ():
+            names += [on_device(name, device) for name in PEERS[peer] if device == "cpu" or peer == "torch"]
+    return names
+
+
 def _reason(peer, train):
     """Return why a peer is left out, in a line, or None."""
     if train and peer not in TRAINING_PEERS:
-        return f"{PROGRAMS[PEERS[peer][0]][3]} is left out: it does not train"
+        return f"{label_of(PEERS[peer][0])} is left out: it does not train"
     return missing(peer)
 
 
 def _refused(name, file, notes):
     """Note why darknetpy could not write what a peer reads."""
     if "refused" in file:
-        notes.append(f"left out: {PROGRAMS[name][3]}: {file['refused']}")
+        notes.append(f"left out: {label_of(name)}: {file['refused']}")
     return "refused" in file
 
 
@@ -125,10 +149,11 @@ def _check(names, job, notes, progress):
     """Let every peer compare its numbers with ours, in processes of their own; return those that can, and what they found."""
     able, checks = [], {}
     for name in names:
-        progress(f"same numbers? {PROGRAMS[name][3]}")
-        if name == "torch-best":                # the same model as torch
-            if "torch" in able:
+        progress(f"same numbers? {label_of(name)}")
+        if name.startswith("torch-best"):       # the same model as torch
+            if name.replace("-best", "") in able:
                 able.append(name)
+                checks[name] = {}
             continue
         try:
             with Process(name, job) as peer:
@@ -139,8 +164,6 @@ def _check(names, job, notes, progress):
             able.append(name)
         except ProgramFailed as error:
             notes.append(f"left out: {error}")
-    if "torch" in checks:
-        checks["torch-best"] = {}
     return able, checks
 
 
@@ -158,10 +181,16 @@ def _measure(names, job, settings, notes, progress):
             for name in _order([name for name in names if turn < counts[name]], turn):
                 found = programs[name].ask("steps", seconds=settings.seconds, least=settings.steps)
                 times[name].append(found["seconds"] / found["steps"])
-        results = [Result(name, p.label, p.facts, times[name], p.ask("peak")["bytes"]) for name, p in programs.items()]
+        peaks = {name: program.ask("peak") for name, program in programs.items()}
+        results = [Result(name, p.label, p.facts, times[name], peaks[name]["bytes"], device_bytes=peaks[name]["device"])
+                   for name, p in programs.items()]
     for result in results[1:]:
-        result.speedup = [theirs / ours for ours, theirs in zip(results[0].step, result.step)]
-        if result.facts["threads"] != job["threads"]:
+        device = device_of(result.name)
+        if result.name == on_device("darknetpy", device):
+            result.beside_cpu = [cpu / own for cpu, own in zip(times["darknetpy"], result.step)]
+        elif own := times.get(on_device("darknetpy", device)):
+            result.speedup = [theirs / ours for ours, theirs in zip(own, result.step)]
+        if device == "cpu" and result.facts["threads"] != job["threads"]:
             notes.append(f"{result.label} runs on {result.facts['threads']} thread(s): it is built so")
     return results, limits
 
@@ -181,10 +210,12 @@ def _rounds_of(program, settings):
 
 
 def _layers(names, job, network, settings, progress):
-    """Return a dict per layer with the least seconds of its passes over the rounds, in ours and in PyTorch's best mode."""
+    """Return a dict per layer with the least seconds of its passes over the rounds, in ours and in PyTorch's best mode,
+    on every device.
+    """
     found = {}
-    for name in ["darknetpy", *[name for name in names if name == "torch-best"]]:
-        progress(f"layer by layer: {PROGRAMS[name][3]}")
+    for name in ["darknetpy", *(name for name in names if name.partition("@")[0] in ("darknetpy", "torch-best"))]:
+        progress(f"layer by layer: {label_of(name)}")
         with Process(name, {**job, "keep_activations": True}) as program:    # each layer's input, at any time
             found[name] = program.ask("layers", rounds=max(settings.rounds, 3))
     rows = []

@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from darknetpy.bench.graph import Unsupported, compared, record, write
+from darknetpy.bench.place import Place
 from darknetpy.builder import load_network
 from darknetpy.core import core
 
@@ -20,7 +21,7 @@ _RANGES = {"biases": (-.3, .3), "scales": (.5, 1.5), "rolling_mean": (-.3, .3), 
 
 def _network(job):
     """Return the network of a job with its numbers."""
-    net = load_network(job["cfg"], batch=job["batch"], train=job["train"], lenient=True, device=job.get("device", "cpu"),
+    net = load_network(job["cfg"], batch=job["batch"], train=job["train"], lenient=True, device=job["device"],
                        keep_activations=job.get("keep_activations", False))
     _fill(net)
     return net
@@ -58,6 +59,9 @@ class Program:
     def __init__(self, job, workload):
         self.job, lib = job, core.lib
         lib.dn_set_num_threads(job["threads"])
+        self.place = None if job["device"] == "cpu" else Place(job["device"])
+        if self.place:
+            self.wait, self._free = self.place.wait, self.place.device.free_bytes()
         self.net = _network(job)
         self.images, self.labels, self.truth = workload(job["batch"], self.net.inputs, self.net.truths, _box(self.net))
         self.step = self._train if job["train"] else self._predict
@@ -65,7 +69,11 @@ class Program:
     def facts(self):
         """Return what this program is."""
         return {"program": "darknetpy", "threads": core.lib.dn_num_threads(),
-                "simd": core.ffi.string(core.lib.dn_simd_level()).decode()}
+                "simd": core.ffi.string(core.lib.dn_simd_level()).decode(), **(self.place.facts() if self.place else {})}
+
+    def device_bytes(self):
+        """Return how much of a GPU's memory the network has taken; None of the emulator's."""
+        return None if self._free is None else self._free - self.place.device.free_bytes()
 
     def _train(self):
         self.net.train_batch(self.images, self.truth)
@@ -138,6 +146,7 @@ class Program:
         net, train = self.net, self.job["train"]
         self.step()
         order = range(len(net.layers))
+        self._images = self.place.put(self.images) if self.place else core.address(self.images)
         linked = {source for layer in net.layers for source in _sources(layer)}
         forward = [self._part("forward_layer", i, linked) for i in order]
         backward = [self._part("backward_layer", i, linked) for i in reversed(order)] if train else []
@@ -151,21 +160,29 @@ class Program:
         self.net.forward(self.images, self.truth if self.job["train"] else None)
 
     def _part(self, function, index, linked):
-        """Return a call of one layer's pass, with the network pointing at what the layer before it holds."""
+        """Return a call of one layer's pass, with the network pointing at what the layer before it holds.
+
+        On a device the truth is the copy that the whole pass before has left there.
+        """
         lib, net, layer = core.lib, self.net, self.net.layers[index]
         previous = net.layers[index - 1] if index else None
-        source = core.address(self.images if previous is None else previous.output)
-        delta = previous._array("delta") if previous is not None else None
-        sink, adds = core.address(delta), index - 1 in linked
+        source = self._images if previous is None else _address(previous, "output")
+        sink, adds = core.ffi.NULL if previous is None else _address(previous, "delta"), index - 1 in linked
         truth = core.address(self.truth) if self.job["train"] else core.ffi.NULL
-        call = getattr(lib, function)
+        call, staged = getattr(lib, function), self.place is not None
 
         def part():
             lib.set_network_input(net._handle, source)
-            lib.set_network_truth(net._handle, truth)
+            if not staged:
+                lib.set_network_truth(net._handle, truth)
             lib.set_network_delta(net._handle, sink, adds)
             core.check(call(layer._handle, net._handle))
         return part
+
+
+def _address(layer, name):
+    """Return where an array of a layer lies, NULL where it keeps none."""
+    return core.ffi.cast("float *", layer._row(name).data) if layer._keeps(name) else core.ffi.NULL
 
 
 def _best_rate(call, argument, seconds):

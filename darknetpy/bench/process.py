@@ -15,11 +15,9 @@ _ROOT = os.path.dirname(os.path.dirname(_HERE))
 # glibc keeps freed memory instead of giving it back: PyTorch otherwise pays page faults on every large tensor.
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "268435456"}
 
-# name -> (file, what the job says besides, environment, label)
+# name -> (file, what the job says besides, environment, label); "torch@gpu" is torch there: see on_device()
 PROGRAMS = {
     "darknetpy": ("ours", {}, {}, "darknetpy"),
-    "darknetpy-gpu": ("ours", {"device": "gpu"}, {}, "darknetpy, gpu"),
-    "darknetpy-emulated": ("ours", {"device": "emulated"}, {}, "darknetpy, emulated"),
     "torch": ("torch_peer", {"best": False}, {}, "PyTorch"),
     "torch-best": ("torch_peer", {"best": True}, _KEEP_MEMORY, "PyTorch, best"),
     "ncnn": ("ncnn_peer", {}, {}, "ncnn"),
@@ -27,6 +25,7 @@ PROGRAMS = {
     "opencv": ("opencv_peer", {}, {}, "OpenCV"),
     "darknet": ("darknet_peer", {}, {}, "Darknet (Debian)"),
     "darknetpy-kernels": ("ours_kernels", {}, {}, "darknetpy"),
+    "darknetpy-device-kernels": ("ours_device_kernels", {}, {}, "darknetpy"),
     "torch-kernels": ("torch_kernels", {}, {}, "PyTorch"),
     "torch-best-kernels": ("torch_kernels", {}, _KEEP_MEMORY, "PyTorch, memory reused"),
     "darknet-kernels": ("darknet_peer", {"program": "Kernels"}, {}, "Darknet (Debian)"),
@@ -38,7 +37,6 @@ PROGRAMS = {
 # peer -> its programs
 PEERS = {"torch": ("torch", "torch-best"), "ncnn": ("ncnn",), "onnxruntime": ("onnxruntime",),
          "opencv": ("opencv",), "darknet": ("darknet",)}  # fmt: skip
-DEVICES = ("gpu", "emulated")   # on which darknetpy is a peer of itself on the CPU
 TRAINING_PEERS = ("torch", "darknet")
 # peer -> (label, modules and their packages)
 _PACKAGES = {
@@ -52,6 +50,22 @@ _DARKNET_FILES = ("/usr/lib/darknet/libdarknet.so", "/usr/lib/darknet/include/da
 
 class ProgramFailed(DarknetError):
     """A program of the benchmark ended; the message is its last word."""
+
+
+def on_device(name, device):
+    """Return the name of a program that runs on a device: ``"darknetpy@gpu:1"``; on the CPU it keeps its own."""
+    return name if device == "cpu" else f"{name}@{device}"
+
+
+def device_of(name):
+    """Return the device of a program's name."""
+    return name.partition("@")[2] or "cpu"
+
+
+def label_of(name):
+    """Return what a program is called in tables: ``"darknetpy, gpu:1"``."""
+    program, _, device = name.partition("@")
+    return PROGRAMS[program][3] + (f", {device}" if device else "")
 
 
 def missing(peer):
@@ -86,11 +100,11 @@ class Process:
     """
 
     def __init__(self, name, job):
-        file, more, environment, self.label = PROGRAMS[name]
-        self.name = name
+        file, more, environment, _ = PROGRAMS[name.partition("@")[0]]
+        self.name, self.label = name, label_of(name)
         self._errors = tempfile.TemporaryFile("w+")
         self._job = tempfile.NamedTemporaryFile("w", suffix=".json")
-        json.dump({**job, **more}, self._job)
+        json.dump({**job, **more, "device": device_of(name)}, self._job)
         self._job.flush()
         env = {**os.environ, **environment, "OMP_NUM_THREADS": str(job["threads"])}
         if file.startswith("ours"):

@@ -6,15 +6,17 @@ import textwrap
 from dataclasses import asdict
 
 from darknetpy.bench.network import median_and_range
+from darknetpy.bench.process import device_of, on_device
 from darknetpy.memory import human_bytes
 
 _HEAD = ("program", "threads", "ms/step", "range", "images/s", "GFLOP/s", "of peak", "darknetpy is", "range",
-         "peak memory", "libraries")  # fmt: skip
+         "to the CPU", "range", "peak memory", "libraries", "on the device")  # fmt: skip
 _LAYER_HEAD = ("layer", "type", "input", "output", "forward ms", "GFLOP/s", "backward ms", "GFLOP/s")
 _PEER_HEAD = ("PyTorch, best: forward", "backward ms", "darknetpy is")
+_DEVICE_HEAD = ("to the CPU",)
 _SUMMARY = "How many times as fast darknetpy is, medians"
 _FASTEST = "the fastest of them"
-_LAYERS = "Each layer alone, best of the rounds; a backward pass counts twice the work of a forward pass"
+_LAYERS = "Each layer alone{where}, best of the rounds; a backward pass counts twice the work of a forward pass"
 _WIDTH = 110            # of a page's text
 _BACKWARD_PASSES = 2    # a backward pass works out two gradients, each as much work as the forward pass
 
@@ -31,13 +33,19 @@ def title(found):
 def _program_row(found, result):
     step, fastest, slowest = median_and_range(result.step)
     speed = found.flops / step
-    row = [result.label, str(result.facts["threads"]), f"{step * 1e3:.1f}", f"{fastest * 1e3:.1f} to {slowest * 1e3:.1f}",
-           f"{found.batch / step:.1f}", f"{speed / 1e9:.1f}", f"{speed / found.peak:.0%}", "", "",
-           human_bytes(result.peak_bytes), human_bytes(result.facts["bytes_before"])]
-    if result.speedup:
-        ratio, least, most = median_and_range(result.speedup)
-        row[7:9] = [f"{ratio:.2f}x as fast", f"{least:.2f} to {most:.2f}"]
+    on_cpu = device_of(result.name) == "cpu"
+    row = [result.label, str(result.facts["threads"]) if on_cpu else "", f"{step * 1e3:.1f}", f"{fastest * 1e3:.1f} to {slowest * 1e3:.1f}",
+           f"{found.batch / step:.1f}", f"{speed / 1e9:.1f}", f"{speed / found.peak:.0%}" if on_cpu else "",
+           *_ratio_cells(result.speedup), *_ratio_cells(result.beside_cpu), human_bytes(result.peak_bytes),
+           human_bytes(result.facts["bytes_before"]), human_bytes(result.device_bytes) if result.device_bytes else ""]
     return row
+
+
+def _ratio_cells(ratios):
+    if not ratios:
+        return ["", ""]
+    middle, least, most = median_and_range(ratios)
+    return [f"{middle:.2f}x as fast", f"{least:.2f} to {most:.2f}"]
 
 
 def program_table(found):
@@ -48,15 +56,20 @@ def program_table(found):
 def summary_table(comparisons):
     """Return how many times as fast darknetpy is, the head first: a row per program and number of threads.
 
-    The columns are the networks and the geometric mean over them; the last rows are against the fastest of all programs.
+    The columns are the networks and the geometric mean over them; the last rows are against the fastest of all programs
+    on a device. Our own on other devices are rows too: how many times as fast as the CPU.
     """
     networks = list(dict.fromkeys(_network(found) for found in comparisons))
     ratios = {}
     for found in comparisons:
-        medians = {result.label: median_and_range(result.speedup)[0] for result in found.results if result.speedup}
-        for label, ratio in [*medians.items(), *([(_FASTEST, min(medians.values()))] if medians else [])]:
-            ratios.setdefault((label, found.threads), {})[_network(found)] = ratio
-    rows = sorted(ratios.items(), key=lambda row: row[0][0] == _FASTEST)
+        for device in dict.fromkeys(device_of(result.name) for result in found.results):
+            own = [result for result in found.results if device_of(result.name) == device]
+            medians = {result.label: median_and_range(result.speedup)[0] for result in own if result.speedup}
+            fastest = {on_device(_FASTEST, device).replace("@", ", "): min(medians.values())} if medians else {}
+            beside = {f"the CPU, on {device}": median_and_range(result.beside_cpu)[0] for result in own if result.beside_cpu}
+            for label, ratio in {**medians, **beside, **fastest}.items():
+                ratios.setdefault((label, found.threads), {})[_network(found)] = ratio
+    rows = sorted(ratios.items(), key=lambda row: row[0][0].startswith(_FASTEST))
     return [["against", "threads", *networks, "geometric mean"],
             *([label, str(threads), *(f"{own[name]:.2f}x" if name in own else "" for name in networks),
                f"{statistics.geometric_mean(own.values()):.2f}x"] for (label, threads), own in rows)]
@@ -90,8 +103,8 @@ def check_lines(found):
     return lines
 
 
-def _layer_row(layer, peer):
-    ours = layer["seconds"]["darknetpy"]
+def _layer_row(layer, device, peer):
+    ours = layer["seconds"][on_device("darknetpy", device)]
     row = ["" if layer["index"] is None else str(layer["index"]), layer["type"], _shape(layer.get("input")), _shape(layer.get("output"))]
     for which, passes in (("forward", 1), ("backward", _BACKWARD_PASSES)):
         time = ours.get(which)
@@ -102,19 +115,51 @@ def _layer_row(layer, peer):
         row += ["" if which not in theirs else f"{theirs[which] * 1e3:.2f}" for which in ("forward", "backward")]
         total = sum(ours.values())
         row.append(f"{sum(theirs.values()) / total:.2f}x" if total and theirs else "")
+    if device != "cpu":
+        total = sum(ours.values())
+        row.append(f"{sum(layer['seconds']['darknetpy'].values()) / total:.2f}x" if total else "")
     return row
 
 
-def layer_table(found):
-    """Return the rows of the table of layers, the head first; a last row holds the sums."""
-    peer = next((name for name in found.layers[0]["seconds"] if name != "darknetpy"), None)
-    rows = [_layer_row(layer, peer) for layer in found.layers]
+def layer_devices(found):
+    """Return the devices on which layers were timed."""
+    return list(dict.fromkeys(map(device_of, found.layers[0]["seconds"])))
+
+
+def layer_peer(found, device):
+    """Return the program beside darknetpy whose layers were timed on a device, or None."""
+    own = (name for name in found.layers[0]["seconds"] if device_of(name) == device)
+    return next((name for name in own if name != on_device("darknetpy", device)), None)
+
+
+def layer_table(found, device="cpu"):
+    """Return the rows of the table of layers on a device, the head first; a last row holds the sums."""
+    peer = layer_peer(found, device)
+    rows = [_layer_row(layer, device, peer) for layer in found.layers]
     passes = ("forward", "backward") if found.train else ("forward",)
     times = {name: [layer["seconds"][name] for layer in found.layers] for name in found.layers[0]["seconds"]}
     sums = {name: {which: sum(each.get(which, 0) for each in rows) for which in passes}
             for name, rows in times.items()}
-    total = _layer_row({"index": None, "type": "sum", "seconds": sums, "flops": 0}, peer)
-    return [list(_LAYER_HEAD + (_PEER_HEAD if peer else ())), *rows, total]
+    total = _layer_row({"index": None, "type": "sum", "seconds": sums, "flops": 0}, device, peer)
+    return [list(_LAYER_HEAD + (_PEER_HEAD if peer else ()) + (_DEVICE_HEAD if device != "cpu" else ())), *rows, total]
+
+
+def layer_tables(found, form):
+    """Return the lines of the tables of layers, one a device, drawn by `form`."""
+    lines = []
+    for device in layer_devices(found) if found.layers else ():
+        where = "" if device == "cpu" else f" on {device}, the wait for it included"
+        lines += ["", _LAYERS.format(where=where), "", form(layer_table(found, device))]
+    return lines
+
+
+def device_lines(found):
+    """Return a line per program on another device: what it is there."""
+    lines = []
+    for result in found.results:
+        if device_of(result.name) != "cpu":
+            lines.append(f"{result.label}: {result.facts.get('device', result.facts['program'])}")
+    return lines
 
 
 def _shape(shape):
@@ -125,10 +170,8 @@ def _shape(shape):
 def text(found):
     """Return the tables of a comparison for a terminal."""
     parts = [title(found), "", columns(program_table(found)), "", processor_line(found)]
-    parts += [*check_lines(found), *(f"note: {note}" for note in found.notes)]
-    if found.layers:
-        parts += ["", _LAYERS, "", columns(layer_table(found))]
-    return "\n".join(parts)
+    parts += [*device_lines(found), *check_lines(found), *(f"note: {note}" for note in found.notes)]
+    return "\n".join([*parts, *layer_tables(found, columns)])
 
 
 def summary_text(comparisons):
@@ -158,14 +201,15 @@ def markdown(comparisons, machine, command, plot=None):
     peers = {r.facts["program"] for found in comparisons for r in found.results} - {"darknetpy"}
     parts += [f"- beside {peer}" for peer in sorted(peers)]
     parts += ["", textwrap.fill(_EXPLANATION.format(**_WORDS[comparisons[0].train]), _WIDTH)]
+    if any(device_of(result.name) != "cpu" for found in comparisons for result in found.results):
+        parts += ["", textwrap.fill(_ON_DEVICES, _WIDTH)]
     parts += ["", f"![time of each program and of each layer]({plot})"] if plot else []
     if len(comparisons) > 1:
         parts += ["", f"{_SUMMARY}:", "", pipes(summary_table(comparisons))]
     for found in comparisons:
         parts += ["", f"## {title(found)}", "", pipes(program_table(found))]
-        parts += ["", *(f"- {line}" for line in [processor_line(found), *check_lines(found), *found.notes])]
-        if found.layers:
-            parts += ["", f"{_LAYERS}:", "", pipes(layer_table(found))]
+        lines = [processor_line(found), *device_lines(found), *check_lines(found), *found.notes]
+        parts += ["", *(f"- {line}" for line in lines), *layer_tables(found, pipes)]
     return "\n".join(parts) + "\n"
 
 
@@ -179,6 +223,12 @@ the peak can exceed 100 %. \
 {others}\
 "Libraries" is the part of the peak memory that was there before the network was made. \
 The outputs are compared on the same parameters and images, {check}."""
+_ON_DEVICES = """\
+Programs with a device behind their name ran there. A step begins with images in the host's memory and ends with the \
+loss, or the outputs, there. "Darknetpy is" compares with darknetpy on the same device, "to the CPU" says how many times \
+as fast as on the CPU darknetpy is there. PyTorch's products and convolutions are float32 without TF32, as darknetpy's; \
+its best mode on a GPU is pinned images, cuDNN's choice by trial and a fused optimizer, with channels in front. \
+"On the device" is the memory taken there. Emulated times are the emulator's, not a GPU's."""
 _WORDS = {
     True: {"step": "a step of training is forward, backward and the optimizer (momentum, weight decay)",
            "work": ", three times the forward pass for training", "best": "a fused optimizer", "others": "",

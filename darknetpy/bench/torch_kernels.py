@@ -1,11 +1,13 @@
 """PyTorch's normalizations as a program of the benchmark: what is beneath its modules, without autograd.
 
-Imports torch and nothing of darknetpy. The caller may add an environment in which glibc keeps freed memory.
+Imports torch and nothing of darknetpy; runs on a GPU where the job names one.
+The caller may add an environment in which glibc keeps freed memory.
 """
 
 from __future__ import annotations
 
 import torch
+from torch_device import describe, use_gpu
 
 _CHANNELS = (0, 2, 3)
 _EPSILON, _MOMENTUM = 1e-5, 0.01
@@ -13,7 +15,7 @@ aten = torch.ops.aten
 
 
 class BatchNorm:
-    """Batch normalization with the arrays of one layer."""
+    """Batch normalization with the arrays of one layer, on PyTorch's default device as all here."""
 
     def __init__(self, shape, groups):
         self.scales, self.biases = torch.ones(shape[1]), torch.zeros(shape[1])
@@ -28,6 +30,22 @@ class BatchNorm:
     def backward(self, x, delta):
         return aten.native_batch_norm_backward(
             delta, x, self.scales, self.mean, self.variance, *self.saved, True, _EPSILON, [True] * 3
+        )
+
+
+class ChosenBatchNorm(BatchNorm):
+    """The same as PyTorch's modules have it: by cuDNN, where that is there and takes the shape."""
+
+    def forward(self, x, train=True):
+        y, *self.saved, self.reserve, self.choice = aten._batch_norm_impl_index(
+            x, self.scales, self.biases, self.mean, self.variance, train, _MOMENTUM, _EPSILON, True
+        )
+        return y
+
+    def backward(self, x, delta):
+        moving, wanted = (self.mean, self.variance), [True] * 3
+        return aten._batch_norm_impl_index_backward(
+            self.choice, x, delta, self.scales, *moving, *self.saved, True, _EPSILON, wanted, self.reserve
         )
 
 
@@ -66,15 +84,18 @@ _LAYERS = {"batchnorm": BatchNorm, "groupnorm": GroupNorm, "layernorm": LayerNor
 
 
 class Program:
-    """Layers of one shape, and their passes as `calls`."""
+    """Layers of one shape, and their passes as `calls`; on a GPU a call begins its work and returns."""
 
     def __init__(self, job, workload):
         torch.set_grad_enabled(False)
-        self.calls = {}
+        self.calls, self.layers = {}, _LAYERS
+        self.device = use_gpu(job["device"])
+        if self.device.type == "cuda":
+            self.wait, self.layers = torch.cuda.synchronize, {**_LAYERS, "batchnorm": ChosenBatchNorm}
 
     def facts(self):
         """Return what this program is, and which layers it has."""
-        return {"program": f"PyTorch {torch.__version__}", "layers": list(_LAYERS)}
+        return {"program": describe(self.device), "layers": list(self.layers)}
 
     def set_threads(self, n):
         """Let PyTorch use `n` threads; return how many it uses."""
@@ -84,9 +105,9 @@ class Program:
     def prepare(self, x, delta, named, layers, groups):
         """Make the layers for a shape, run them once; return the forms that can be timed."""
         self.calls = {}
-        x, delta = torch.from_numpy(x), torch.from_numpy(delta)
+        x, delta = (torch.from_numpy(array).to(self.device) for array in (x, delta))
         for name in layers:
-            self._add_passes(name, _LAYERS[name], x, delta, groups)
+            self._add_passes(name, self.layers[name], x, delta, groups)
         if "batchnorm" in layers:
             self._add_kernels(x, delta)
         return list(self.calls)
@@ -123,15 +144,15 @@ class Program:
     # ---- accuracy
     def numbers(self, layer, groups, given, train=True):
         """Return what one layer computes from given arrays: y, dx and the gradients of scales and biases."""
-        given = {name: torch.from_numpy(array) for name, array in given.items()}
+        given = {name: torch.from_numpy(array).to(self.device) for name, array in given.items()}
         x = given["x"]
-        l = _LAYERS[layer](x.shape, groups)
+        l = self.layers[layer](x.shape, groups)
         for name in ("scales", "biases"):
             getattr(l, name)[...] = given[name].view(-1, 1, 1) if layer == "layernorm" else given[name]
         if not train:
             l.mean, l.variance = given["mean"], given["variance"]
-            return {"y": l.forward(x, train=False).numpy()}
+            return {"y": l.forward(x, train=False).numpy(force=True)}
         y = l.forward(x)
-        dx, *updates = (tensor.numpy() for tensor in l.backward(x, given["delta"]))
+        dx, *updates = (tensor.numpy(force=True) for tensor in l.backward(x, given["delta"]))
         names = ("scale_updates", "bias_updates") if layer != "layernorm" else ()  # there they are per value
-        return {"y": y.numpy(), "dx": dx, **dict(zip(names, updates))}
+        return {"y": y.numpy(force=True), "dx": dx, **dict(zip(names, updates))}

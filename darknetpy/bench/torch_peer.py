@@ -1,7 +1,9 @@
 """PyTorch as a program of the benchmark: the network that ``ours.py`` wrote down, built from PyTorch's own modules.
 
 Imports torch and nothing of darknetpy.  Mode "best" is channels_last, a fused optimizer and, for inference, normalization
-folded into the convolutions; the caller adds an environment in which glibc keeps freed memory.
+folded into the convolutions; the caller adds an environment in which glibc keeps freed memory.  On a GPU "best" is
+pinned images and cuDNN's own choice by trial instead of channels_last; a step begins with images in the host's memory and ends with the
+loss or the outputs there, as darknetpy's.
 """
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch_device import describe, use_gpu
 from torch_yolo import YoloLoss, refused
 
 _INPLACE = {"relu": nn.ReLU, "relu6": nn.ReLU6, "elu": nn.ELU, "selu": nn.SELU, "swish": nn.SiLU, "mish": nn.Mish}
@@ -212,11 +215,16 @@ class Program:
 
     def __init__(self, job, workload):
         torch.set_num_threads(job["threads"])
+        self.device = use_gpu(job["device"])
+        if self.device.type == "cuda":
+            self.wait, torch.backends.cudnn.benchmark = torch.cuda.synchronize, job["best"]
         self.job, network = job, job["network"]
         self.network = network
         images, labels, truth = workload(network["batch"], network["inputs"], network["truths"], network["box"])
         shape = network["shape"] if network["shape"][1] else [network["inputs"]]
         self.images = torch.from_numpy(images).reshape(len(images), *shape)
+        if job["best"] and self.device.type == "cuda":
+            self.images = self.images.pin_memory()
         self.labels, self.truth = torch.from_numpy(labels), torch.from_numpy(truth)
         self.model = Model(network["layers"])
         self.kind = self.model.loss_layer["type"] if self.model.loss_layer else None
@@ -226,12 +234,16 @@ class Program:
 
     def facts(self):
         """Return what this program is."""
-        return {"program": f"PyTorch {torch.__version__}", "threads": torch.get_num_threads()}
+        return {"program": describe(self.device), "threads": torch.get_num_threads()}
+
+    def device_bytes(self):
+        """Return how much of the GPU's memory PyTorch has taken at most."""
+        return torch.cuda.max_memory_reserved(self.device)
 
     def _losses(self):
         """Return the loss of each end of the model, as functions of its output and the truth's type of numbers."""
         if self.kind:
-            return [lambda x, dtype: loss_of(self.kind, x, self.labels, self.truth.to(dtype))]
+            return [lambda x, dtype: loss_of(self.kind, x, self.labels.to(x.device), self.truth.to(x.device, dtype))]
         found = []
         for i in self.model.ends:
             layer, (_, height, width) = self.network["layers"][i], self.network["shape"]
@@ -240,7 +252,7 @@ class Program:
                 raise Unsupported(f"training with {reason}")
             truth = self.truth.reshape(len(self.truth), -1, self.network["box"][0])
             loss = YoloLoss(layer, width, height)
-            found.append(lambda z, dtype, loss=loss, truth=truth: loss(z, truth.to(dtype)))
+            found.append(lambda z, dtype, loss=loss, truth=truth: loss(z, truth.to(z.device, dtype)))
         return found
 
     def _total_loss(self, ends, dtype=torch.float32):
@@ -266,7 +278,7 @@ class Program:
                                 (f"{i}.rolling_mean", part.running_mean), (f"{i}.rolling_variance", part.running_var))
 
     def _prepare(self, best):
-        if best:
+        if best and self.device.type == "cpu":
             self.model = self.model.to(memory_format=torch.channels_last)
             if self.images.ndim == 4:
                 self.images = self.images.contiguous(memory_format=torch.channels_last)
@@ -294,12 +306,14 @@ class Program:
     # ---- steps
     def _train(self):
         self.optimizer.zero_grad(set_to_none=True)
-        self._total_loss(self.model(self.images)).backward()
+        loss = self._total_loss(self.model(self.images.to(self.device)))
+        loss.backward()
         self.optimizer.step()
+        loss.item()
 
     def _predict(self, wanted=None):
         with torch.inference_mode():
-            return [output_of(self.kind, x) for x in self.model(self.images, wanted)]
+            return [output_of(self.kind, x).cpu() for x in self.model(self.images.to(self.device), wanted)]
 
     # ---- the same work?
     def outputs(self):
@@ -331,12 +345,12 @@ class Program:
             if isinstance(module, nn.Dropout):
                 module.p = 0.
         model.zero_grad()
-        self._total_loss(model(self.images.to(dtype)), dtype).backward()
+        self._total_loss(model(self.images.to(self.device, dtype)), dtype).backward()
         found = {}
         for name, tensor in self._parameters():
             index, _, array = name.partition(".")
             if array in _UPDATES:
-                found[f"{index}.{_UPDATES[array]}"] = tensor.grad.numpy().copy()
+                found[f"{index}.{_UPDATES[array]}"] = tensor.grad.numpy(force=True).copy()
         return found
 
     # ---- layer by layer
@@ -344,7 +358,7 @@ class Program:
         """Return the least seconds of every layer's forward and backward pass alone, and of the optimizer's step."""
         train, self.kept = self.job["train"], {}
         self.step()
-        forward, backward, x = [], [], self.images
+        forward, backward, x = [], [], self.images.to(self.device)
         for i, layer in enumerate([*self.model.layers, *([self._loss] if self.kind else [])]):
             inputs = [t.detach().clone().requires_grad_(train and i > 0)
                       for t in (x, *(self.kept[source][0] for source in _sources(layer)))]

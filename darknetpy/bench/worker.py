@@ -10,10 +10,12 @@ import json
 import os
 import sys
 import time
+from functools import partial
 
 import numpy as np
 
 _SETTLING = .005    # seconds, in which threads of the program before stop spinning
+_SHARE = .1         # of a turn's seconds, for which calls that only begin their work go on without a wait
 
 
 def workload(batch, inputs, truths, box=None):
@@ -45,12 +47,19 @@ def peak_bytes():
     return int(fields["VmHWM"].split()[0]) * 1024
 
 
+def wait_of(program):
+    """Return what waits until all that a program began on a device is done; None: its calls wait themselves."""
+    return getattr(program, "wait", None)
+
+
 def run_steps(program, seconds, least):
     """Run steps for about `seconds`, at least `least`; return how many and how long they took."""
     steps, start = 0, time.perf_counter()
     while steps < least or time.perf_counter() - start < seconds:
         program.step()
         steps += 1
+    if wait := wait_of(program):
+        wait()
     return {"steps": steps, "seconds": time.perf_counter() - start}
 
 
@@ -71,7 +80,7 @@ def differences(program, job):
     return {"output": max(found), **gradients}
 
 
-def time_parts(parts, rounds, before):
+def time_parts(parts, rounds, before, wait=None):
     """Return the least seconds of each part in `rounds` rounds, after one that does not count.
 
     Parameters
@@ -81,13 +90,19 @@ def time_parts(parts, rounds, before):
     rounds : int
     before : callable
         Starts every round; not timed.
+    wait : callable, optional
+        Ends every part: see :func:`wait_of`.
     """
     times = np.zeros((rounds + 1, len(parts)))
     for row in times:
         before()
+        if wait:
+            wait()
         for i, part in enumerate(parts):
             start = time.perf_counter()
             part()
+            if wait:
+                wait()
             row[i] = time.perf_counter() - start
     return times[1:].min(axis=0)
 
@@ -134,10 +149,32 @@ def time_call(call, seconds):
     return float(np.median(times))
 
 
+def time_queued(call, seconds, wait):
+    """Repeat a call that only begins its work, so often between two waits that these weigh little; return its median time."""
+    calls, times, end = 1, [], time.perf_counter() + seconds
+    wait()
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        wait()
+        took = time.perf_counter() - start
+        times.append(took / calls)
+        if took < seconds * _SHARE:     # the waits still count: more calls, and only they
+            calls, times = 2 * calls, times if time.perf_counter() >= end else []
+    return float(np.median(times))
+
+
 def save_numbers(program, given, path, **request):
     """Let a program compute from the arrays of one .npz file; save what it found in another."""
     with np.load(given) as arrays:
         np.savez(path, **program.numbers(given=dict(arrays), **request))
+
+
+def timer(program):
+    """Return what times a call of a program for some seconds."""
+    wait = wait_of(program)
+    return partial(time_queued, wait=wait) if wait else time_call
 
 
 def answer(program, job, request):
@@ -148,19 +185,20 @@ def answer(program, job, request):
     if command == "prepare":
         return prepare(program, **request)
     if command == "time":
-        program.set_threads(request["threads"])
+        if request["threads"]:      # 0: a device has its own
+            program.set_threads(request["threads"])
         time.sleep(_SETTLING)
-        return time_call(program.calls[request["form"]], request["seconds"])
+        return timer(program)(program.calls[request["form"]], request["seconds"])
     if command == "bandwidth":
-        return program.bandwidth(time_call=time_call, **request)
+        return program.bandwidth(time_call=timer(program), **request)
     if command == "numbers":
         return save_numbers(program, **request)
     if command == "steps":
         return run_steps(program, **request)
     if command == "layers":
-        return program.layers(time_parts, **request)
+        return program.layers(partial(time_parts, wait=wait_of(program)), **request)
     if command == "peak":
-        return {"bytes": peak_bytes()}
+        return {"bytes": peak_bytes(), "device": program.device_bytes() if wait_of(program) else None}
     return getattr(program, command)(**request)
 
 

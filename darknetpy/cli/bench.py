@@ -7,11 +7,10 @@ import os
 import shlex
 from dataclasses import replace
 
-from ..bench.process import DEVICES, PEERS, TRAINING_PEERS
+from ..bench.process import PEERS, TRAINING_PEERS
 from ..core import core
-from ..gpu import open_device
 from . import bench_convolution, bench_kernels, bench_loading, bench_start
-from .bench_options import check_output, check_plot, names, progress_line, seconds, thread_counts
+from .bench_options import DEVICES, check_output, check_plot, devices, names, progress_line, seconds, thread_counts
 from .parser import positive
 
 
@@ -51,8 +50,9 @@ def _add_network(subparsers):
     add("--steps", type=positive, default=1, metavar="N", help="steps of a turn at least (default 1)")
     add("--peers", metavar="LIST",
         help=f"of {', '.join(PEERS)}, with commas; none (default: all that do such work)")
-    add("--device", metavar="LIST",
-        help="of cpu, gpu (NVIDIA's) and emulated (its kernels on the CPU), with commas: darknetpy there, beside the CPU (default: cpu)")
+    add("--device", default="cpu", metavar="LIST",
+        help=f"of {DEVICES}, with commas (default: cpu); darknetpy always runs on the CPU too, peers there where cpu is "
+             "named, PyTorch on a GPU too")
     add("--per-layer", "--profile", action="store_true", dest="per_layer", help="also each layer alone, ours and PyTorch's")
     add("--json", action="store_true", help="print JSON")
     add("--plot", metavar="FILE.png",
@@ -75,7 +75,7 @@ def run(args):
     threads = thread_counts(args.threads) if args.threads else (core.lib.dn_num_threads(),)
     settings = Settings(train=not args.infer, rounds=args.rounds, seconds=args.seconds, steps=args.steps,
                         peers=_peers(args.peers, not args.infer), per_layer=args.per_layer or bool(args.plot),
-                        devices=_devices(args.device))
+                        devices=devices(args.device))
     found, machine, command = [], machine_facts(max(threads)), _command(args)
     for (cfg, batch, own_size), n in itertools.product(subjects, threads):
         found.append(compare(cfg, replace(settings, threads=n), batch=batch or args.batch,
@@ -106,15 +106,6 @@ def _command(args):
         if value is not None:
             words += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
     return shlex.join(words + ["--per-layer"] * args.per_layer)
-
-
-def _devices(text):
-    """Return the devices named, each of which can be opened."""
-    found = () if text is None else names("--device", text, ("cpu", *DEVICES))
-    for device in found:
-        if device != "cpu":
-            open_device(device)
-    return found
 
 
 def _peers(text, train):

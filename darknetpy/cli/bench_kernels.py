@@ -8,7 +8,17 @@ import re
 import shlex
 
 from ..errors import ArgumentError
-from .bench_options import check_output, check_plot, names, parts, progress_line, seconds, thread_counts
+from .bench_options import (
+    DEVICES,
+    check_output,
+    check_plot,
+    devices,
+    names,
+    parts,
+    progress_line,
+    seconds,
+    thread_counts,
+)
 from .parser import positive
 
 _MOST_VALUES = 2**31 - 1  # what a kernel takes
@@ -46,7 +56,12 @@ def add_parser(subparsers):
         metavar="LIST",
         help="numbers of threads, with commas (default: %(default)s)",
     )
-    add("--device", default="cpu", choices=["cpu"], help="where to run (default: cpu)")
+    add(
+        "--device",
+        default="cpu",
+        metavar="LIST",
+        help=f"of {DEVICES}, with commas: arrays lie there; PyTorch runs on a GPU too (default: cpu)",
+    )
     add(
         "--peers",
         default=",".join(PEERS),
@@ -85,6 +100,7 @@ def run(args):
         layers=names("--layers", args.layers, LAYERS),
         shapes=tuple(_shape(text) for text in parts("--shapes", args.shapes)),
         threads=thread_counts(args.threads),
+        devices=devices(args.device),
         peers=names("--peers", args.peers, PEERS, none=True),
         rounds=args.rounds,
         seconds=args.seconds,
@@ -143,6 +159,6 @@ def _check_outputs(args):
 def _command(args):
     """Return the command line again, with the options that decide the figures."""
     words = ["darknetpy", "bench", "kernels"]
-    for name in ("layers", "shapes", "threads", "peers", "rounds", "seconds"):
+    for name in ("layers", "shapes", "threads", "device", "peers", "rounds", "seconds"):
         words += [f"--{name}", str(getattr(args, name))]
     return shlex.join(words + ["--fused"] * args.fused)

@@ -7,6 +7,9 @@ import os
 import sys
 
 from ..errors import ArgumentError
+from ..gpu import open_device, parse_device
+
+DEVICES = "cpu, gpu (NVIDIA's; gpu:1 is the second) and emulated (its kernels on the CPU)"
 
 
 def seconds(text):
@@ -46,6 +49,15 @@ def names(option, text, known, none=False):
     for name in found:
         if name not in known:
             raise ArgumentError(f"{option} {name}: wanted {', '.join(known)}{' or none' if none else ''}")
+    return found
+
+
+def devices(text):
+    """Return the devices of a list, each of which can be opened."""
+    found = parts("--device", text)
+    for device in found:
+        if parse_device(device)[0] != "cpu":
+            open_device(device)
     return found
 
 
