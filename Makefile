@@ -4,7 +4,9 @@ VENV   ?= .venv
 SOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.def) setup.py pyproject.toml darknetpy/_build_ffi.py
 BIN    := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help build train test gradcheck golden lint sanitize coverage bench cuda cuda-emulated cuda-resources clean python-ready
+comma := ,
+.PHONY: help build train test gradcheck golden lint sanitize coverage bench cuda cuda-emulated cuda-resources clean python-ready \
+        test-gpu bench-gpu device-ready device-built
 
 help:       ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -72,6 +74,39 @@ cuda-emulated: $(VENV)/built    ## build the CUDA kernels with g++, to run on th
 	$(BIN)/python cuda/build.py --emulated
 cuda-resources: $(VENV)/built   ## registers and spills of every CUDA kernel, as nvcc reports them for sm_90
 	$(BIN)/python cuda/build.py --resources
+
+# On a GPU, in an environment that has what $(PYTHON) has. DEVICE=emulated: the same commands without a GPU; gpu:1: the second.
+# WHEELS=DIR: packages come from there alone, for a machine without a network.
+DEVICE ?= gpu
+WHEELS ?=
+OURS   := build/python-$(subst :,-,$(DEVICE))
+PIP    := $(OURS)/bin/python -m pip install -q --disable-pip-version-check $(if $(WHEELS),--no-index --find-links '$(WHEELS)')
+ON_DEVICE := tests/test_cuda_kernels.py tests/test_device.py
+SANITIZER ?= $(or $(shell command -v compute-sanitizer),$(wildcard /usr/local/cuda/bin/compute-sanitizer),compute-sanitizer)
+SANITIZED := test_kernel and (mean or variance or normalize or batchnorm or groupnorm or softmax or backward_bias) \
+    or test_networks and classifier-kept
+device-ready:
+	@$(PYTHON) cuda/ready.py $(DEVICE)
+$(OURS)/made: $(SOURCES) | device-ready
+	@$(PYTHON) cuda/ready.py $(DEVICE) --environment $(OURS)
+	$(PIP) 'setuptools>=77' 'cffi>=1.15'
+	$(PIP) --no-build-isolation -e '.[plot,test$(if $(filter emulated,$(DEVICE)),,$(comma)cuda)]'
+	@touch $@
+device-built: device-ready $(OURS)/made
+	CUDA_ARCHS="$${CUDA_ARCHS:-$$($(PYTHON) cuda/ready.py $(DEVICE) --arch)}" \
+	$(OURS)/bin/python cuda/build.py $(if $(filter emulated,$(DEVICE)),--emulated)
+
+test-gpu: device-built  ## the tests of kernels and networks on a GPU, then compute-sanitizer over some; WHEELS=DIR: without a network
+	@export DARKNETPY_TEST_DEVICE=$(DEVICE) PYTHONPATH=$(CURDIR); status=0; \
+	$(OURS)/bin/python -m pytest -q -p no:cacheprovider $(ON_DEVICE) || status=1; \
+	if ! command -v '$(SANITIZER)' >/dev/null; then \
+	    echo "compute-sanitizer is not installed: memcheck, racecheck and initcheck are skipped"; exit $$status; fi; \
+	for tool in memcheck racecheck initcheck; do echo "$$tool:"; \
+	    timeout 120 '$(SANITIZER)' --tool $$tool --error-exitcode 9 --print-limit 20 --target-processes all \
+	    $(OURS)/bin/python -m pytest -q -p no:cacheprovider $(ON_DEVICE) -k '$(SANITIZED)' || { echo "$$tool: failed"; status=1; }; \
+	done; exit $$status
+bench-gpu: device-built ## bench kernels and bench network on a GPU: docs/bench/gpu-<its name>.md, .json and charts; FOLDER=DIR: there
+	PYTHONPATH=$(CURDIR) $(OURS)/bin/python cuda/bench.py $(DEVICE) $(if $(FOLDER),--folder '$(FOLDER)')
 
 clean:      ## remove what was built; .venv too
 	rm -rf build dist .venv *.egg-info darknetpy/_darknet*.c darknetpy/*.so .pytest_cache .ruff_cache

@@ -15,6 +15,22 @@ from PIL import Image
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+def pytest_configure(config):
+    """End before the first test where DARKNETPY_TEST_DEVICE names a device that cannot be used."""
+    device = os.environ.get("DARKNETPY_TEST_DEVICE") or "emulated"
+    if device == "emulated":
+        return
+    from darknetpy.errors import DeviceError
+    from darknetpy.gpu import open_device
+
+    try:
+        if device == "cpu":
+            raise DeviceError("the tests compare with the CPU; wanted gpu, gpu:1 or emulated")
+        open_device(device)
+    except DeviceError as error:
+        pytest.exit(f"DARKNETPY_TEST_DEVICE={device}: {error}", 1)
+
+
 @pytest.fixture
 def rng(request):
     """A generator of the test's own, the same on every run."""

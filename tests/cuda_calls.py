@@ -1,7 +1,7 @@
 """Calls the CUDA kernels of csrc/kernels.def by argument name, beside their CPU twins.
 
-The library is built with g++ (cuda/emulator.h) when its sources have changed; DARKNETPY_TEST_GPU=1 takes the one that nvcc
-built, on a GPU.  Cases are those of kernel_calls.py.  Arrays lie between guards, once at multiples of 256 bytes and once so
+The library is built with g++ (cuda/emulator.h) when its sources have changed; DARKNETPY_TEST_DEVICE=gpu (gpu:1) takes the
+one that nvcc built, on a GPU.  Cases are those of kernel_calls.py.  Arrays lie between guards, once at multiples of 256 bytes and once so
 that their last value is the last of a page, which is where the emulator sees every access beyond it.
 """
 
@@ -20,12 +20,14 @@ import pytest
 from twin import CSRC, ROOT
 
 from darknetpy.core import core
+from darknetpy.gpu import parse_device
 from darknetpy.layer import activation_number
 
 PAGE, GUARD = 4096, 64
 HOST_LISTS = ("yolo_rules *",)     # structs whose lists are the host's
 RTOL, ATOL = 1e-5, 1e-6
-ON_GPU = os.environ.get("DARKNETPY_TEST_GPU") == "1"
+DEVICE = os.environ.get("DARKNETPY_TEST_DEVICE") or "emulated"     # conftest.py has looked at it
+ON_GPU = DEVICE != "emulated"
 
 
 def _read_rows():
@@ -79,6 +81,8 @@ def _load():
     loader = importlib.machinery.ExtensionFileLoader(name, path)
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
     loader.exec_module(module)
+    if ON_GPU:
+        module.lib.dn_gpu_select(parse_device(DEVICE)[1])
     return module.lib
 
 

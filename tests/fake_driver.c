@@ -37,7 +37,12 @@ int cuDeviceComputeCapability(int *major, int *minor, int device)
     (void)device;
     return *major = 9, *minor = 0, OK;
 }
-int cuDeviceGetAttribute(int *value, int attribute, int device) { return (void)attribute, (void)device, *value = 0, OK; }
+int cuDeviceGetAttribute(int *value, int attribute, int device)
+{
+    enum { CAPABILITY_MAJOR = 75 };
+    (void)device;
+    return *value = attribute == CAPABILITY_MAJOR ? 9 : 0, OK;
+}
 static uintptr_t stack[MOST_CONTEXTS];
 static int depth;
 int cuDevicePrimaryCtxRetain(uintptr_t *context, int device) { return *context = (uintptr_t)device + 1, OK; }

@@ -1,4 +1,4 @@
-"""Every CUDA kernel of csrc/kernels.def beside its CPU twin, emulated on the CPU (or, with DARKNETPY_TEST_GPU=1, on a GPU).
+"""Every CUDA kernel of csrc/kernels.def beside its CPU twin, emulated on the CPU (with DARKNETPY_TEST_DEVICE=gpu, on a GPU).
 
 The cases are those of the CPU kernels, the small ones, and such as take each way through the CUDA code.
 """

@@ -1,4 +1,4 @@
-"""Networks on a device (`device="emulated"`: the CUDA kernels on the CPU) beside the same on the CPU.
+"""Networks on a device (`device="emulated"`, the CUDA kernels on the CPU; DARKNETPY_TEST_DEVICE=gpu) beside the same on the CPU.
 
 The emulator's device memory cannot be touched by the host's code: a layer that does ends these tests.
 """
@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 import pytest
-from cuda_calls import library
+from cuda_calls import DEVICE, ON_GPU, library
 from gradcheck import build, prepared
 from PIL import Image
 from test_cli import TINY
@@ -25,7 +25,6 @@ from darknetpy.core import core
 from darknetpy.errors import DeviceError
 
 LIMIT = 1e-5
-DEVICE = "gpu" if os.environ.get("DARKNETPY_TEST_GPU") else "emulated"
 CASES = gradient_cases()
 
 
@@ -339,7 +338,7 @@ except dn.OutOfMemory as error:
 """
 
 
-@pytest.mark.skipif(DEVICE == "gpu" or "DARKNETPY_SANITIZED" in os.environ, reason="limits the emulator's memory")
+@pytest.mark.skipif(ON_GPU or "DARKNETPY_SANITIZED" in os.environ, reason="limits the emulator's memory")
 def test_memory_that_is_not_to_be_had():
     script = NO_MEMORY.format(tests=os.path.dirname(__file__))
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
