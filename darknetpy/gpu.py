@@ -62,12 +62,18 @@ class Device:
 
 
 class Gpu(Device):
-    """An NVIDIA GPU: its primary context, which PyCUDA shares with the CUDA runtime, and memory: PyCUDA's pool for small arrays."""
+    """An NVIDIA GPU: its primary context, which PyCUDA shares with the CUDA runtime, and memory: PyCUDA's pool for small arrays.
+
+    Attributes
+    ----------
+    used_bytes, peak_bytes : int
+        Of the arrays there are, and at most so far.
+    """
 
     def __init__(self, number: int, module: Any) -> None:
         super().__init__(f"gpu:{number}", module)
         driver = import_driver()
-        self._driver, self._blocks = driver, {}
+        self._driver, self._blocks, self.used_bytes, self.peak_bytes = driver, {}, 0, 0
         try:
             found = _device(driver, number, module)
             self.model = found.name()
@@ -110,11 +116,14 @@ class Gpu(Device):
             why = f"{human_bytes(self.free_bytes())} of {human_bytes(self._memory()[1])} are free" if memory else str(error)
             self.module.lib.dn_gpu_no_memory(f"{self.name} ({self.model}): {why}".encode())
             return ffi.NULL
-        self._blocks[int(block)] = block
+        self._blocks[int(block)] = block, size
+        self.used_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
         return ffi.cast("void *", int(block))
 
     def _release(self, address):
-        block = self._blocks.pop(int(self.module.ffi.cast("uintptr_t", address)), None)
+        block, size = self._blocks.pop(int(self.module.ffi.cast("uintptr_t", address)), (None, 0))
+        self.used_bytes -= size
         if block is not None:
             with self.current():
                 block.free()        # which keeps it in the pool for others, or returns it to the driver

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from twin import ROOT
 
 from darknetpy import gpu, plots
 from darknetpy.bench import forms, kernels, kernels_report, network, place, process, report, worker
+from darknetpy.core import core
 from darknetpy.errors import DarknetError, DeviceError
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -227,6 +229,24 @@ def test_a_layer_alone_computes_what_it_does_in_its_network(cfg):
     ones = (outputs[2] > 0).astype(np.float32)      # the slope of its relu
     np.testing.assert_allclose(layers[2].bias_updates.sum() - before, ones.sum(), rtol=1e-5)
     assert np.abs(layers[1].delta).max() > 0
+
+
+def test_a_layer_alone_reads_the_truth_on_the_device(cfg, monkeypatch):
+    """The emulated kernels could read the host's; a GPU's cannot."""
+    from darknetpy.bench import ours
+
+    class Lib:
+        def __getattr__(self, name):
+            called.append(name)
+            return getattr(core.lib, name)
+
+    called = []
+    job = {"cfg": cfg, "batch": 4, "train": True, "threads": 1, "device": "emulated", "keep_activations": True}
+    program = ours.Program(job, worker.workload)
+    monkeypatch.setattr(ours, "core", types.SimpleNamespace(lib=Lib(), ffi=core.ffi, address=core.address, check=core.check))
+    found = program.layers(worker.time_parts, 1)
+    assert len(found["forward"]) == len(program.net.layers) and "set_network_input" in called
+    assert "set_network_truth" not in called
 
 
 # ---- a GPU

@@ -91,8 +91,10 @@ for device in ("gpu", "emulated"):
     net = dn.load_network("a.cfg", device=device, train=True)
     losses.append([net.train_batch(*data(net)) for _ in range(3)] + [float(net[0].weights.sum())])
     if device == "gpu":
-        pool, used = net._device.pool, net._device.pool.active_bytes
+        device, pool, used = net._device, net._device.pool, net._device.pool.active_bytes
+        assert used >= device.used_bytes == device.peak_bytes > 0.8 * used
         del net; gc.collect()
+        assert device.used_bytes == 0 < device.peak_bytes
 print(json.dumps([losses, used, pool.active_bytes]))
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from cuda_calls import library
 from twin import ROOT
 
 from darknetpy import plots
+from darknetpy.cli.parser import make_parser
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 READY = os.path.join(ROOT, "cuda", "ready.py")
@@ -155,6 +157,16 @@ def test_tests_under_the_sanitizer_are_there():
     assert all(name in found.stdout for name in ("[mean_cpu]", "[batchnorm_backward_cpu]", "[groupnorm_backward_cpu]", "[softmax_cpu]",
                                                  "classifier-kept")), found.stdout  # fmt: skip
     assert 10 < found.stdout.count("::test_") < 40
+
+
+def test_commands_of_a_gpu():
+    spec = importlib.util.spec_from_file_location("cuda_bench", os.path.join(ROOT, "cuda", "bench.py"))
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    for words in bench.commands("gpu").values():
+        args = make_parser().parse_args(["bench", *words])
+        assert "gpu" in args.device.split(",") and args.peers == "torch"
+    assert all(os.path.exists(os.path.join(ROOT, path.partition(":")[0])) for path in [*bench.NETWORKS.values(), *bench.networks()])
 
 
 def test_a_page_is_written(ours, tmp_path):

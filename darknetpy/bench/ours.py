@@ -61,7 +61,7 @@ class Program:
         lib.dn_set_num_threads(job["threads"])
         self.place = None if job["device"] == "cpu" else Place(job["device"])
         if self.place:
-            self.wait, self._free = self.place.wait, self.place.device.free_bytes()
+            self.wait = self.place.wait
         self.net = _network(job)
         self.images, self.labels, self.truth = workload(job["batch"], self.net.inputs, self.net.truths, _box(self.net))
         self.step = self._train if job["train"] else self._predict
@@ -72,8 +72,8 @@ class Program:
                 "simd": core.ffi.string(core.lib.dn_simd_level()).decode(), **(self.place.facts() if self.place else {})}
 
     def device_bytes(self):
-        """Return how much of a GPU's memory the network has taken; None of the emulator's."""
-        return None if self._free is None else self._free - self.place.device.free_bytes()
+        """Return how much of a GPU's memory the arrays took at most; None of the emulator's."""
+        return getattr(self.place.device, "peak_bytes", None)
 
     def _train(self):
         self.net.train_batch(self.images, self.truth)
