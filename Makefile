@@ -87,10 +87,11 @@ SANITIZED := test_kernel and (mean or variance or normalize or batchnorm or grou
     or test_networks and classifier-kept
 device-ready:
 	@$(PYTHON) cuda/ready.py $(DEVICE)
+	@[ -z '$(WHEELS)' ] || [ -d '$(WHEELS)' ] || { echo "WHEELS=$(WHEELS): no such folder" >&2; exit 1; }
 $(OURS)/made: $(SOURCES) | device-ready
 	@$(PYTHON) cuda/ready.py $(DEVICE) --environment $(OURS)
 	$(PIP) 'setuptools>=77' 'cffi>=1.15'
-	$(PIP) --no-build-isolation -e '.[plot,test$(if $(filter emulated,$(DEVICE)),,$(comma)cuda)]'
+	$(PIP) $(if $(WHEELS),--no-build-isolation) -e '.[plot,test$(if $(filter emulated,$(DEVICE)),,$(comma)cuda)]'
 	@touch $@
 device-built: device-ready $(OURS)/made
 	CUDA_ARCHS="$${CUDA_ARCHS:-$$($(PYTHON) cuda/ready.py $(DEVICE) --arch)}" \
@@ -102,8 +103,8 @@ test-gpu: device-built  ## the tests of kernels and networks on a GPU, then comp
 	if ! command -v '$(SANITIZER)' >/dev/null; then \
 	    echo "compute-sanitizer is not installed: memcheck, racecheck and initcheck are skipped"; exit $$status; fi; \
 	for tool in memcheck racecheck initcheck; do echo "$$tool:"; \
-	    timeout 120 '$(SANITIZER)' --tool $$tool --error-exitcode 9 --print-limit 20 --target-processes all \
-	    $(OURS)/bin/python -m pytest -q -p no:cacheprovider $(ON_DEVICE) -k '$(SANITIZED)' || { echo "$$tool: failed"; status=1; }; \
+	    timeout 75 '$(SANITIZER)' --tool $$tool --error-exitcode 9 --print-limit 20 --target-processes all \
+	    $(OURS)/bin/python -m pytest -q -p no:cacheprovider $(ON_DEVICE) -k '$(SANITIZED)' || { echo "$$tool: failed, or not done in 75 s"; status=1; }; \
 	done; exit $$status
 bench-gpu: device-built ## bench kernels and bench network on a GPU: docs/bench/gpu-<its name>.md, .json and charts; FOLDER=DIR: there
 	PYTHONPATH=$(CURDIR) $(OURS)/bin/python cuda/bench.py $(DEVICE) $(if $(FOLDER),--folder '$(FOLDER)')

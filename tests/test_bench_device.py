@@ -300,6 +300,50 @@ def test_torch_is_the_peer_on_a_gpu(driver, tmp_path):
         assert found["layers"][0]["seconds"].keys() == {"darknetpy", "darknetpy@gpu", "torch-best@gpu"}
 
 
+@pytest.fixture
+def peer(monkeypatch):
+    """A function that imports a file of the benchmark which knows nothing of darknetpy."""
+    pytest.importorskip("torch")
+    folder = os.path.dirname(process.__file__)
+    monkeypatch.setattr(sys, "path", [*sys.path, folder])
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, os.path.join(folder, f"{name}.py"))
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_normalization_as_modules_choose_it_computes_the_same(peer, train):
+    import torch
+
+    x, delta = (torch.from_numpy(array) for array in worker.tensors(SHAPE))
+    plain, chosen = (kind(SHAPE, None) for kind in (peer("torch_kernels").BatchNorm, peer("torch_kernels").ChosenBatchNorm))
+    for layer in (plain, chosen):
+        layer.mean += 0.5
+    torch.testing.assert_close(chosen.forward(x, train), plain.forward(x, train))
+    torch.testing.assert_close((chosen.mean, chosen.variance), (plain.mean, plain.variance))
+    if train:
+        torch.testing.assert_close(chosen.backward(x, delta), plain.backward(x, delta))
+
+
+def test_gpus_that_torch_does_not_have(peer, monkeypatch):
+    import torch
+
+    use_gpu = peer("torch_device").use_gpu
+    assert use_gpu("cpu").type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match=r"has no GPU here: torch.cuda.is_available\(\) is False"):
+        use_gpu("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(RuntimeError, match=r"PyTorch has 1 GPU\(s\), no cuda:1"):
+        use_gpu("gpu:1")
+
+
 def test_names_of_programs_on_devices():
     assert process.on_device("torch", "cpu") == "torch" and process.label_of("torch-best@gpu:1") == "PyTorch, best, gpu:1"
     assert process.device_of("torch") == "cpu" and process.device_of("darknetpy@gpu:1") == "gpu:1"

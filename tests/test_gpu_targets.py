@@ -88,6 +88,11 @@ def test_without_a_gpu_a_target_is_one_line(target, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+def test_wheels_that_are_not_there(tmp_path):
+    found = make("bench-gpu", "DEVICE=emulated", f"OURS={tmp_path / 'made'}", "WHEELS=/no/where")
+    assert found.returncode and found.stderr.startswith("WHEELS=/no/where: no such folder\n") and not (tmp_path / "made").exists()
+
+
 def test_an_environment_has_the_packages_of_its_python(tmp_path):
     pytest.importorskip("pip")
     found = run(sys.executable, READY, "emulated", "--environment", str(tmp_path / "own"))
