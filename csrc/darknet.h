@@ -147,6 +147,15 @@ typedef struct {
     const real *anchors, *counters_per_class;
     const int *mask, *map;
 } yolo_rules;
+/* The same of [region]; see region_rules.h. parents: of the nodes of a class tree (classes), -1 for roots;
+ * map and parents may be NULL. */
+typedef struct {
+    int batch, h, w, coords, classes, names, num, max, alexeyab, softmax, rescore, bias_match, classfix,
+        focal_loss, background, learns_priors;
+    real coord_scale, object_scale, noobject_scale, class_scale, mask_scale, thresh;
+    const real *anchors;
+    const int *map, *parents;
+} region_rules;
 
 /* ---- kernels: the CPU functions by name, and the table through which layers call them */
 #define KERNEL(member, cpu, gpu, args) void cpu args;

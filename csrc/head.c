@@ -3,15 +3,11 @@
 
 /* ---- truth */
 int dn_count_truth(const truth_rows *r, const real *truth) { return dn_count_rows(truth, r->most, r->size); }
-int dn_only_class(const truth_rows *r, const real *row)
-{
-    return r->class_only && row[0] > 100000 && row[1] > 100000;
-}
 static const char *fault(const truth_rows *r, const real *row)
 {
     const real c = row[r->class_at];
     if (!(c >= 0 && c < r->classes)) return "class";
-    if (dn_only_class(r, row)) return NULL;
+    if (r->class_only && dn_class_only(row)) return NULL;
     if (!(row[0] >= 0 && row[0] <= 1)) return "x";
     if (!(row[1] >= 0 && row[1] <= 1)) return "y";
     if (!(row[2] > 0 && row[2] <= 1e6)) return "w";

@@ -7,10 +7,9 @@
 /* Boxes of an image's truth: rows of x, y, w, h, ..., the class in column `class_at`; x = 0 ends them. */
 typedef struct {
     int most, size, class_at, classes; /* rows, values of a row, classes that it may name */
-    int class_only;                    /* x and y beyond 100000 stand for "no box, only a class" (yolo9000) */
+    int class_only;                    /* x and y beyond 100000 stand for no box: dn_class_only() */
 } truth_rows;
 int dn_count_truth(const truth_rows *r, const real *truth);
-int dn_only_class(const truth_rows *r, const real *row);
 dn_status dn_check_truth(const layer *l, const truth_rows *r, const network *net);
 
 int dn_mapped(const int_list *map, int class_id);

@@ -46,6 +46,8 @@ SCALAR int dn_count_rows(const real *truth, int most, int size)
     while (n < most && truth[(size_t)n * size] != 0) ++n;
     return n;
 }
+/* "No box, only a class" (yolo9000). */
+SCALAR int dn_class_only(const real *row) { return row[0] > 100000 && row[1] > 100000; }
 /* The cell of a position in 0..1; 1 belongs to the last. */
 SCALAR int dn_cell(real position, int cells)
 {

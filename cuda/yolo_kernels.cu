@@ -1,30 +1,7 @@
 /* The passes of [yolo] and [Gaussian_yolo] over their values; csrc/yolo_rules.h has the formulas, and who
- * learns what. The rules' lists are copied to the device before each pass: a few hundred bytes. */
-#include "kernels.cuh"
+ * learns what. */
+#include "heads.cuh"
 #include "yolo_rules.h"
-#include <vector>
-
-/* The rules with their lists in device memory; anchors NULL: no memory, which is noted. */
-static yolo_rules on_device(const yolo_rules *host)
-{
-    yolo_rules r = *host;
-    const void *const lists[] = {host->anchors, host->counters_per_class, host->mask, host->map};
-    const void **const fields[] = {(const void **)&r.anchors, (const void **)&r.counters_per_class,
-                                   (const void **)&r.mask, (const void **)&r.map};
-    const size_t counts[] = {2 * (size_t)r.num, (size_t)r.classes, (size_t)r.slots, (size_t)r.names};
-    static_assert(sizeof(real) == sizeof(int), "both kinds of lists lie side by side");
-    std::vector<int> all;
-    for (int i = 0; i < 4; ++i) {
-        if (lists[i]) all.insert(all.end(), (const int *)lists[i], (const int *)lists[i] + counts[i]);
-    }
-    const int *memory = (const int *)scratch(FOR_KERNEL, all.size() * sizeof(int));
-    if (memory) upload((void *)memory, all.data(), all.size() * sizeof(int));
-    for (int i = 0; i < 4; ++i) {
-        *fields[i] = memory && lists[i] ? memory : NULL;
-        if (memory && lists[i]) memory += counts[i];
-    }
-    return r;
-}
 
 /* ---- the output: p = f(z), and delta *= df(z) / dz */
 static __global__ void yolo_activate_kernel(size_t n, yolo_rules r, const real *z, real *p)
@@ -95,10 +72,10 @@ static __global__ void yolo_average_kernel(size_t n, yolo_rules r, yolo_arrays a
 void yolo_train_gpu(const yolo_rules *rules, const real *z, const real *p, const real *truth, real *delta,
                     real *loss, real *matches)
 {
-    const yolo_rules r = on_device(rules);
+    yolo_rules r = *rules;
     const yolo_arrays a = {z, p, truth, delta, loss, matches};
     const size_t n = (size_t)r.batch * r.slots * yolo_area(&r);
-    if (!r.anchors) return;
+    if (!lists_to_device(&r)) return;
     LAUNCH(yolo_anchors_kernel, n, n, r, a);
     LAUNCH_BLOCKS(yolo_truths_kernel, r.batch, 0, r, a);
     if (yolo_averages(&r)) LAUNCH(yolo_average_kernel, n, n, r, a);

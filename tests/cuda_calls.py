@@ -24,7 +24,7 @@ from darknetpy.gpu import parse_device
 from darknetpy.layer import activation_number
 
 PAGE, GUARD = 4096, 64
-HOST_LISTS = ("yolo_rules *",)     # structs whose lists are the host's
+HOST_LISTS = ("yolo_rules *", "region_rules *")     # structs whose lists are the host's
 RTOL, ATOL = 1e-5, 1e-6
 DEVICE = os.environ.get("DARKNETPY_TEST_DEVICE") or "emulated"     # conftest.py has looked at it
 ON_GPU = DEVICE != "emulated"

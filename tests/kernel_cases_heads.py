@@ -1,4 +1,4 @@
-"""Cases of test_kernels.py for the kernels of reference_heads.py: (kernel, arguments by name)."""
+"""Cases of test_kernels.py for the kernels of heads: (kernel, arguments by name)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import types
 import zlib
 
 import numpy as np
-import reference_heads as reference
+import reference_heads
+import reference_region
 
 ANCHORS = np.array([6, 9, 14, 8, 11, 23, 30, 18], float)
 RULES = {
@@ -57,7 +58,7 @@ def heads():
         z = z.astype(np.float32).astype(float).ravel()
         p, d, told = np.zeros(z.size), r.standard_normal(z.size), ("yolo_rules *", rules)
         yield "yolo_activate_cpu", {"r": told, "z": z, "p": p.copy()}
-        reference.yolo_activate_cpu(types.SimpleNamespace(**rules), z, p)
+        reference_heads.yolo_activate_cpu(types.SimpleNamespace(**rules), z, p)
         for boxes_only in (0, 1):
             yield "yolo_gradient_cpu", {"r": told, "p": p, "boxes_only": boxes_only, "delta": d}
         zeros, matches = np.zeros(z.size), np.zeros(6 * rules["batch"])
@@ -65,4 +66,65 @@ def heads():
         yield "yolo_train_cpu", case
 
 
-FAMILIES = (heads,)
+# ---- [region]
+TREE = {"parents": np.array([-1, -1, 0, 0, 0, 1, 1, 5], np.int32), "classes": 8}
+REGION = {
+    "batch": 3, "h": 3, "w": 5, "coords": 4, "classes": 3, "names": 0, "num": 4, "max": 6, "alexeyab": 0, "softmax": 1, "rescore": 0,
+    "bias_match": 0, "classfix": 0, "focal_loss": 0, "background": 0, "learns_priors": 0, "coord_scale": 1.25, "object_scale": 5.0,
+    "noobject_scale": 0.75, "class_scale": 1.5, "mask_scale": 0.5, "thresh": 0.4,
+    "anchors": np.array([0.7, 0.9, 1.6, 1.1, 0.8, 2.1, 2.4, 1.9]), "map": None, "parents": None,
+}  # fmt: skip
+REGIONS = [
+    {},
+    {"softmax": 0, "learns_priors": 1, "rescore": 1, **MAP},
+    {"softmax": 0, "h": 1, "w": 1, "max": 1, "num": 1, "anchors": np.array([0.5, 0.6]), "classes": 1},
+    {"h": 9, "w": 31, "max": 40, "bias_match": 1},
+    {"background": 1, "learns_priors": 1},
+    {"background": 1, "softmax": 0, "rescore": 1},
+    {"coords": 6, "focal_loss": 1},
+    {**TREE, "h": 8, "w": 11},
+    {**TREE, "alexeyab": 1, "learns_priors": 1},
+    {"alexeyab": 1, "rescore": 1, "learns_priors": 1},
+    {"alexeyab": 1, "softmax": 0, "classfix": -1, "bias_match": 1, **MAP},
+    {"alexeyab": 1, "classfix": 1, "thresh": 0.2, "focal_loss": 1},
+    {"alexeyab": 1, "softmax": 0, "classfix": 2, "thresh": 0.2, "focal_loss": 1},
+]
+
+
+def region_truth(rules, r):
+    """Boxes as above, none in the last image; with a tree the first image has one truth of which only the class is known."""
+    rows = np.zeros((rules["batch"], rules["max"], 6 if rules["alexeyab"] else rules["coords"] + 1))
+    boxes = truth_of({**rules, "alexeyab": 0}, r).reshape(rules["batch"], -1, 5)
+    rows[..., :4], rows[..., 4 if rules["alexeyab"] else rules["coords"]] = boxes[..., :4], boxes[..., 4]
+    if rules["coords"] > 4:
+        rows[..., 4:6] = r.uniform(0.1, 0.9, (*rows.shape[:2], 2))
+    rows[-1] = 0
+    if rules["parents"] is not None:
+        rows[0, 1, :2] = 200000
+        rows[0, 1, 4] = 7
+    return rows.ravel()
+
+
+def regions():
+    for number, variant in enumerate(REGIONS):
+        rules, r = {**REGION, **variant}, np.random.default_rng(zlib.crc32(b"region%d" % number))
+        shape = (rules["batch"], rules["num"], rules["coords"] + 1 + rules["classes"], rules["h"], rules["w"])
+        linear = rules["alexeyab"] and not rules["softmax"]  # classes, whose logarithms the focal loss takes
+        z = r.uniform(0.1 if linear else -1.5, 1.5, shape).astype(np.float32).astype(float).ravel()
+        p, d, told = np.zeros(z.size), r.standard_normal(z.size), ("region_rules *", rules)
+        yield "region_activate_cpu", {"r": told, "z": z, "p": p.copy()}
+        reference_region.region_activate_cpu(types.SimpleNamespace(**rules), z, p)
+        if rules["softmax"] or rules["parents"] is not None:
+            classes = p.reshape(shape)[:, :, rules["coords"] + 1 - rules["background"] :]
+            classes[:] = r.choice([0.1, 0.25, 0.4], classes.shape)  # many places are equally probable
+        for more in (0, 1):
+            yield "region_gradient_cpu", {"r": told, "p": p, "loss": more, "delta": d}
+            yield "region_reorder_cpu", {"r": told, "x": p, "positions": None if more else d[::-1].copy(), "back": more, "y": d}
+        if rules["parents"] is not None:
+            p.reshape(shape)[0, :, rules["coords"]] = 0.5
+        zeros, matches = np.zeros(z.size), np.zeros(4 * rules["batch"])
+        case = {"r": told, "z": z, "p": p, "truth": region_truth(rules, r), "delta": zeros, "loss": zeros.copy(), "matches": matches}
+        yield "region_train_cpu", case
+
+
+FAMILIES = (heads, regions)

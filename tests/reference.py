@@ -10,6 +10,7 @@ from reference_heads import *  # noqa: F403
 from reference_maps import *  # noqa: F403
 from reference_maps import give
 from reference_products import *  # noqa: F403
+from reference_region import *  # noqa: F403
 
 BN_EPSILON = 1e-5
 

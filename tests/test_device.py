@@ -17,6 +17,7 @@ from cuda_calls import DEVICE, ON_GPU, library
 from gradcheck import build, prepared
 from PIL import Image
 from test_cli import TINY
+from test_head_layers import AB, MICRO
 from test_layout import gradient_cases
 
 import darknetpy as dn
@@ -48,12 +49,14 @@ def built(case):
     return [twin, *nets], twin.input.copy(), None if twin.truth is None else twin.truth.copy()
 
 
-def step(net, x, truth, train):
-    """Run a network forward and backward; return the loss and the input's delta."""
+def step(net, x, truth, train, send=False):
+    """Run a network forward and backward, where there is no loss or with `send` from a delta of the last layer; return loss and
+    the input's delta.
+    """
     x, truth = (None if a is None else a.astype(net._core.dtype) for a in (x, truth))
     net.delta = None
     loss = net.forward(x, truth, train=train)
-    if loss is None:
+    if loss is None or send:
         last = net.layers[-1]
         last.delta = np.random.default_rng(1).standard_normal(last.delta.shape).astype(x.dtype)
     net.backward()
@@ -100,6 +103,40 @@ def test_every_layer_type_agrees_with_the_cpu(case):
     for net in (twin, cpu, device):
         net.update()
     assert_alike(cpu, device, twin)
+
+
+# ---- truths that the gradient checks do not have
+TREE = os.path.join(MICRO, "ab-softmax_tree", "t.tree")
+
+
+def only_classes(rng, rows, truths, size):
+    """Boxes, but of every other image only a class is known."""
+    truth = np.zeros((rows, truths // size, size))
+    truth[:, :3, :4], truth[:, :3, 4] = rng.uniform(0.1, 0.9, (rows, 3, 4)), rng.integers(0, 8, (rows, 3))
+    truth[::2, 1, :2] = 200000
+    return truth
+
+
+OWN_TRUTHS = {
+    "region": (f"region num=2 classes=8 anchors=1,1,2,1 max=4 tree={TREE}", (26, 4, 5), "", lambda *how: only_classes(*how, 5)),
+    "region AlexeyAB": (f"region num=2 classes=8 anchors=1,1,2,1 max=4 tree={TREE}", (26, 4, 5), AB, lambda *how: only_classes(*how, 6)),
+}
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["", "others"])
+@pytest.mark.parametrize("name", OWN_TRUTHS)
+def test_heads_learn_as_on_the_cpu(name, others, rng):
+    """Also where a layer behind the head adds a delta to its output."""
+    line, shape, options, draw = OWN_TRUTHS[name]
+    lines = [line] + ["connected output=5 activation=tanh"] * others
+    nets = [build(lines, shape, 3, options, core=core, device=d) for d in ("cpu", DEVICE)]
+    x, truth = rng.standard_normal((3, *shape)), draw(rng, 3, nets[0].truths).reshape(3, -1)
+    for array, like in zip(*(arrays_of(net, "parameter").values() for net in nets)):
+        like[...] = array
+    (wanted, delta), (loss, found) = (step(net, x, truth, True, others) for net in nets)
+    assert loss == pytest.approx(wanted, rel=LIMIT) and np.abs(delta).max() > 0 and nets[0].layers[-1].delta.any()
+    assert distance(delta, found) <= LIMIT
+    assert_alike(*nets)
 
 
 # ---- whole networks
