@@ -156,6 +156,13 @@ typedef struct {
     const real *anchors;
     const int *map, *parents;
 } region_rules;
+/* And of [detection]; see detection_rules.h. Where `draws`, boxes are drawn as numbers of (seed, purpose). */
+typedef struct {
+    int batch, side, classes, num, softmax, rescore, root, forced, draws;
+    uint32_t purpose;
+    uint64_t seed, first_row;
+    real coord_scale, object_scale, noobject_scale, class_scale;
+} detection_rules;
 
 /* ---- kernels: the CPU functions by name, and the table through which layers call them */
 #define KERNEL(member, cpu, gpu, args) void cpu args;

@@ -33,13 +33,21 @@ static dn_status check_rows(const layer *l, const truth_rows *r, const real *tru
     return DN_OK;
 }
 /* That of the network is the host's, too; one that a layer has made is copied. */
+dn_status dn_host_truth(const layer *l, const network *net, const real **truth, real **copy)
+{
+    *copy = NULL;
+    *truth = dn_is_host(net->device) ? net->truth : net->net_truth;
+    if (dn_is_host(net->device) || net->truth == net->device_truth.memory) return DN_OK;
+    const dn_status status = dn_host_copy(net->device, net->truth, (size_t)l->batch * l->truths, copy);
+    *truth = *copy;
+    return status;
+}
 dn_status dn_check_truth(const layer *l, const truth_rows *r, const network *net)
 {
-    if (dn_is_host(net->device)) return check_rows(l, r, net->truth);
-    if (net->truth == net->device_truth.memory) return check_rows(l, r, net->net_truth);
+    const real *truth;
     real *copy;
-    dn_status status = dn_host_copy(net->device, net->truth, (size_t)l->batch * l->truths, &copy);
-    if (status == DN_OK) status = check_rows(l, r, copy);
+    dn_status status = dn_host_truth(l, net, &truth, &copy);
+    if (status == DN_OK) status = check_rows(l, r, truth);
     free(copy);
     return status;
 }

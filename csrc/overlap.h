@@ -53,6 +53,12 @@ SCALAR real iou_of(box a, box b)
     const real i = intersection_of(a, b), u = union_of(a, b);
     return i == 0 || u == 0 ? 0 : i / u;
 }
+/* The distance of two boxes as points (x, y, w, h). */
+SCALAR real rmse_of(box a, box b)
+{
+    const real x = a.x - b.x, y = a.y - b.y, w = a.w - b.w, h = a.h - b.h;
+    return sqrt(x * x + y * y + w * w + h * h);
+}
 SCALAR real giou_of(box a, box b)
 {
     const real c = around_span(a.x, a.w, b.x, b.w).length * around_span(a.y, a.h, b.y, b.h).length;

@@ -127,4 +127,38 @@ def regions():
         yield "region_train_cpu", case
 
 
-FAMILIES = (heads, regions)
+# ---- [detection]
+DETECTION = {
+    "batch": 3, "side": 4, "classes": 3, "num": 3, "softmax": 0, "rescore": 1, "root": 0, "forced": 0, "draws": 0, "purpose": 8, "seed": 7,
+    "first_row": 2**40, "coord_scale": 5.0, "object_scale": 1.5, "noobject_scale": 0.5, "class_scale": 0.75,
+}  # fmt: skip
+DETECTIONS = [
+    {},
+    {"softmax": 1, "root": 1, "side": 9},
+    {"forced": 1, "rescore": 0},
+    {"forced": 1, "num": 1, "classes": 1, "side": 1, "batch": 1},
+    {"side": 17, "batch": 2},
+    {"draws": 1},
+]
+
+
+def detections():
+    for number, variant in enumerate(DETECTIONS):
+        rules, r = {**DETECTION, **variant}, np.random.default_rng(zlib.crc32(b"detection%d" % number))
+        batch, cells, classes, num = (rules["batch"], rules["side"] ** 2, rules["classes"], rules["num"])
+        rows = np.zeros((batch, cells, 5 + classes))
+        rows[..., 0] = r.random((batch, cells)) < 0.6
+        rows[..., 1:-4] = np.eye(classes)[r.integers(0, classes, (batch, cells))]
+        rows[..., -4:] = r.uniform(0.1, 0.9, (batch, cells, 4))
+        rows[-1:, ..., :1] *= batch == 1  # the last image has no object
+        p = r.uniform(0.05, 0.95, (batch, cells * (classes + 5 * num)))
+        boxes = p[:, cells * (classes + num) :].reshape(batch, cells, num, 4)
+        boxes[:, ::3, :, :2] += 20  # meet nothing
+        boxes[:, 1::4, 1:] = boxes[:, 1::4, :1]  # fit alike
+        zeros = np.zeros(p.size)
+        truth = (rows * rows[..., :1]).ravel()
+        case = {"r": ("detection_rules *", rules), "p": p.ravel(), "truth": truth, "delta": zeros, "loss": zeros.copy()}
+        yield "detection_train_cpu", case
+
+
+FAMILIES = (heads, regions, detections)

@@ -17,7 +17,7 @@ from cuda_calls import DEVICE, ON_GPU, library
 from gradcheck import build, prepared
 from PIL import Image
 from test_cli import TINY
-from test_head_layers import AB, MICRO
+from test_head_layers import AB, MICRO, Cells
 from test_layout import gradient_cases
 
 import darknetpy as dn
@@ -121,6 +121,10 @@ OWN_TRUTHS = {
     "region": (f"region num=2 classes=8 anchors=1,1,2,1 max=4 tree={TREE}", (26, 4, 5), "", lambda *how: only_classes(*how, 5)),
     "region AlexeyAB": (f"region num=2 classes=8 anchors=1,1,2,1 max=4 tree={TREE}", (26, 4, 5), AB, lambda *how: only_classes(*how, 6)),
 }
+
+
+DETECTION = "detection classes=3 coords=4 num=3 side=7 random=1 softmax=1"
+OWN_TRUTHS["detection"] = (DETECTION, (882,), "", lambda rng, *shape: Cells(49, 3).draw(*shape, rng))
 
 
 @pytest.mark.parametrize("others", [False, True], ids=["", "others"])
