@@ -163,6 +163,12 @@ typedef struct {
     uint64_t seed, first_row;
     real coord_scale, object_scale, noobject_scale, class_scale;
 } detection_rules;
+/* And of [contrastive]; see contrastive_rules.h. A map of `cells` has `anchors` embeddings of `size` values
+ * each; one is compared with `most` others. */
+typedef struct {
+    int batch, anchors, cells, size, most;
+    real temperature, cls_normalizer, max_delta;
+} contrastive_rules;
 
 /* ---- kernels: the CPU functions by name, and the table through which layers call them */
 #define KERNEL(member, cpu, gpu, args) void cpu args;

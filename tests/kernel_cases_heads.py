@@ -161,4 +161,50 @@ def detections():
         yield "detection_train_cpu", case
 
 
-FAMILIES = (heads, regions, detections)
+# ---- [contrastive]
+CONTRASTIVE = {
+    "batch": 3, "anchors": 2, "cells": 6, "size": 5, "most": 3, "temperature": 0.75, "cls_normalizer": 1.5, "max_delta": 9.0
+}  # fmt: skip
+CONTRASTIVES = [
+    {},
+    {"most": 0},
+    {"most": 1, "max_delta": 0.125},
+    {"batch": 1, "anchors": 1, "cells": 1, "size": 1, "most": 2**31 - 1},
+    {"batch": 9, "anchors": 1, "cells": 1, "size": 300, "most": 2**31 - 1, "temperature": 0.0625},
+    {"batch": 2, "anchors": 3, "cells": 110, "size": 3, "most": 40},
+    {"batch": 2, "anchors": 3, "cells": 110, "size": 2, "most": 270, "cls_normalizer": 9.0},
+]
+
+
+def embeddings():
+    for number, variant in enumerate(CONTRASTIVES):
+        rules, r = {**CONTRASTIVE, **variant}, np.random.default_rng(zlib.crc32(b"contrastive%d" % number))
+        shape = (rules["batch"] * rules["anchors"], rules["size"], rules["cells"])
+        places, z = shape[0] * shape[2], r.standard_normal(shape)
+        z *= r.uniform(0.7, 1.4, (shape[0], 1, shape[2])) / np.linalg.norm(z, axis=1, keepdims=True)  # far from 0
+        if number != 3:
+            z[1, :, 0], z[2, :, 0] = 0, z[0, :, 0]  # one points nowhere, two are alike
+        labels, kinds = r.integers(-1, 3, places).astype(float), r.integers(0, 2, places).astype(float)
+        if number in (4, 6):
+            labels, kinds = np.arange(places) % 3.0, np.zeros(places)
+        room = np.zeros(places, np.int32)
+        yield "contrastive_train_cpu", {
+            "r": ("contrastive_rules *", rules), "z": z.ravel(), "labels": labels, "kinds": kinds, "samples": room,
+            "partners": room.copy(), "delta": np.zeros(z.size), "loss": np.zeros(z.size),
+            "workspace": np.zeros(places * (rules["size"] + 2)),
+        }  # fmt: skip
+        case = {"batch": places, "classes": 5, "truth": r.integers(0, 2, places * 5) * r.uniform(0, 1, places * 5)}
+        case["truth"][: 5 * (places // 2)] *= number % 2
+        yield "contrastive_label_images_cpu", {**case, "labels": np.full(places, -1.0)}
+    for number, variant in enumerate(VARIANTS):
+        rules, r = {**RULES, **variant}, np.random.default_rng(zlib.crc32(b"labels%d" % number))
+        if not rules["alexeyab"] or rules["coords"] == 8 or rules["yolo_point"]:
+            continue
+        truth = truth_of(rules, r).reshape(rules["batch"], -1, 6)
+        truth[..., 5], truth[-1] = r.integers(-1, 4, truth.shape[:2]), 0
+        room = np.full(rules["batch"] * rules["slots"] * rules["h"] * rules["w"], -1.0)
+        case = {"r": ("yolo_rules *", rules), "truth": truth.ravel(), "labels": room, "kinds": room.copy()}
+        yield "contrastive_label_boxes_cpu", case
+
+
+FAMILIES = (heads, regions, detections, embeddings)

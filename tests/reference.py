@@ -6,6 +6,7 @@ Names and arguments are the kernel's; arrays are written in place, shapes as the
 from __future__ import annotations
 
 import numpy as np
+from reference_contrastive import *  # noqa: F403
 from reference_detection import *  # noqa: F403
 from reference_heads import *  # noqa: F403
 from reference_maps import *  # noqa: F403

@@ -83,7 +83,8 @@ def assert_alike(cpu, device, exact=None):
     for name, values in wanted.items():
         apart = distance(values, found[name])
         assert np.isfinite(found[name]).all(), name
-        if name.rpartition(".")[2] == "mean_rest" or apart <= LIMIT:    # mean_rest: what rounding leaves
+        # mean_rest is what rounding leaves; in partners each kernel has numbers of its own
+        if name.rpartition(".")[2] in ("mean_rest", "partners") or apart <= LIMIT:
             continue
         assert exact is not None, f"{name}: {apart}"
         true = arrays_of(exact)[name]

@@ -538,8 +538,8 @@ CASES += gates(SIZES, _rng)
 def test_kernel(name, threads):
     cases = [case for kernel, case in CASES if kernel == name]
     assert cases, f"{name} has no case"
-    # targets less values, and slopes of overlaps, are differences of numbers above 1: rounding is absolute
-    tolerance = {"atol": 1e-5} if name in ("yolo_train_cpu", "region_train_cpu") else {}
+    # targets less values, slopes of overlaps and of cosines are differences of numbers above 1: rounding is absolute
+    tolerance = {"atol": 1e-5} if name in ("yolo_train_cpu", "region_train_cpu", "contrastive_train_cpu") else {}
     for case in cases:
         compare_threads(name, case, threads, **tolerance)
 
