@@ -2,7 +2,6 @@
 #include <stdlib.h>
 
 /* ---- truth */
-int dn_count_truth(const truth_rows *r, const real *truth) { return dn_count_rows(truth, r->most, r->size); }
 static const char *fault(const truth_rows *r, const real *row)
 {
     const real c = row[r->class_at];
@@ -17,7 +16,7 @@ static dn_status check_rows(const layer *l, const truth_rows *r, const real *tru
 {
     for (int b = 0; b < l->batch; ++b) {
         const real *rows = truth + (size_t)b * r->most * r->size;
-        const int n = dn_count_truth(r, rows);
+        const int n = dn_count_rows(rows, r->most, r->size);
         for (int t = 0; t < n; ++t) {
             const real *row = rows + (size_t)t * r->size;
             const char *wrong = fault(r, row);
@@ -53,7 +52,6 @@ dn_status dn_check_truth(const layer *l, const truth_rows *r, const network *net
 }
 
 /* ---- classes */
-int dn_mapped(const int_list *map, int class_id) { return map->n ? map->values[class_id] : class_id; }
 dn_status dn_check_classes(const layer *l, const int_list *map, int classes, int names)
 {
     dn_status status = dn_option_in(l, "classes", classes, 1, 1 << 24);

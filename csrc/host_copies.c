@@ -1,8 +1,7 @@
 /* Copies between the host's memory and a device's, and layers that the host runs though their arrays lie on
- * another device. Detectors' heads and the like look at values one by one, under conditions (ops->on_host),
- * and so does what gives weights their start values. They work on copies in the host's memory, with the CPU's
- * kernels: what they read is pulled before the pass, what they may have written is pushed after it. Heads are
- * small beside what stands before them. */
+ * another device. [iseg] looks at values one by one, under conditions (ops->on_host), and so does what gives
+ * weights their start values. They work on copies in the host's memory, with the CPU's kernels: what they
+ * read is pulled before the pass, what they may have written is pushed after it. */
 #include "layer.h"
 #include <assert.h>
 #include <stdlib.h>

@@ -27,7 +27,7 @@ yolo_rules yolo_rules_of(const yolo_head *self)
     r.map = self->map.n ? self->map.values : NULL;
     return r;
 }
-truth_rows yolo_truth_rows(const yolo_head *self)
+static truth_rows yolo_truth_rows(const yolo_head *self)
 {
     const int named = self->map.n ? self->map.n : self->r.classes;
     return (truth_rows){

@@ -27,7 +27,6 @@ typedef struct {
 
 extern const array_spec yolo_head_rows[];
 yolo_rules yolo_rules_of(const yolo_head *self);
-truth_rows yolo_truth_rows(const yolo_head *self);
 int yolo_box_size(const layer *l);
 dn_status yolo_head_shape(layer *l, network *net, int coords);
 dn_status yolo_head_forward(layer *l, network *net);
