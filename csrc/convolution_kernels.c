@@ -1,6 +1,8 @@
 /* Convolution passes on the CPU. Each is handed to the engine as a sum over taps with two axes (engine.h):
  * the forward pass as it stands; the backward pass for data as one such sum per phase of the stride; the
- * weight gradient by its forward pass. */
+ * weight gradient by its forward pass. Where dilation keeps from Winograd's tiles, they are passes over the
+ * images that it comes apart into (dilation.h). */
+#include "dilation.h"
 #include "winograd.h"
 #include <assert.h>
 #include <limits.h>
@@ -91,6 +93,34 @@ static conv_product data_product(const conv_shape *s, int phase_y, int phase_x)
     return p;
 }
 
+/* What a dilated convolution becomes, and its maps in the workspace, before what that needs itself. */
+typedef struct {
+    conv_shape shape;
+    size_t x, y;
+} parted_shape;
+static parted_shape part_shape(const conv_shape *s)
+{
+    const int d = s->dilation;
+    parted_shape t = {.shape = *s};
+    t.shape.batch *= d * d;
+    t.shape.h /= d, t.shape.w /= d, t.shape.out_h /= d, t.shape.out_w /= d, t.shape.pad /= d;
+    t.shape.dilation = 1;
+    t.x = pieces((ptrdiff_t)s->batch * s->c * s->h * s->w, FILTER_UNIT) * FILTER_UNIT;
+    t.y = pieces((ptrdiff_t)s->batch * s->n * s->out_h * s->out_w, FILTER_UNIT) * FILTER_UNIT;
+    return t;
+}
+/* All passes come apart, or none. */
+static int comes_apart(const conv_shape *s)
+{
+    const int d = s->dilation;
+    if (d < 2 || s->stride_x != 1 || s->stride_y != 1 || s->pad % d || s->h % d || s->w % d ||
+        s->out_h % d || s->out_w % d)
+        return 0;
+    const parted_shape t = part_shape(s);
+    const conv_product p = forward_product(&t.shape);
+    return cut_winograd(&p).m != 0;
+}
+
 /* Mean and variance of each filter from those of its parts, in their order: T. F. Chan, G. H. Golub and R. J.
  * LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979. */
 static void merge_moments(const part_moments *part, int filters, ptrdiff_t parts, const conv_epilogue *ep)
@@ -115,10 +145,22 @@ int convolution_takes_pool(const conv_shape *s)
     return s->out_h % 2 == 0 && s->out_w % 2 == 0 && (cut_winograd(&p).m || cut_row_winograd(&p).blocks);
 }
 
+static void forward_apart(const conv_shape *s, const real *x, const real *w, const conv_epilogue *ep, real *y,
+                          real *workspace)
+{
+    const parted_shape t = part_shape(s);
+    dn_take_apart(x, s->batch, s->c, s->h, s->w, s->dilation, workspace);
+    convolution_forward_cpu(&t.shape, workspace, w, ep, workspace + t.x, workspace + t.x + t.y);
+    dn_put_together(workspace + t.x, s->batch, s->n, s->out_h, s->out_w, s->dilation, 0, y);
+}
 /* Statistics are taken block by block while outputs are in the cache, or where that does not pay, after. */
 void convolution_forward_cpu(const conv_shape *s, const real *x, const real *w, const conv_epilogue *ep,
                              real *y, real *workspace)
 {
+    if (comes_apart(s)) {
+        forward_apart(s, x, w, ep, y, workspace);
+        return;
+    }
     conv_product p = forward_product(s);
     const int statistics = ep && ep->mean, on_the_way = statistics && product_takes_moments(&p);
     const ptrdiff_t parts = product_blocks(&p);
@@ -144,9 +186,22 @@ static int is_paired(const conv_shape *s)
     return s->stride_y == 2 && s->stride_x == 2 && s->h > 1 && s->w > 1;
 }
 
+static void backward_data_apart(const conv_shape *s, const real *dy, const real *w, int add, real *dx,
+                                real *workspace)
+{
+    const parted_shape t = part_shape(s);
+    real *dy_parts = workspace + t.x;
+    dn_take_apart(dy, s->batch, s->n, s->out_h, s->out_w, s->dilation, dy_parts);
+    convolution_backward_data_cpu(&t.shape, dy_parts, w, 0, workspace, dy_parts + t.y);
+    dn_put_together(workspace, s->batch, s->c, s->h, s->w, s->dilation, add, dx);
+}
 void convolution_backward_data_cpu(const conv_shape *s, const real *dy, const real *w, int add, real *dx,
                                    real *workspace)
 {
+    if (comes_apart(s)) {
+        backward_data_apart(s, dy, w, add, dx, workspace);
+        return;
+    }
     const int paired = is_paired(s);
     conv_product phases[PHASES];
     for (int phase_y = 0; phase_y < at_most(s->stride_y, s->h); ++phase_y) {
@@ -161,20 +216,38 @@ void convolution_backward_data_cpu(const conv_shape *s, const real *dy, const re
     if (paired) current_engine()->data(phases, dy, w, dx, workspace, dn_num_threads());
 }
 
+static conv_product kept_product(const conv_shape *s)
+{
+    const conv_shape t = comes_apart(s) ? part_shape(s).shape : *s;
+    return forward_product(&t);
+}
 size_t convolution_kept_values(const conv_shape *s)
 {
-    const conv_product p = forward_product(s);
+    const conv_product p = kept_product(s);
     return kept_values(&p);
 }
 void convolution_keep_weights(const conv_shape *s, const real *w, real *kept)
 {
-    const conv_product p = forward_product(s);
+    const conv_product p = kept_product(s);
     current_engine()->keep(&p, w, kept, dn_num_threads());
 }
 
+static void backward_weights_apart(const conv_shape *s, const real *x, const real *dy, real *dw,
+                                   real *workspace)
+{
+    const parted_shape t = part_shape(s);
+    real *dy_parts = workspace + t.x;
+    dn_take_apart(x, s->batch, s->c, s->h, s->w, s->dilation, workspace);
+    dn_take_apart(dy, s->batch, s->n, s->out_h, s->out_w, s->dilation, dy_parts);
+    convolution_backward_weights_cpu(&t.shape, workspace, dy_parts, dw, dy_parts + t.y);
+}
 void convolution_backward_weights_cpu(const conv_shape *s, const real *x, const real *dy, real *dw,
                                       real *workspace)
 {
+    if (comes_apart(s)) {
+        backward_weights_apart(s, x, dy, dw, workspace);
+        return;
+    }
     const conv_product p = forward_product(s);
     current_engine()->gradient(&p, x, dy, dw, workspace, dn_num_threads());
 }
@@ -252,6 +325,11 @@ static int add_phases(const conv_shape *s, size_t threads, size_t *total)
 size_t convolution_workspace(const conv_shape *s, int threads)
 {
     if (!fits_engine(s)) return SIZE_MAX;
+    if (comes_apart(s)) {
+        const parted_shape t = part_shape(s);
+        size_t all = convolution_workspace(&t.shape, threads);
+        return add_size(&all, t.x, 1, 1) && add_size(&all, t.y, 1, 1) ? all : SIZE_MAX;
+    }
     const conv_product p = forward_product(s);
     size_t forward = FILTER_UNIT, gradient = FILTER_UNIT, most;
     int fit = add_product(&p, threads, &forward)

@@ -339,6 +339,68 @@ def test_winograd_backward_weights(label, simd, threads):
     kernel_calls.compare_threads("convolution_backward_weights_cpu", case, threads, rtol=0, atol=1e-5)
 
 
+# batch, c, h, w, n, dilation, pad of 3x3 filters: an image comes apart into dilation^2 images, for Winograd's tiles
+DILATED = {
+    "by 2": (3, 17, 12, 14, 33, 2, 2),
+    "by 3": (2, 5, 9, 12, 7, 3, 3),
+    "by 4, pixels": (2, 16, 4, 4, 16, 4, 4),
+    "bare": (1, 20, 14, 12, 18, 2, 0),
+    "padded by 4": (2, 3, 10, 8, 4, 2, 4),
+}
+
+
+def _dilated(sizes, monkeypatch, algorithm="winograd4"):
+    """Return the arrays of a dilated convolution, and its C struct."""
+    batch, c, h, w, n, dilation, pad = sizes
+    monkeypatch.setitem(SHAPES, "dilated", (batch, c, h, w, n, 1, 3, 1, 1, dilation, pad))
+    s, *arrays = _arrays("dilated")
+    s["algorithm"] = ALGORITHMS.index(algorithm)
+    arrays[-1] = np.full(core.lib.convolution_workspace(core.ffi.new("conv_shape *", s), 3), 0.5)
+    return s, *arrays
+
+
+@pytest.mark.parametrize("label", DILATED)
+def test_dilation_comes_apart(label, monkeypatch, simd, threads):
+    s, r, x, w, dy, workspace = _dilated(DILATED[label], monkeypatch)
+    near = {"rtol": 0, "atol": TOLERANCE["winograd4"]}
+    case = {"s": ("conv_shape *", s), "workspace": workspace}
+    scale, shift = r.uniform(0.5, 1.5, s["n"]), r.standard_normal(s["n"])
+    forward = {**case, "x": x, "w": w, "y": np.full(dy.size, np.nan)}
+    kernel_calls.compare_threads("convolution_forward_cpu", {**forward, "ep": None}, threads, **near)
+    for a, (first, second) in itertools.product(ACTIVATIONS, ((scale, shift), (None, 30 * shift))):
+        mean, rest, variance = np.full((3, s["n"]), np.nan)
+        ep = {"scale": first, "shift": second, "activation": a, "mean": mean, "mean_rest": rest, "variance": variance}
+        _compare_epilogue(forward, ep, threads)
+    for add, dx in ((0, np.full(x.size, np.nan)), (1, r.standard_normal(x.size))):
+        data = {**case, "dy": dy, "w": w, "add": add, "dx": dx}
+        kernel_calls.compare_threads("convolution_backward_data_cpu", data, threads, **near)
+    weights = {**case, "x": x, "dy": dy / np.sqrt(s["out_h"] * s["out_w"]), "dw": r.standard_normal(w.size)}
+    kernel_calls.compare_threads("convolution_backward_weights_cpu", weights, threads, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("h", "w", "pad", "apart"), [(16, 16, 2, True), (15, 16, 2, False), (16, 15, 2, False), (16, 16, 1, False)])
+def test_only_equal_parts_are_winograds(h, w, pad, apart, monkeypatch, threads):
+    """By the last digits: Winograd's differ from those of the plain sums."""
+    threads(1)
+    s, r, x, weights, dy, workspace = _dilated((2, 32, h, w, 32, 2, pad), monkeypatch)
+    assert _last_digits(s, x, weights, dy) == [apart] * 3
+
+
+def test_dilated_weights_are_kept(monkeypatch, threads):
+    """The same bits from weights in the order in which inference keeps them."""
+    threads(2)
+    s, r, x, w, dy, _ = _dilated((1, 64, 28, 28, 64, 2, 2), monkeypatch, "auto")
+    shape = core.ffi.new("conv_shape *", s)
+    kept, found = kernel_calls.Guarded(np.zeros(core.lib.convolution_kept_values(shape))), []
+    x, w, y = map(kernel_calls.Guarded, (x, w, dy))
+    core.lib.convolution_keep_weights(shape, w.pointer, kept.pointer)
+    for shape.kept, weights in ((0, w), (1, kept)):
+        workspace = kernel_calls.Guarded(np.zeros(core.lib.convolution_workspace(shape, 2)))
+        core.lib.convolution_forward_cpu(shape, x.pointer, weights.pointer, core.ffi.NULL, y.pointer, workspace.pointer)
+        found.append(y.values.tobytes())
+    assert kept.values.any() and found[0] == found[1]
+
+
 @pytest.mark.parametrize("label", BANDS)
 def test_bands(label, simd, threads):
     """Few channels by Winograd's algorithm along y: all passes, with what is done to outputs and their moments."""
