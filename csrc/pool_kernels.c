@@ -204,36 +204,56 @@ MULTIVERSION void avgpool_backward_cpu(const real *delta, int rows, int spatial,
 }
 
 /* ---- upsampling: y (planes, h * stride, w * stride) = or += scale * x (planes, h, w), nearest */
-void upsample_forward_cpu(const real *x, int planes, int h, int w, int stride, real scale, int add, real *y)
+
+/* One row of x, and the rows of y (stride, w * stride) that belong to it; with a stride that the compiler
+ * knows, vector code. */
+static inline void widen(const real *restrict x, int w, int stride, real scale, int add, real *restrict row)
 {
-    const size_t wide = (size_t)w * stride;
-    PARALLEL_FOR((size_t)planes *h *wide *stride)
-    for (int r = 0; r < planes * h; ++r) {
-        for (int j = 0; j < stride; ++j) {
-            real *row = y + ((size_t)r * stride + j) * wide;
-            for (size_t i = 0; i < wide; ++i) {
-                row[i] = (add ? row[i] : 0) + scale * x[(size_t)r * w + i / stride];
-            }
+    for (int i = 0; i < w; ++i) {
+        for (int k = 0; k < stride; ++k) {
+            const size_t at = (size_t)i * stride + k;
+            row[at] = (add ? row[at] : 0) + scale * x[i];
         }
     }
+}
+static inline void narrow(const real *restrict rows, int w, int stride, real scale, int add, real *restrict x)
+{
+    for (int i = 0; i < w; ++i) {
+        real sum = 0;
+        for (int j = 0; j < stride; ++j) {
+            for (int k = 0; k < stride; ++k) sum += rows[((size_t)j * w + i) * stride + k];
+        }
+        x[i] = (add ? x[i] : 0) + scale * sum;
+    }
+}
+MULTIVERSION static void widen_row(const real *x, int w, int stride, real scale, int add, real *rows)
+{
+    for (int j = 0; j < stride; ++j, rows += (size_t)w * stride) {
+        if (stride == 2 && !add) widen(x, w, 2, scale, 0, rows);
+        else if (stride == 2) widen(x, w, 2, scale, 1, rows);
+        else widen(x, w, stride, scale, add, rows);
+    }
+}
+MULTIVERSION static void narrow_rows(const real *rows, int w, int stride, real scale, int add, real *x)
+{
+    if (stride == 2) narrow(rows, w, 2, scale, add, x);
+    else narrow(rows, w, stride, scale, add, x);
+}
+
+void upsample_forward_cpu(const real *x, int planes, int h, int w, int stride, real scale, int add, real *y)
+{
+    const size_t area = (size_t)w * stride * stride; /* of the rows of y for a row of x */
+    PARALLEL_FOR((size_t)planes *h *area)
+    for (int r = 0; r < planes * h; ++r) widen_row(x + (size_t)r * w, w, stride, scale, add, y + r * area);
 }
 /* dx (planes, h, w) = or += scale * the sum of each square of delta (planes, h * stride, w * stride). */
 void upsample_backward_cpu(const real *delta, int planes, int h, int w, int stride, real scale, int add,
                            real *dx)
 {
-    const size_t wide = (size_t)w * stride;
-    PARALLEL_FOR((size_t)planes *h *wide *stride)
-    for (int r = 0; r < planes * h; ++r) {
-        for (int i = 0; i < w; ++i) {
-            real sum = 0;
-            for (int j = 0; j < stride; ++j) {
-                const real *from = delta + ((size_t)r * stride + j) * wide + (size_t)i * stride;
-                for (int k = 0; k < stride; ++k) sum += from[k];
-            }
-            real *to = dx + (size_t)r * w + i;
-            *to = (add ? *to : 0) + scale * sum;
-        }
-    }
+    const size_t area = (size_t)w * stride * stride;
+    PARALLEL_FOR((size_t)planes *h *area)
+    for (int r = 0; r < planes * h; ++r)
+        narrow_rows(delta + r * area, w, stride, scale, add, dx + (size_t)r * w);
 }
 
 /* ---- pjreddie's shortcut (shortcut_cpu): where maps differ in size, every stride-th element of the larger
