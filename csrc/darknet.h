@@ -163,6 +163,10 @@ typedef struct {
     uint64_t seed, first_row;
     real coord_scale, object_scale, noobject_scale, class_scale;
 } detection_rules;
+/* And of [iseg]; see iseg_rules.h. */
+typedef struct {
+    int batch, h, w, classes, ids;
+} iseg_rules;
 /* And of [contrastive]; see contrastive_rules.h. A map of `cells` has `anchors` embeddings of `size` values
  * each; one is compared with `most` others. */
 typedef struct {

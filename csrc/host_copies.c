@@ -1,7 +1,5 @@
-/* Copies between the host's memory and a device's, and layers that the host runs though their arrays lie on
- * another device. [iseg] looks at values one by one, under conditions (ops->on_host), and so does what gives
- * weights their start values. They work on copies in the host's memory, with the CPU's kernels: what they
- * read is pulled before the pass, what they may have written is pushed after it. */
+/* Copies between the host's memory and a device's. What gives weights their start values, and what reads
+ * boxes from an output, works on copies in the host's memory. */
 #include "layer.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -45,7 +43,7 @@ dn_status dn_host_copy(const dn_device *device, const real *from, size_t values,
     return dn_device_status(device);
 }
 
-/* ---- passes */
+/* ---- what the host works on */
 enum { MOST_COPIES = 64 };
 typedef struct {
     void **field, *device, *host;
@@ -81,49 +79,15 @@ static dn_status give_back(host_copies *h, dn_status status, int push)
     }
     return status;
 }
-static dn_status lend_arrays(host_copies *h, layer *l, array_role first, array_role last)
+static dn_status lend_parameters(host_copies *h, layer *l)
 {
     dn_status status = DN_OK;
     array_spec row;
     for (int i = 0; (row = dn_array_row(l, i)).name && status == DN_OK; ++i) {
-        if (row.role < first || row.role > last || row.role == ARRAY_COUNTER || row.flags & BORROWED)
-            continue;
+        if (row.role != ARRAY_PARAMETER || row.flags & BORROWED) continue;
         status = lend(h, dn_array_field(l, &row), dn_array_bytes(l, &row));
     }
     return status;
-}
-
-/* The truth of the pass may also be that of an earlier head, to which a layer looks back. */
-static void replace_truth(network *net, const real *from, const real *to)
-{
-    for (int i = 0; i < net->n && from; ++i) {
-        if (net->layers[i]->truth == from) net->layers[i]->truth = to;
-    }
-}
-/* The network as the pass sees it is a copy of this one, with the host for its device. */
-dn_status dn_pass_on_host(layer *l, network *net, dn_status (*pass)(layer *l, network *net))
-{
-    host_copies read = {.device = net->device}, written = read;
-    const size_t inputs = (size_t)l->batch * l->inputs * sizeof(real),
-                 truths = (size_t)l->batch * l->truths * sizeof(real);
-    const real *x = l->x, *truth = l->truth, *host_truth = truth;
-    network host = *net;
-    host.device = dn_host();
-    host.k = host.device->k;
-    host.workspace = net->host_workspace;
-    dn_status status = lend(&read, (void **)&host.input, inputs);
-    if (status == DN_OK) status = lend(&read, (void **)&host_truth, truths);
-    if (status == DN_OK) status = lend(&written, (void **)&host.delta, inputs);
-    if (status == DN_OK) status = lend_arrays(&written, l, ARRAY_PARAMETER, ARRAY_ACTIVATION);
-    l->x = host.input;
-    host.truth = host_truth;
-    replace_truth(net, truth, host_truth);
-    if (status == DN_OK) status = pass(l, &host);
-    replace_truth(net, host_truth, truth);
-    l->x = x;
-    net->host_workspace = host.workspace;
-    give_back(&read, status, 0);
-    return give_back(&written, status, 1);
 }
 dn_status dn_initialize_on_host(layer *l, uint64_t seed)
 {
@@ -132,7 +96,7 @@ dn_status dn_initialize_on_host(layer *l, uint64_t seed)
         l->ops->initialize(l, seed);
         return DN_OK;
     }
-    const dn_status status = lend_arrays(&parameters, l, ARRAY_PARAMETER, ARRAY_PARAMETER);
+    const dn_status status = lend_parameters(&parameters, l);
     if (status == DN_OK) l->ops->initialize(l, seed);
     return give_back(&parameters, status, 1);
 }

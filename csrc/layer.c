@@ -557,8 +557,7 @@ static dn_status require_arrays(const layer *l)
 static dn_status run(layer *l, network *net, dn_status (*pass)(layer *l, network *net))
 {
     dn_status status = dn_check_device(l, net);
-    if (status != DN_OK || dn_is_host(l->device)) return status == DN_OK ? pass(l, net) : status;
-    status = l->ops->on_host ? dn_pass_on_host(l, net, pass) : pass(l, net);
+    if (status == DN_OK) status = pass(l, net);
     return status == DN_OK ? dn_device_status(l->device) : status;
 }
 dn_status forward_layer(layer *l, network *net)

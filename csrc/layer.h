@@ -104,7 +104,6 @@ typedef struct layer_ops {
     size_t normalization; /* where its struct holds a `normalization`; 0: nowhere */
     int is_loss; /* its forward pass writes its own delta, given a truth */
     int ends;    /* nobody's delta reaches its output: it is a cost, not a value */
-    int on_host; /* its passes look at values one by one: see host_copies.c */
 } layer_ops;
 
 struct layer {
@@ -159,7 +158,7 @@ struct network {
     real *net_delta;
     dn_buffer device_input, device_truth, device_delta, device_sum; /* where the device is another */
     int net_delta_live, no_delta_live;
-    dn_buffer workspace, host_workspace; /* the latter for passes on the host of a network elsewhere */
+    dn_buffer workspace;
     int keep_activations; /* each array has memory of its own; 0: see memory_plan.c */
     void *arena;
     size_t arena_bytes;
@@ -197,8 +196,7 @@ void *dn_buffer_of(const dn_device *device, dn_buffer *buffer, size_t bytes, con
 void dn_release_buffer(const dn_device *device, dn_buffer *buffer);
 /* The result of k->sum or k->sum_squares. */
 double dn_sum(network *net, void (*kernel)(int n, const real *x, double *sum), int n, const real *x);
-/* A pass, or initialize, of a layer that must be run by the host: on copies of its arrays. */
-dn_status dn_pass_on_host(layer *l, network *net, dn_status (*pass)(layer *l, network *net));
+/* The host's part of a layer elsewhere: on copies of its arrays. */
 dn_status dn_initialize_on_host(layer *l, uint64_t seed);
 /* *copy is the caller's to free; NULL where it fails. */
 dn_status dn_host_copy(const dn_device *device, const real *from, size_t values, real **copy);

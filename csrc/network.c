@@ -69,7 +69,6 @@ void free_network(network *net)
     dn_buffer *const buffers[] = {&net->workspace, &net->device_input, &net->device_truth, &net->device_delta,
                                   &net->device_sum};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; ++i) dn_release_buffer(net->device, buffers[i]);
-    dn_release_buffer(dn_host(), &net->host_workspace);
     if (net->arena) net->device->release(net->arena);
     dn_release(net->steps);
     dn_release(net->step_scales);

@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import reference_heads
 import reference_region
+from heads import logistic
 
 ANCHORS = np.array([6, 9, 14, 8, 11, 23, 30, 18], float)
 RULES = {
@@ -207,4 +208,36 @@ def embeddings():
         yield "contrastive_label_boxes_cpu", case
 
 
-FAMILIES = (heads, regions, detections, embeddings)
+# ---- [iseg]
+ISEG = {"batch": 3, "h": 3, "w": 5, "classes": 2, "ids": 3}
+ISEGS = [{}, {"batch": 1, "h": 1, "w": 1, "classes": 1, "ids": 1}, {"batch": 1, "h": 9, "w": 14, "classes": 3}]
+
+
+def iseg_truth(shape, classes, r):
+    """Rows of a class and a mask, (batch, 90, 1 + pixels): overlapping instances and an empty one, before an end behind which
+    others stand; where there are several images, the second has no instance and the last one 90.
+    """
+    rows = np.zeros(shape)
+    rows[..., 0] = r.integers(0, classes, shape[:2])
+    rows[..., 1:] = (r.random((*shape[:2], shape[2] - 1)) < 0.1) * r.uniform(0.5, 1.5, (*shape[:2], 1))
+    rows[0, :8, 1::3], rows[0, 3, 1:], rows[0, 8, 0] = 0.75, 0, -0.5
+    rows[1:-1, 0, 0] = -1
+    return rows
+
+
+def masks(variants=ISEGS):
+    for number, variant in enumerate(variants):
+        rules, r = {**ISEG, **variant}, np.random.default_rng(zlib.crc32(b"iseg%d" % number))
+        batch, pixels = rules["batch"], rules["h"] * rules["w"]
+        z = r.standard_normal((batch, rules["classes"] + rules["ids"], pixels)).astype(np.float32).astype(float)
+        p = z.copy()
+        p[:, : rules["classes"]] = logistic(z[:, : rules["classes"]])
+        yield "iseg_train_cpu", {
+            "r": ("iseg_rules *", rules), "z": z.ravel(), "p": p.ravel(),
+            "truth": iseg_truth((batch, 90, 1 + pixels), rules["classes"], r).ravel(),
+            "means": np.full(batch * 90 * rules["ids"], 7.0), "sizes": np.full(batch * 90, 7, np.int32),
+            "delta": np.full(z.size, 7.0), "loss": np.full(z.size, 7.0),
+        }  # fmt: skip
+
+
+FAMILIES = (heads, regions, detections, embeddings, masks)

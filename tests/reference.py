@@ -9,6 +9,7 @@ import numpy as np
 from reference_contrastive import *  # noqa: F403
 from reference_detection import *  # noqa: F403
 from reference_heads import *  # noqa: F403
+from reference_iseg import *  # noqa: F403
 from reference_maps import *  # noqa: F403
 from reference_maps import give
 from reference_products import *  # noqa: F403

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import zlib
 
+import kernel_cases_heads
 import numpy as np
 import pytest
 import test_convolution
@@ -104,7 +105,12 @@ def others():
         yield "sum_squares_cpu", {"n": n, "x": np.ones(n) + 0.5, "sum": "double"}
 
 
-FAMILIES = (products, convolutions, large_tiles, batch_normalizations, others)
+def long_masks():
+    """Yield instances of more pixels than a block has threads."""
+    yield from kernel_cases_heads.masks([{"batch": 1, "h": 17, "w": 31, "classes": 1, "ids": 2}])
+
+
+FAMILIES = (products, convolutions, large_tiles, batch_normalizations, others, long_masks)
 CASES = [(name, case) for name, case in test_kernels.CASES if _size(case) <= MOST]
 CASES += [case for family in FAMILIES for case in family()]
 

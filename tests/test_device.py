@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from cuda_calls import DEVICE, ON_GPU, library
 from gradcheck import build, prepared
+from kernel_cases_heads import iseg_truth
 from PIL import Image
 from test_cli import TINY
 from test_head_layers import AB, MICRO, Cells
@@ -126,6 +127,9 @@ OWN_TRUTHS = {
 
 DETECTION = "detection classes=3 coords=4 num=3 side=7 random=1 softmax=1"
 OWN_TRUTHS["detection"] = (DETECTION, (882,), "", lambda rng, *shape: Cells(49, 3).draw(*shape, rng))
+
+
+OWN_TRUTHS["iseg"] = ("iseg classes=2 ids=3", (5, 4, 5), "", lambda rng, rows, _: iseg_truth((rows, 90, 21), 2, rng))
 
 
 @pytest.mark.parametrize("others", [False, True], ids=["", "others"])

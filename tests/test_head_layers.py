@@ -512,7 +512,8 @@ def test_iseg():
     slopes = [(loss(z + step) - loss(z - step)) / 2e-5 for step in 1e-5 * np.eye(z.size).reshape(-1, *z.shape)]
     np.testing.assert_allclose(-layer.delta.ravel(), slopes, atol=1e-9)
     assert layer.loss.sum() == pytest.approx(loss(z)) and layer.cost == pytest.approx(np.sum(layer.delta**2))
-    np.testing.assert_allclose(layer.means[:3], np.squeeze(means, -1))
+    np.testing.assert_allclose(layer.means[0, :3], np.squeeze(means, -1))
+    assert layer.sizes[0, :6].tolist() == [5, 4, 2, 0, -1, -1]
 
 
 def test_gaussian_normalizers():
