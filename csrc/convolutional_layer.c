@@ -259,7 +259,7 @@ static dn_status convolutional_forward(layer *l, network *net)
     const conv_epilogue epilogue = normalization_epilogue(l, net, &self->norm);
     real *sums = epilogue.pool ? l->pool->output : normalization_sums(l, &self->norm);
     const size_t values = sums ? 0 : (size_t)l->batch * l->outputs, work = convolutional_workspace(l);
-    real *workspace = dn_workspace(net, values + work);
+    real *workspace = dn_workspace(net, work > SIZE_MAX - values ? SIZE_MAX : work + values);
     if (!workspace) return DN_ERR_MEMORY;
     if (!sums) sums = workspace + work; /* of a pool: all values for once, for their statistics */
     if (self->xnor) binarize_both(l, net, &s);

@@ -326,7 +326,7 @@ dn_status set_network_option(network *net, const char *name, double value);
 double get_network_option(const network *net, const char *name);
 dn_status set_network_steps(network *net, const double *steps, const double *scales, int n);
 dn_status add_layer(network *net, layer *l); /* shapes it; nothing is allocated, and what is keeps its size */
-dn_status remove_layer(network *net, int index); /* links to layers by number are the caller's to change */
+dn_status remove_layer(network *net, int index); /* links to it then lead to the one before */
 /* Which activations share memory, see memory_plan.c; after the last layer, before the two that follow. */
 dn_status plan_network(network *net);
 size_t network_bytes(const network *net);                                   /* SIZE_MAX: beyond counting */

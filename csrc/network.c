@@ -146,6 +146,12 @@ dn_status add_layer(network *net, layer *l)
     return DN_OK;
 }
 
+/* Who read the removed layer, or one behind it, now finds it one place before. */
+static void renumber_links(const layer *l, int removed)
+{
+    const int_list *links = l->ops->links ? (const int_list *)((const char *)l + l->ops->links) : NULL;
+    for (int i = 0; links && i < links->n; ++i) links->values[i] -= links->values[i] >= removed;
+}
 /* What follows the layer gets what preceded it, so both sides must have one shape. The layer lives on, alone. */
 dn_status remove_layer(network *net, int index)
 {
@@ -165,6 +171,7 @@ dn_status remove_layer(network *net, int index)
         net->layers[i] = net->layers[i + 1];
         FOR_PARTS(p, net->layers[i]) p->index = i;
     }
+    for (int i = 0; i < net->n; ++i) renumber_links(net->layers[i], index);
     return net->arena ? dn_place_activations(net) : DN_OK;
 }
 

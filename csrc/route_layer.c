@@ -1,6 +1,7 @@
 /* [route]: the outputs of earlier layers one after another in channels; with groups, only part group_id of
- * each. Maps of unlike sizes become one row of plain values. Where no row of another map stands between them,
- * nothing is copied: the outputs lie in this one, or this one in its only input's. */
+ * each. Maps of unlike sizes become one row of plain values. Where activations share memory and no row of
+ * another map stands between them, the outputs lie in this one, unless they lie elsewhere already, or this one
+ * in its only input's: these are not copied. */
 #include "layer.h"
 
 typedef struct {

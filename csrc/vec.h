@@ -34,12 +34,15 @@ INLINE vec where_positive(vec x, vec a, vec b)
     const vec_bits positive = x > 0;
     return (vec)((positive & (vec_bits)a) | (~positive & (vec_bits)b));
 }
+/* NaN is larger than everything. */
 INLINE vec larger(vec a, vec b)
 {
 #if VEC_BYTES == 64
-    return (vec)_mm512_max_ps((__m512)a, (__m512)b);
+    const __m512 most = _mm512_max_ps((__m512)a, (__m512)b); /* b where one is NaN */
+    return (vec)_mm512_mask_mov_ps(most, _mm512_cmp_ps_mask((__m512)a, (__m512)a, _CMP_UNORD_Q), (__m512)a);
 #else
-    return where_positive(a - b, a, b);
+    const vec_bits first = (a > b) | (a != a);
+    return (vec)((first & (vec_bits)a) | (~first & (vec_bits)b));
 #endif
 }
 

@@ -142,12 +142,10 @@ def _fold_next(net, index):
 
 
 def _renumber(layer: Layer, removed: int) -> None:
-    """Let a layer's links follow when the layer `removed` has gone: its readers read the one before."""
+    """Let a layer's options follow when the layer `removed` has gone, as the core's links have: its readers read the one before."""
     key = _LINKS.get(layer.type)
     if key is not None and layer.cfg_options[key] is not None:
-        links = [link - (link >= removed) for link in layer.cfg_options[key]]
-        layer.cfg_options[key] = links
-        layer._set_options({key: links})
+        layer.cfg_options[key] = [link - (link >= removed) for link in layer.cfg_options[key]]
     shared = layer.cfg_options.get("share_index")
     if shared is not None:
         layer.cfg_options["share_index"] = shared - (shared >= removed)

@@ -93,6 +93,30 @@ def test_training_is_the_same_bit_for_bit(layers, shape, net, rng):
     np.testing.assert_array_equal(pair[0].predict(x), pair[1].predict(x))
 
 
+LINKED = {
+    "route": ["route layers=-1,-2"],
+    "alone": ["route layers=-1"],
+    "early": ["route layers=2,3", C4],
+    "shortcut": [C4, "shortcut from=2 activation=linear"],
+}
+
+
+@pytest.mark.parametrize("links", LINKED.values(), ids=LINKED)
+def test_links_follow_when_a_layer_is_folded(links, rng):
+    """The memory is planned by the links as they are once the layer has gone."""
+    start = ["convolutional filters=4 size=3 pad=1 activation=linear", "batchnorm", C4, C4]
+    layers = [*start, *links, "avgpool", "connected output=5 activation=linear", "softmax"]
+    kept, shared = (network(layers, SHAPE, 1, train=False, keep_activations=keep) for keep in (True, False))
+    for net in (kept, shared):
+        randomize(net, np.random.default_rng(0))
+    x = rng.standard_normal((1, kept.inputs), np.float32)
+    before = kept.predict(x)
+    for net in (kept, shared):
+        assert len(net.fuse()) == len(layers) - 1
+    np.testing.assert_array_equal(shared.predict(x), kept.predict(x))
+    np.testing.assert_allclose(kept.predict(x), before, rtol=1e-5)
+
+
 @pytest.mark.parametrize("layers, shape", [(EVERYTHING, SHAPE), (EVERYTHING[:-1], SHAPE), (RECURRENT, (7,))])
 def test_inference_is_the_same_bit_for_bit(layers, shape, rng):
     kept, shared = _pair(layers, shape, train=False)

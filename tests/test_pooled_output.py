@@ -111,6 +111,17 @@ def test_no_bit_of_inference_changes(shape, convolution, pools, batch, threads, 
         np.testing.assert_array_equal(shared.predict(x), wanted)  # with weights that are kept
 
 
+@pytest.mark.parametrize("name", ["image", "tiles"])
+def test_what_is_not_a_number_is_not_lost(name, threads):
+    """Wherever in a window it stands, as in the pool alone: NaN is the largest."""
+    shape, convolution, _ = INFERRED[name]
+    kept, shared = (_inference([convolution, "maxpool size=2 stride=2", "upsample stride=1"], shape, keep) for keep in (True, False))
+    for place in range(4 * shape[2] + 3, 4 * shape[2] + 9):
+        x = np.random.default_rng(1).standard_normal((1, kept.inputs), np.float32)
+        x[0, place] = np.nan
+        np.testing.assert_array_equal(shared.predict(x), kept.predict(x))
+
+
 def test_statistics_are_recomputed_where_nothing_keeps_the_map(rng):
     layers = [INFERRED["tiles"][1], "maxpool size=2 stride=2", INFERRED["tiles"][1], "avgpool"]
     batches, found = rng.standard_normal((4, 2, 32 * 12 * 14), np.float32), []
