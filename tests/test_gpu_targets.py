@@ -29,7 +29,8 @@ def run(*words, **environment):
 def make(*words, **environment):
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    return run("make", f"PYTHON={sys.executable}", *words, MAKEFLAGS="", **environment)
+    # As if no make ran these tests: it would name folders, and itself with its level.
+    return run("make", f"PYTHON={sys.executable}", *words, MAKEFLAGS="", MAKELEVEL="0", **environment)
 
 
 def executable(path, text):
