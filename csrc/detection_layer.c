@@ -19,7 +19,6 @@
  * The cost is the sum of squares of delta. The formulas in C: detection_rules.h. */
 #include "detection_rules.h"
 #include "head.h"
-#include <stdlib.h>
 
 #define RANDOM_SEEN 64000
 typedef struct {
@@ -67,7 +66,7 @@ static void train(layer *l, network *net, real *delta, real *loss)
     net->k->fill(l->batch * l->outputs, 0, loss, 1);
     net->k->detection_train(&r, l->output, l->truth, delta, loss);
 }
-static dn_status check_rows(const layer *l, const real *truth)
+static dn_status check_truth(const layer *l, const real *truth)
 {
     const detection_rules *r = &((const detection_layer *)l)->r;
     const int cells = detection_cells(r);
@@ -86,15 +85,6 @@ static dn_status check_rows(const layer *l, const real *truth)
     }
     return DN_OK;
 }
-static dn_status check_truth(const layer *l, const network *net)
-{
-    const real *truth;
-    real *copy;
-    dn_status status = dn_host_truth(l, net, &truth, &copy);
-    if (status == DN_OK) status = check_rows(l, truth);
-    free(copy);
-    return status;
-}
 
 /* ---- the passes */
 static dn_status detection_forward(layer *l, network *net)
@@ -107,7 +97,7 @@ static dn_status detection_forward(layer *l, network *net)
                         l->output);
     }
     if (!net->truth || !l->delta) return DN_OK;
-    const dn_status status = check_truth(l, net);
+    const dn_status status = dn_check_truth(l, net, check_truth);
     if (status != DN_OK) return status;
     self->r.first_row = net->seen;
     self->r.seed = net->seed;

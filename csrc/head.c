@@ -12,7 +12,7 @@ static const char *fault(const truth_rows *r, const real *row)
     if (!(row[2] > 0 && row[2] <= 1e6)) return "w";
     return row[3] > 0 && row[3] <= 1e6 ? NULL : "h";
 }
-static dn_status check_rows(const layer *l, const truth_rows *r, const real *truth)
+dn_status dn_check_boxes(const layer *l, const truth_rows *r, const real *truth)
 {
     for (int b = 0; b < l->batch; ++b) {
         const real *rows = truth + (size_t)b * r->most * r->size;
@@ -31,22 +31,15 @@ static dn_status check_rows(const layer *l, const truth_rows *r, const real *tru
     }
     return DN_OK;
 }
-/* That of the network is the host's, too; one that a layer has made is copied. */
-dn_status dn_host_truth(const layer *l, const network *net, const real **truth, real **copy)
+/* The network's truth is the host's, too; one that a layer has made is copied. */
+dn_status dn_check_truth(const layer *l, const network *net,
+                         dn_status (*check)(const layer *l, const real *truth))
 {
-    *copy = NULL;
-    *truth = dn_is_host(net->device) ? net->truth : net->net_truth;
-    if (dn_is_host(net->device) || net->truth == net->device_truth.memory) return DN_OK;
-    const dn_status status = dn_host_copy(net->device, net->truth, (size_t)l->batch * l->truths, copy);
-    *truth = *copy;
-    return status;
-}
-dn_status dn_check_truth(const layer *l, const truth_rows *r, const network *net)
-{
-    const real *truth;
+    if (dn_is_host(net->device)) return check(l, net->truth);
+    if (net->truth == net->device_truth.memory) return check(l, net->net_truth);
     real *copy;
-    dn_status status = dn_host_truth(l, net, &truth, &copy);
-    if (status == DN_OK) status = check_rows(l, r, truth);
+    dn_status status = dn_host_copy(net->device, net->truth, (size_t)l->batch * l->truths, &copy);
+    if (status == DN_OK) status = check(l, copy);
     free(copy);
     return status;
 }

@@ -9,9 +9,10 @@ typedef struct {
     int most, size, class_at, classes; /* rows, values of a row, classes that it may name */
     int class_only;                    /* x and y beyond 100000 stand for no box: dn_class_only() */
 } truth_rows;
-/* The truth of the pass in the host's memory; *copy is the caller's to free. */
-dn_status dn_host_truth(const layer *l, const network *net, const real **truth, real **copy);
-dn_status dn_check_truth(const layer *l, const truth_rows *r, const network *net);
+dn_status dn_check_boxes(const layer *l, const truth_rows *r, const real *truth);
+/* check(l, truth) of the pass's truth, in the host's memory wherever the network runs. */
+dn_status dn_check_truth(const layer *l, const network *net,
+                         dn_status (*check)(const layer *l, const real *truth));
 
 dn_status dn_check_classes(const layer *l, const int_list *map, int classes, int names);
 double dn_sum_of_squares(const layer *l, network *net, const real *delta);

@@ -13,7 +13,6 @@
  * The cost is the sum of squares of delta. The formulas in C: iseg_rules.h. */
 #include "head.h"
 #include "iseg_rules.h"
-#include <stdlib.h>
 
 typedef struct {
     layer base;
@@ -49,7 +48,7 @@ static void train(layer *l, network *net, real *delta, real *loss)
     const iseg_rules r = rules_of(self);
     net->k->iseg_train(&r, l->x, l->output, l->truth, self->means, self->sizes, delta, loss);
 }
-static dn_status check_rows(const layer *l, const real *truth)
+static dn_status check_truth(const layer *l, const real *truth)
 {
     SELF(l);
     const iseg_rules r = rules_of(self);
@@ -66,15 +65,6 @@ static dn_status check_rows(const layer *l, const real *truth)
     }
     return DN_OK;
 }
-static dn_status check_truth(const layer *l, const network *net)
-{
-    const real *truth;
-    real *copy;
-    dn_status status = dn_host_truth(l, net, &truth, &copy);
-    if (status == DN_OK) status = check_rows(l, truth);
-    free(copy);
-    return status;
-}
 
 /* ---- the passes */
 static dn_status iseg_forward(layer *l, network *net)
@@ -85,7 +75,7 @@ static dn_status iseg_forward(layer *l, network *net)
         net->k->activate_array(l->output + (size_t)b * l->outputs, (int)iseg_classes(&r), LOGISTIC);
     }
     if (!net->truth || !l->delta) return DN_OK;
-    const dn_status status = check_truth(l, net);
+    const dn_status status = dn_check_truth(l, net, check_truth);
     if (status != DN_OK) return status;
     train(l, net, l->delta, ((const iseg_layer *)l)->loss);
     l->cost = dn_sum_of_squares(l, net, l->delta);

@@ -21,13 +21,9 @@ SCALAR size_t iseg_outputs(const iseg_rules *r) { return (size_t)(r->classes + r
 /* Image b, given the first. */
 SCALAR iseg_image iseg_image_of(const iseg_rules *r, const iseg_image *first, size_t b)
 {
-    const head_image *a = &first->a;
-    const size_t at = b * iseg_outputs(r), rows = b * ISEG_INSTANCES;
-    return (iseg_image){
-        r,
-        {a->z + at, a->p + at, a->truth + rows * (iseg_pixels(r) + 1), a->delta + at, a->loss + at},
-        first->means + rows * r->ids,
-        first->sizes + rows};
+    const size_t rows = b * ISEG_INSTANCES;
+    return (iseg_image){r, dn_image_at(&first->a, b * iseg_outputs(r), rows * (iseg_pixels(r) + 1)),
+                        first->means + rows * r->ids, first->sizes + rows};
 }
 SCALAR size_t iseg_embedding_at(const iseg_rules *r, int z, int k)
 {

@@ -11,6 +11,11 @@ typedef struct {
     const real *z, *p, *truth;
     real *delta, *loss;
 } head_image;
+/* Those of another image, given the first's, so many values and values of truth before it. */
+SCALAR head_image dn_image_at(const head_image *a, size_t values, size_t truth)
+{
+    return (head_image){a->z + values, a->p + values, a->truth + truth, a->delta + values, a->loss + values};
+}
 
 /* -t log p - (1 - t) log(1 - p) at p = logistic(z) */
 SCALAR real dn_logit_loss(real z, real target)

@@ -56,7 +56,7 @@ void region_reorder_cpu(const region_rules *r, const real *x, const real *positi
 static void train_image(const region_image *im)
 {
     const region_rules *r = im->r;
-    const int truths = dn_count_rows(im->a.truth, r->max, region_truth_size(r)),
+    const int truths = region_truths(im),
               class_id = region_class_only(im, truths);
     if (class_id >= 0) {
         for (int place = 0; place < region_places(r); ++place) region_deny(im, place);
@@ -72,13 +72,10 @@ static void train_image(const region_image *im)
 void region_train_cpu(const region_rules *r, const real *z, const real *p, const real *truth, real *delta,
                       real *loss, real *matches)
 {
-    const size_t outputs = region_outputs(r), truths = (size_t)r->max * region_truth_size(r);
-    PARALLEL_FOR(r->batch * outputs)
+    const region_image first = {r, {z, p, truth, delta, loss}, matches};
+    PARALLEL_FOR(r->batch * region_outputs(r))
     for (int b = 0; b < r->batch; ++b) {
-        const size_t at = b * outputs;
-        const region_image im = {r,
-                                 {z + at, p + at, truth + b * truths, delta + at, loss + at},
-                                 matches + (size_t)b * REGION_MATCHES};
+        const region_image im = region_image_of(r, &first, b);
         train_image(&im);
     }
 }

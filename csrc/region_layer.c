@@ -83,13 +83,15 @@ static region_rules rules_of(const region_layer *self)
     r.parents = self->parents.n ? self->parents.values : NULL;
     return r;
 }
-static truth_rows rows_of(const region_layer *self)
+static dn_status check_truth(const layer *l, const real *truth)
 {
-    return (truth_rows){.most = self->r.max,
-                        .size = region_truth_size(&self->r),
-                        .class_at = region_class_at(&self->r),
-                        .classes = self->map.n ? self->map.n : self->r.classes,
-                        .class_only = self->parents.n > 0};
+    SELF(l);
+    const truth_rows rows = {.most = self->r.max,
+                             .size = region_truth_size(&self->r),
+                             .class_at = region_class_at(&self->r),
+                             .classes = self->map.n ? self->map.n : self->r.classes,
+                             .class_only = self->parents.n > 0};
+    return dn_check_boxes(l, &rows, truth);
 }
 
 /* ---- the passes */
@@ -123,13 +125,12 @@ static void train(layer *l, network *net, const real *p, real *delta, real *loss
 static dn_status region_forward(layer *l, network *net)
 {
     region_layer *self = (region_layer *)l;
-    const truth_rows rows = rows_of(self);
     const region_rules r = rules_of(self);
     const int loss = net->truth && l->delta;
     real *p = r.alexeyab ? dn_workspace(net, (size_t)l->batch * l->outputs) : l->output;
     if (!p) return DN_ERR_MEMORY;
     if (loss) {
-        const dn_status status = dn_check_truth(l, &rows, net);
+        const dn_status status = dn_check_truth(l, net, check_truth);
         if (status != DN_OK) return status;
     }
     activate(&r, net->k, net->input, p);

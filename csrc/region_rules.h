@@ -35,6 +35,16 @@ SCALAR size_t region_entry_in_output(const region_rules *r, int anchor, int cell
 }
 /* AlexeyAB's rows have a track id. */
 SCALAR int region_truth_size(const region_rules *r) { return r->alexeyab ? 6 : r->coords + 1; }
+/* Image b, given the first, and how many boxes its truth has. */
+SCALAR region_image region_image_of(const region_rules *r, const region_image *first, size_t b)
+{
+    return (region_image){r, dn_image_at(&first->a, b * region_outputs(r), b * r->max * region_truth_size(r)),
+                          first->matches + b * REGION_MATCHES};
+}
+SCALAR int region_truths(const region_image *im)
+{
+    return dn_count_rows(im->a.truth, im->r->max, region_truth_size(im->r));
+}
 SCALAR int region_class_at(const region_rules *r) { return r->alexeyab ? 4 : r->coords; }
 SCALAR int region_class_of(const region_rules *r, const real *row)
 {

@@ -27,11 +27,13 @@ yolo_rules yolo_rules_of(const yolo_head *self)
     r.map = self->map.n ? self->map.values : NULL;
     return r;
 }
-static truth_rows yolo_truth_rows(const yolo_head *self)
+static dn_status check_truth(const layer *l, const real *truth)
 {
+    const yolo_head *self = (const yolo_head *)l;
     const int named = self->map.n ? self->map.n : self->r.classes;
-    return (truth_rows){
+    const truth_rows rows = {
         .most = self->r.max, .size = yolo_truth_size(&self->r), .class_at = 4, .classes = named};
+    return dn_check_boxes(l, &rows, truth);
 }
 int yolo_box_size(const layer *l) { return yolo_truth_size(&((const yolo_head *)l)->r); }
 
@@ -82,7 +84,6 @@ static dn_status find_cost(layer *l, network *net)
 dn_status yolo_head_forward(layer *l, network *net)
 {
     yolo_head *self = (yolo_head *)l;
-    const truth_rows rows = yolo_truth_rows(self);
     const yolo_rules r = yolo_rules_of(self);
     net->k->yolo_activate(&r, net->input, l->output);
     self->r.net_w = net->w;
@@ -93,7 +94,7 @@ dn_status yolo_head_forward(layer *l, network *net)
                        "[%s] needs a network with a width and a height: its anchors are in their pixels",
                        l->ops->name);
     }
-    const dn_status status = dn_check_truth(l, &rows, net);
+    const dn_status status = dn_check_truth(l, net, check_truth);
     if (status != DN_OK) return status;
     train(l, net, l->delta, self->loss);
     l->has_cost = 1;

@@ -48,7 +48,7 @@ void yolo_gradient_cpu(const yolo_rules *r, const real *p, int boxes_only, real 
 static void train_image(const yolo_image *im)
 {
     const yolo_rules *r = im->r;
-    const int truths = dn_count_rows(im->a.truth, r->max, yolo_truth_size(r)),
+    const int truths = yolo_truths(im),
               places = r->slots * yolo_area(r);
     for (int n = 0; n < places; ++n) {
         yolo_train_anchor(im, truths, n / yolo_area(r), n % r->w, n / r->w % r->h);
@@ -62,13 +62,10 @@ static void train_image(const yolo_image *im)
 void yolo_train_cpu(const yolo_rules *r, const real *z, const real *p, const real *truth, real *delta,
                     real *loss, real *matches)
 {
-    const size_t outputs = yolo_outputs(r), truths = (size_t)r->max * yolo_truth_size(r);
-    PARALLEL_FOR(r->batch * outputs)
+    const yolo_image first = {r, {z, p, truth, delta, loss}, matches};
+    PARALLEL_FOR(r->batch * yolo_outputs(r))
     for (int b = 0; b < r->batch; ++b) {
-        const size_t at = b * outputs;
-        const yolo_image im = {r,
-                               {z + at, p + at, truth + b * truths, delta + at, loss + at},
-                               matches + (size_t)b * YOLO_MATCHES};
+        const yolo_image im = yolo_image_of(r, &first, b);
         train_image(&im);
     }
 }

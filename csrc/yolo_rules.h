@@ -31,6 +31,16 @@ SCALAR int yolo_entries(const yolo_rules *r) { return r->coords + 1 + r->classes
 SCALAR size_t yolo_outputs(const yolo_rules *r) { return (size_t)r->slots * yolo_entries(r) * yolo_area(r); }
 /* AlexeyAB's have a track id. */
 SCALAR int yolo_truth_size(const yolo_rules *r) { return r->alexeyab ? 6 : 5; }
+/* Image b, given the first, and how many boxes its truth has. */
+SCALAR yolo_image yolo_image_of(const yolo_rules *r, const yolo_image *first, size_t b)
+{
+    return (yolo_image){r, dn_image_at(&first->a, b * yolo_outputs(r), b * r->max * yolo_truth_size(r)),
+                        first->matches + b * YOLO_MATCHES};
+}
+SCALAR int yolo_truths(const yolo_image *im)
+{
+    return dn_count_rows(im->a.truth, im->r->max, yolo_truth_size(im->r));
+}
 SCALAR int yolo_anchor(const yolo_rules *r, int slot) { return r->mask ? r->mask[slot] : slot; }
 SCALAR real yolo_anchor_w(const yolo_rules *r, int anchor) { return r->anchors[2 * anchor] / r->net_w; }
 SCALAR real yolo_anchor_h(const yolo_rules *r, int anchor) { return r->anchors[2 * anchor + 1] / r->net_h; }

@@ -50,27 +50,12 @@ void region_reorder_gpu(const region_rules *r, const real *x, const real *positi
 
 /* ---- the loss: anchors, then truths. The first have a thread per anchor and cell; a block of the second has
  * an image, a thread of it the cells whose number modulo BLOCK is its own. */
-struct region_arrays {
-    const real *z, *p, *truth;
-    real *delta, *loss, *matches;
-};
-static __device__ region_image image_of(const region_rules *r, const region_arrays *a, size_t b)
-{
-    const size_t at = b * region_outputs(r);
-    return {r,
-            {a->z + at, a->p + at, a->truth + b * r->max * region_truth_size(r), a->delta + at, a->loss + at},
-            a->matches + b * REGION_MATCHES};
-}
-static __device__ int truths_of(const region_image *im)
-{
-    return dn_count_rows(im->a.truth, im->r->max, region_truth_size(im->r));
-}
-static __global__ void region_anchors_kernel(size_t n, region_rules r, region_arrays a)
+static __global__ void region_anchors_kernel(size_t n, region_rules r, region_image first)
 {
     GRID_STRIDE(i, n) {
         const int place = (int)(i % region_places(&r));
-        const region_image im = image_of(&r, &a, i / region_places(&r));
-        const int truths = truths_of(&im);
+        const region_image im = region_image_of(&r, &first, i / region_places(&r));
+        const int truths = region_truths(&im);
         if (region_class_only(&im, truths) >= 0)
             region_deny(&im, place);
         else
@@ -94,10 +79,10 @@ static __device__ void train_class(const region_image *im, int class_id)
     }
     region_train_class(im, class_id, best.place);
 }
-static __global__ void region_truths_kernel(region_rules r, region_arrays a)
+static __global__ void region_truths_kernel(region_rules r, region_image first)
 {
-    const region_image im = image_of(&r, &a, blockIdx.x);
-    const int truths = truths_of(&im), class_id = region_class_only(&im, truths);
+    const region_image im = region_image_of(&r, &first, blockIdx.x);
+    const int truths = region_truths(&im), class_id = region_class_only(&im, truths);
     if (class_id >= 0)
         train_class(&im, class_id);
     else
@@ -107,9 +92,9 @@ void region_train_gpu(const region_rules *rules, const real *z, const real *p, c
                       real *loss, real *matches)
 {
     region_rules r = *rules;
-    const region_arrays a = {z, p, truth, delta, loss, matches};
+    const region_image first = {NULL, {z, p, truth, delta, loss}, matches};
     const size_t n = (size_t)r.batch * region_places(&r);
     if (!lists_to_device(&r)) return;
-    LAUNCH(region_anchors_kernel, n, n, r, a);
-    LAUNCH_BLOCKS(region_truths_kernel, r.batch, 0, r, a);
+    LAUNCH(region_anchors_kernel, n, n, r, first);
+    LAUNCH_BLOCKS(region_truths_kernel, r.batch, 0, r, first);
 }

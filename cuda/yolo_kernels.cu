@@ -33,39 +33,24 @@ void yolo_gradient_gpu(const yolo_rules *r, const real *p, int boxes_only, real 
 
 /* ---- the loss: anchors, then truths, then averages. The first and the last have a thread per anchor and
  * cell; a block of the second has an image, a thread of it the cells whose number modulo BLOCK is its own. */
-struct yolo_arrays {
-    const real *z, *p, *truth;
-    real *delta, *loss, *matches;
-};
-static __device__ yolo_image image_of(const yolo_rules *r, const yolo_arrays *a, size_t b)
-{
-    const size_t at = b * yolo_outputs(r);
-    return {r,
-            {a->z + at, a->p + at, a->truth + b * r->max * yolo_truth_size(r), a->delta + at, a->loss + at},
-            a->matches + b * YOLO_MATCHES};
-}
-static __device__ int truths_of(const yolo_image *im)
-{
-    return dn_count_rows(im->a.truth, im->r->max, yolo_truth_size(im->r));
-}
-static __global__ void yolo_anchors_kernel(size_t n, yolo_rules r, yolo_arrays a)
+static __global__ void yolo_anchors_kernel(size_t n, yolo_rules r, yolo_image first)
 {
     GRID_STRIDE(i, n) {
         const int cell = (int)(i % yolo_area(&r)), slot = (int)(i / yolo_area(&r) % r.slots);
-        const yolo_image im = image_of(&r, &a, i / yolo_area(&r) / r.slots);
-        yolo_train_anchor(&im, truths_of(&im), slot, cell % r.w, cell / r.w);
+        const yolo_image im = yolo_image_of(&r, &first, i / yolo_area(&r) / r.slots);
+        yolo_train_anchor(&im, yolo_truths(&im), slot, cell % r.w, cell / r.w);
     }
 }
-static __global__ void yolo_truths_kernel(yolo_rules r, yolo_arrays a)
+static __global__ void yolo_truths_kernel(yolo_rules r, yolo_image first)
 {
-    const yolo_image im = image_of(&r, &a, blockIdx.x);
-    yolo_train_truths(&im, truths_of(&im), threadIdx.x, BLOCK, threadIdx.x == 0);
+    const yolo_image im = yolo_image_of(&r, &first, blockIdx.x);
+    yolo_train_truths(&im, yolo_truths(&im), threadIdx.x, BLOCK, threadIdx.x == 0);
 }
-static __global__ void yolo_average_kernel(size_t n, yolo_rules r, yolo_arrays a)
+static __global__ void yolo_average_kernel(size_t n, yolo_rules r, yolo_image first)
 {
     GRID_STRIDE(i, n) {
         const int cell = (int)(i % yolo_area(&r)), slot = (int)(i / yolo_area(&r) % r.slots);
-        const yolo_image im = image_of(&r, &a, i / yolo_area(&r) / r.slots);
+        const yolo_image im = yolo_image_of(&r, &first, i / yolo_area(&r) / r.slots);
         yolo_average_box(&im, slot, cell % r.w, cell / r.w);
     }
 }
@@ -73,10 +58,10 @@ void yolo_train_gpu(const yolo_rules *rules, const real *z, const real *p, const
                     real *loss, real *matches)
 {
     yolo_rules r = *rules;
-    const yolo_arrays a = {z, p, truth, delta, loss, matches};
+    const yolo_image first = {NULL, {z, p, truth, delta, loss}, matches};
     const size_t n = (size_t)r.batch * r.slots * yolo_area(&r);
     if (!lists_to_device(&r)) return;
-    LAUNCH(yolo_anchors_kernel, n, n, r, a);
-    LAUNCH_BLOCKS(yolo_truths_kernel, r.batch, 0, r, a);
-    if (yolo_averages(&r)) LAUNCH(yolo_average_kernel, n, n, r, a);
+    LAUNCH(yolo_anchors_kernel, n, n, r, first);
+    LAUNCH_BLOCKS(yolo_truths_kernel, r.batch, 0, r, first);
+    if (yolo_averages(&r)) LAUNCH(yolo_average_kernel, n, n, r, first);
 }
