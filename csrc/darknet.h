@@ -136,6 +136,13 @@ typedef struct {
     const pool_shape *pool;
 } batchnorm_arrays;
 
+/* A parameter of a layer for the optimizer: n values w, their updates, the moments m and v that it keeps
+ * beside them (velocity is m; NULL where it keeps none), and its weight decay. */
+typedef struct {
+    int n;
+    real *w, *updates, *m, *v, decay;
+} parameter_arrays;
+
 /* What [yolo] (coords = 4) or [Gaussian_yolo] (8) is told, and its size; see yolo_rules.h. The lists are the
  * host's: anchors (num, 2), counters_per_class (classes), mask (slots), map (names); all but the first may be
  * NULL. */

@@ -19,9 +19,17 @@ typedef struct {
     real rate, momentum, decay, decay_l1, clip, b1, b2, eps, t;
 } optimizer_step;
 
-/* A parameter of the layer l or of its part p. Its first four rows stand together: values, updates, m, v. */
-static void update_parameter(const kernels *k, const layer *l, const layer *p, int row,
-                             const optimizer_step *s)
+/* Parameters that are updated together. */
+enum { TOGETHER = 16 };
+typedef struct {
+    int count, decays[TOGETHER];
+    parameter_arrays of[TOGETHER];
+} parameter_list;
+
+/* Takes a parameter of the layer l or of its part p. Its first four rows stand together: values, updates, m,
+ * v. */
+static void take_parameter(const kernels *k, const layer *l, const layer *p, int row, const optimizer_step *s,
+                           parameter_list *list)
 {
     array_spec rows[4];
     real *data[4];
@@ -30,32 +38,43 @@ static void update_parameter(const kernels *k, const layer *l, const layer *p, i
         data[i] = dn_array_data(p, &rows[i]);
     }
     const int n = (int)dn_array_count(p, &rows[0]), decays = (rows[0].flags & DECAYS) != 0;
-    const real decay = decays ? s->decay : 0, batch = (real)s->batch;
     if (!n || !data[0] || !data[1] || rows[0].flags & BORROWED) return;
     if (decays && l->grad_centr) {
         const int filters = rows[0].shape(p).dim[0];
         k->center_rows(filters, n / filters, data[1]);
     }
+    const real decay = s->adam ? s->decay : s->decay * (real)s->batch;
+    list->of[list->count] = (parameter_arrays){n, data[0], data[1], data[2], data[3], decays ? decay : 0};
+    list->decays[list->count++] = decays;
+}
+static void update_list(const kernels *k, const layer *l, const optimizer_step *s, parameter_list *list)
+{
+    const real batch = (real)s->batch;
     if (s->adam) {
-        k->adam_update(n, data[0], data[1], data[2], data[3], s->clip / batch, decay, s->rate, s->b1, s->b2,
-                       s->eps, s->t);
+        k->adam_update(list->count, list->of, s->clip / batch, s->rate, s->b1, s->b2, s->eps, s->t);
     } else if (s->clipped) {
-        k->momentum_update(n, data[0], data[1], data[2], s->clip, s->rate / batch, decay * batch,
-                           s->momentum);
+        k->momentum_update(list->count, list->of, s->clip, s->rate / batch, s->momentum);
     } else {
-        k->sgd_update(n, data[0], data[1], s->rate / batch, decay * batch, s->momentum);
+        k->sgd_update(list->count, list->of, s->rate / batch, s->momentum);
     }
-    if (decays && s->decay_l1 > 0) k->soft_threshold(n, s->rate * s->decay_l1, data[0]);
-    if (decays && l->clip > 0) k->constrain(n, l->clip, data[0]);
+    for (int i = 0; i < list->count; ++i) {
+        const parameter_arrays *p = &list->of[i];
+        if (list->decays[i] && s->decay_l1 > 0) k->soft_threshold(p->n, s->rate * s->decay_l1, p->w);
+        if (list->decays[i] && l->clip > 0) k->constrain(p->n, l->clip, p->w);
+    }
+    list->count = 0;
 }
 static void update_parameters(const kernels *k, const layer *l, const optimizer_step *s)
 {
     array_spec row;
+    parameter_list list = {.count = 0};
     FOR_PARTS(p, l) {
         for (int i = 0; (row = dn_array_row(p, i)).name; ++i) {
-            if (row.role == ARRAY_PARAMETER) update_parameter(k, l, p, i, s);
+            if (row.role == ARRAY_PARAMETER) take_parameter(k, l, p, i, s, &list);
+            if (list.count == TOGETHER) update_list(k, l, s, &list);
         }
     }
+    if (list.count) update_list(k, l, s, &list);
 }
 
 /* One step of SGD for a layer by hand. */

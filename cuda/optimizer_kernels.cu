@@ -5,59 +5,79 @@
 /* *sum = sum of x[i]^2 */
 void sum_squares_gpu(int n, const real *x, double *sum) { sum_to(n, product_of{x, x}, sum); }
 
-/* updates -= decay w; w += rate updates; updates *= momentum */
-static __global__ void sgd_kernel(size_t n, real *w, real *updates, real rate, real decay, real momentum)
+/* The three steps below take the parameters of a layer together: a row of the grid has one of them. */
+constexpr int TOGETHER = 16;
+struct parameter_list {
+    parameter_arrays of[TOGETHER];
+};
+template <class Step> static __global__ void update_kernel(parameter_list p, Step step)
 {
-    GRID_STRIDE(i, n) {
-        const real u = updates[i] - decay * w[i];
-        w[i] += rate * u;
-        updates[i] = momentum * u;
+    const parameter_arrays own = p.of[blockIdx.y];
+    GRID_STRIDE(i, own.n) step(own, i);
+}
+template <class Step> static void update(const char *name, int count, const parameter_arrays *p, Step step)
+{
+    for (int from = 0; from < count; from += TOGETHER) {
+        const int taken = count - from < TOGETHER ? count - from : TOGETHER;
+        parameter_list list = {};
+        int most = 0;
+        for (int j = 0; j < taken; ++j) {
+            list.of[j] = p[from + j];
+            if (most < list.of[j].n) most = list.of[j].n;
+        }
+        if (most > 0) launch(name, update_kernel<Step>, dim3(blocks_of(most), taken), BLOCK, 0, list, step);
     }
 }
-void sgd_update_gpu(int n, real *w, real *updates, real rate, real decay, real momentum)
+
+/* updates -= decay w; w += rate updates; updates *= momentum */
+struct sgd_step {
+    real rate, momentum;
+    __device__ void operator()(const parameter_arrays &p, size_t i) const
+    {
+        const real u = p.updates[i] - p.decay * p.w[i];
+        p.w[i] += rate * u;
+        p.updates[i] = momentum * u;
+    }
+};
+void sgd_update_gpu(int count, const parameter_arrays *p, real rate, real momentum)
 {
-    LAUNCH(sgd_kernel, n, n, w, updates, rate, decay, momentum);
+    update("sgd_update", count, p, sgd_step{rate, momentum});
 }
 
 /* velocity += clip updates - decay w; w += rate velocity; velocity *= momentum; updates = 0 */
-static __global__ void momentum_kernel(size_t n, real *w, real *updates, real *velocity, real clip, real rate,
-                                       real decay, real momentum)
-{
-    GRID_STRIDE(i, n) {
-        const real v = velocity[i] + clip * updates[i] - decay * w[i];
-        w[i] += rate * v;
-        velocity[i] = momentum * v;
-        updates[i] = 0;
+struct momentum_step {
+    real clip, rate, momentum;
+    __device__ void operator()(const parameter_arrays &p, size_t i) const
+    {
+        const real v = p.m[i] + clip * p.updates[i] - p.decay * p.w[i];
+        p.w[i] += rate * v;
+        p.m[i] = momentum * v;
+        p.updates[i] = 0;
     }
-}
-void momentum_update_gpu(int n, real *w, real *updates, real *velocity, real clip, real rate, real decay,
-                         real momentum)
+};
+void momentum_update_gpu(int count, const parameter_arrays *p, real clip, real rate, real momentum)
 {
-    LAUNCH(momentum_kernel, n, n, w, updates, velocity, clip, rate, decay, momentum);
+    update("momentum_update", count, p, momentum_step{clip, rate, momentum});
 }
 
 /* Adam, arXiv:1412.6980, Algorithm 1, on g = gradient_scale updates - decay w; updates = 0. */
 struct adam_step {
-    real gradient_scale, decay, rate, b1, b2, eps, first,
-        second; /* the last two: what undoes the bias to zero */
-};
-static __global__ void adam_kernel(size_t n, real *w, real *updates, real *m, real *v, adam_step s)
-{
-    GRID_STRIDE(i, n) {
-        const real g = s.gradient_scale * updates[i] - s.decay * w[i];
-        m[i] = s.b1 * m[i] + (1 - s.b1) * g;
-        v[i] = s.b2 * v[i] + (1 - s.b2) * g * g;
-        w[i] += s.rate * (m[i] * s.first) / (sqrt(v[i] * s.second) + s.eps);
-        updates[i] = 0;
+    real gradient_scale, rate, b1, b2, eps, first, second; /* the last two: what undoes the bias to zero */
+    __device__ void operator()(const parameter_arrays &p, size_t i) const
+    {
+        const real g = gradient_scale * p.updates[i] - p.decay * p.w[i];
+        p.m[i] = b1 * p.m[i] + (1 - b1) * g;
+        p.v[i] = b2 * p.v[i] + (1 - b2) * g * g;
+        p.w[i] += rate * (p.m[i] * first) / (sqrt(p.v[i] * second) + eps);
+        p.updates[i] = 0;
     }
-}
-void adam_update_gpu(int n, real *w, real *updates, real *m, real *v, real gradient_scale, real decay,
-                     real rate, real b1, real b2, real eps, real t)
+};
+void adam_update_gpu(int count, const parameter_arrays *p, real gradient_scale, real rate, real b1, real b2,
+                     real eps, real t)
 {
     const real first = (real)(1 / (1 - pow((double)b1, (double)t))),
                second = (real)(1 / (1 - pow((double)b2, (double)t)));
-    const adam_step s = {gradient_scale, decay, rate, b1, b2, eps, first, second};
-    LAUNCH(adam_kernel, n, n, w, updates, m, v, s);
+    update("adam_update", count, p, adam_step{gradient_scale, rate, b1, b2, eps, first, second});
 }
 
 /* Gradient centralization, arXiv:2004.01461: each row of x (rows, columns) loses its mean; a block

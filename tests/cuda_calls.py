@@ -139,7 +139,7 @@ def call(name, case, flush):
     for argument, _, _ in kernel_calls.KERNELS[name]:
         value = case[argument]
         if isinstance(value, tuple):
-            keep.append(core.ffi.new(value[0], {key: handed(key, field, value[0]) for key, field in value[1].items()}))
+            keep.append(core.ffi.new(value[0], kernel_calls.each_field(value[1], functools.partial(handed, kind=value[0]))))
             arguments.append(keep[-1])
         elif isinstance(value, str) and value == "double":
             fields_of[argument] = core.ffi.new("double *", np.nan)

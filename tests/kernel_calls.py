@@ -70,19 +70,27 @@ class Double:
         self.pointer = core.ffi.new("double *")
 
 
+def each_field(fields, handed):
+    """Return the fields of a struct, or of each in a list of them, as handed(name, value) gives them: w, or w[0] and w[1]."""
+    if isinstance(fields, dict):
+        return {name: handed(name, value) for name, value in fields.items()}
+    return [
+        {name: handed(f"{name}[{i}]", value) for name, value in one.items()} for i, one in enumerate(fields)
+    ]
+
+
 def structure(kind, fields, keep):
-    """A C struct from a dict; its arrays are guarded and kept in `keep`."""
-    values = {}
-    for name, value in fields.items():
+    """A C struct from a dict, or an array of them from a list; their arrays are guarded and kept in `keep`."""
+
+    def handed(name, value):
         if isinstance(value, np.ndarray):
             keep[name] = Guarded(value)
-            value = keep[name].pointer
-        elif isinstance(value, str):
-            value = activation_number(value)
-        elif value is None:
-            value = core.ffi.NULL
-        values[name] = value
-    return core.ffi.new(kind, values)
+            return keep[name].pointer
+        if value is None:
+            return core.ffi.NULL
+        return activation_number(value) if isinstance(value, str) else value
+
+    return core.ffi.new(kind, each_field(fields, handed))
 
 
 def call(name, case):
@@ -127,7 +135,12 @@ def expected(name, case):
     for argument, _, _ in KERNELS[name]:
         value = case[argument]
         if isinstance(value, tuple):
-            value = types.SimpleNamespace(**{key: taken(key, field) for key, field in value[1].items()})
+            fields = each_field(value[1], taken)
+            value = (
+                types.SimpleNamespace(**fields)
+                if isinstance(fields, dict)
+                else [types.SimpleNamespace(**one) for one in fields]
+            )
         elif isinstance(value, str) and value == "double":
             value = arrays[argument] = np.zeros(1)
         else:

@@ -211,26 +211,29 @@ def sum_squares_cpu(n, x, sum):
     sum[0] = (x**2).sum()
 
 
-def sgd_update_cpu(n, w, updates, rate, decay, momentum):
-    updates -= decay * w
-    w += rate * updates
-    updates *= momentum
+def sgd_update_cpu(count, p, rate, momentum):
+    for q in p:
+        q.updates -= q.decay * q.w
+        q.w += rate * q.updates
+        q.updates *= momentum
 
 
-def momentum_update_cpu(n, w, updates, velocity, clip, rate, decay, momentum):
-    velocity += clip * updates - decay * w
-    w += rate * velocity
-    velocity *= momentum
-    updates[:] = 0
+def momentum_update_cpu(count, p, clip, rate, momentum):
+    for q in p:
+        q.m += clip * q.updates - q.decay * q.w
+        q.w += rate * q.m
+        q.m *= momentum
+        q.updates[:] = 0
 
 
-def adam_update_cpu(n, w, updates, m, v, gradient_scale, decay, rate, b1, b2, eps, t):
+def adam_update_cpu(count, p, gradient_scale, rate, b1, b2, eps, t):
     """Algorithm 1 of arXiv:1412.6980; updates are negative gradients, so the step is added."""
-    g = gradient_scale * updates - decay * w
-    m[:] = b1 * m + (1 - b1) * g
-    v[:] = b2 * v + (1 - b2) * g**2
-    w += rate * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
-    updates[:] = 0
+    for q in p:
+        g = gradient_scale * q.updates - q.decay * q.w
+        q.m[:] = b1 * q.m + (1 - b1) * g
+        q.v[:] = b2 * q.v + (1 - b2) * g**2
+        q.w += rate * (q.m / (1 - b1**t)) / (np.sqrt(q.v / (1 - b2**t)) + eps)
+        q.updates[:] = 0
 
 
 def center_rows_cpu(rows, columns, x):

@@ -15,7 +15,7 @@ import test_convolution
 import test_gemm
 import test_kernels
 from cuda_calls import NAMES, DeviceArray, check, compare, library
-from kernel_calls import KERNELS, ROOM
+from kernel_calls import KERNELS, ROOM, each_field
 
 from darknetpy.core import core
 
@@ -27,8 +27,16 @@ def _rng(*key):
 
 
 def _size(case):
-    arrays = [field for value in case.values() for field in (value[1].values() if isinstance(value, tuple) else [value])]
-    return max((array.size for array in arrays if isinstance(array, np.ndarray)), default=0)
+    sizes = [0]
+
+    def see(_, value):
+        if isinstance(value, tuple):
+            each_field(value[1], see)
+        elif isinstance(value, np.ndarray):
+            sizes.append(value.size)
+
+    each_field(case, see)
+    return max(sizes)
 
 
 def products():

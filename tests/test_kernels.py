@@ -467,42 +467,28 @@ def losses():
 
 
 def optimizer():
-    for n in SIZES:
-        r = _rng("optimizer", n)
-        w, u, m, v = r.standard_normal(n), r.standard_normal(n), r.standard_normal(n), r.uniform(0.1, 1, n)
-        yield "sgd_update_cpu", {"n": n, "w": w, "updates": u, "rate": 0.01, "decay": 0.3, "momentum": 0.9}
-        yield (
-            "momentum_update_cpu",
+    for sizes in (*((n,) for n in SIZES), (30000, 64, 1), tuple(range(1, 19))):
+        r, n = _rng("optimizer", *sizes), sum(sizes)
+        parameters = [
             {
                 "n": n,
-                "w": w,
-                "updates": u,
-                "velocity": m,
-                "clip": 0.2,
-                "rate": 0.01,
-                "decay": 0.3,
-                "momentum": 0.9,
-            },
-        )
+                "w": r.standard_normal(n),
+                "updates": r.standard_normal(n),
+                "m": r.standard_normal(n),
+                "v": r.uniform(0.1, 1, n),
+                "decay": 0.3 / (i + 1),
+            }
+            for i, n in enumerate(sizes)
+        ]
+        step = {"count": len(sizes), "p": ("parameter_arrays[]", parameters), "rate": 0.01}
+        yield "sgd_update_cpu", {**step, "momentum": 0.9}
+        yield "momentum_update_cpu", {**step, "clip": 0.2, "momentum": 0.9}
         for t in (1.0, 50.0):
             yield (
                 "adam_update_cpu",
-                {
-                    "n": n,
-                    "w": w,
-                    "updates": u,
-                    "m": m,
-                    "v": v,
-                    "gradient_scale": 0.1,
-                    "decay": 0.01,
-                    "rate": 0.01,
-                    "b1": 0.9,
-                    "b2": 0.999,
-                    "eps": 1e-4,
-                    "t": t,
-                },
+                {**step, "gradient_scale": 0.1, "b1": 0.9, "b2": 0.999, "eps": 1e-4, "t": t},
             )
-        yield "soft_threshold_cpu", {"n": n, "threshold": 0.3, "w": w}
+        yield "soft_threshold_cpu", {"n": n, "threshold": 0.3, "w": r.standard_normal(n)}
     for rows, columns in ((1, 1), (3, 27), (64, 301), (5, 4609)):
         x = _rng("rows", rows, columns).standard_normal(rows * columns)
         yield "center_rows_cpu", {"rows": rows, "columns": columns, "x": x}
