@@ -154,9 +154,8 @@ def oneoff(plan: Resolved, weights: Path) -> Network:
     spec, classes = _head_convolution(plan)
     net = build_network(plan)
     classifier_spec = replace(spec, values={**spec.values, "filters": classes})
-    classifier = build_network(replace(plan, layers=[*plan.layers[:-2], classifier_spec]))
     try:
-        load_weights(classifier, weights)
+        classifier = build_network(replace(plan, layers=[*plan.layers[:-2], classifier_spec]), weights=weights)
     except WeightsError as error:
         raise WeightsError(
             f"{error} (of a classifier of {classes} classes: layers 0 to {spec.index}, the last with "

@@ -150,9 +150,8 @@ def _run_oneoff(args):
 
 
 def _load(args, weights):
-    net = build_network(common.read_plan(args, weights))
+    net = build_network(common.read_plan(args, weights), weights=weights)
     common.show_notes(net.notes)
-    load_weights(net, weights)
     return net
 
 
