@@ -192,6 +192,10 @@ typedef struct {
 #undef KERNEL
 } kernels;
 
+/* What the operands of matrix products and convolutions are rounded to before they are multiplied; their sums
+ * and all arrays are of real. */
+typedef enum { DN_FP32, DN_TF32, DN_FP16, DN_BF16, DN_PRECISIONS } dn_precision;
+
 /* Where arrays lie and kernels run. The CPU's is the default; a GPU library brings another. */
 typedef struct {
     const char *name;
@@ -203,6 +207,7 @@ typedef struct {
     dn_status (*status)(void);       /* of the first failure since it was last asked for; NULL: none can */
     const char *(*last_error)(void);
     void (*select)(int number); /* where the calling thread's kernels run from now on; NULL: there is one */
+    void (*precision)(dn_precision precision); /* of the calling thread's products; NULL: none are rounded */
     int number;
 } dn_device;
 

@@ -86,13 +86,17 @@ static dn_status copy_bytes(void *to, const void *from, size_t bytes)
 const dn_device *dn_host(void)
 {
     static const dn_device host = {"cpu",      &cpu, dn_allocate, dn_release, copy_bytes,
-                                   copy_bytes, NULL, NULL,        NULL,       0};
+                                   copy_bytes, NULL, NULL,        NULL,       NULL, 0};
     return &host;
 }
 int dn_is_host(const dn_device *device) { return device == dn_host(); }
 void dn_select(const dn_device *device)
 {
     if (device->select) device->select(device->number);
+}
+void dn_set_precision(const dn_device *device, dn_precision precision)
+{
+    if (device->precision) device->precision(precision);
 }
 dn_status dn_device_status(const dn_device *device)
 {

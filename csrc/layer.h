@@ -149,6 +149,7 @@ struct network {
     const kernels *k; /* the device's */
     const dn_device *device;
     int n, capacity, batch, h, w, c, inputs, subdivisions, train, fused;
+    dn_precision precision;
     int recompute; /* forward passes average the mini-batches' statistics, whatever train says */
     layer **layers;
     const real *input, *truth;       /* of the layer at work */
@@ -188,6 +189,7 @@ const dn_device *dn_host(void);
 int dn_is_host(const dn_device *device);
 dn_status dn_check_device(const layer *l, const network *net); /* that they are on one */
 void dn_select(const dn_device *device); /* before kernels run there */
+void dn_set_precision(const dn_device *device, dn_precision precision);
 dn_status dn_device_status(const dn_device *device);  /* of what its kernels met; says it with dn_fail */
 /* Adds to the error that was just reported what the device has to say of it; returns `failed`. */
 dn_status dn_add_reason(const dn_device *device, dn_status failed);

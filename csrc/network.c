@@ -11,6 +11,7 @@ static const option_spec network_options[] = {
     OPTION(network, "inputs", inputs, INT),
     OPTION(network, "subdivisions", subdivisions, INT),
     OPTION(network, "fused", fused, INT),
+    OPTION(network, "precision", precision, INT),
     OPTION(network, "keep_activations", keep_activations, INT),
     OPTION(network, "recompute", recompute, INT),
     OPTION(network, "watch", watch, INT),
@@ -308,12 +309,11 @@ static dn_status stage_input(network *net)
     if (status != DN_OK) return status;
     return stage(net, &net->device_truth, "a truth", net->net_truth, rows * truths, &net->truth);
 }
-dn_status forward_network(network *net)
+static dn_status forward_layers(network *net)
 {
     net->first_not_finite = -1;
     int truths = 0;   /* values per row of the truth in force; 0: not known yet */
     for (int i = 0; i < net->n; ++i) net->layers[i]->x = NULL;   /* no backward pass after one that failed */
-    dn_select(net->device);
     const dn_status staged = stage_input(net);
     if (staged != DN_OK) return staged;
     for (int i = 0; i < net->n; ++i) {
@@ -337,12 +337,11 @@ dn_status forward_network(network *net)
 
 /* Without a loss at the end the caller has written the last delta. An output that no loss depends on gets
  * zeros. */
-dn_status backward_network(network *net)
+static dn_status backward_layers(network *net)
 {
     const int last = dn_layers_without_gradient(net);
     const size_t inputs = net->n ? (size_t)net->batch * net->layers[0]->inputs : 0;
     const real *input_delta;
-    dn_select(net->device);
     dn_status status =
         stage(net, &net->device_delta, "an input's delta", net->net_delta, inputs, &input_delta);
     if (status != DN_OK) return status;
@@ -365,6 +364,18 @@ dn_status backward_network(network *net)
     }
     return dn_device_status(net->device);
 }
+
+/* A pass on the network's device and in its precision, which is nobody else's on this thread. */
+static dn_status run(network *net, dn_status (*pass)(network *net))
+{
+    dn_select(net->device);
+    dn_set_precision(net->device, net->precision);
+    const dn_status status = pass(net);
+    dn_set_precision(net->device, DN_FP32);
+    return status;
+}
+dn_status forward_network(network *net) { return run(net, forward_layers); }
+dn_status backward_network(network *net) { return run(net, backward_layers); }
 
 dn_status update_network(network *net)
 {

@@ -45,6 +45,8 @@ const char *dn_gpu_architectures(void); /* "750,800,900": compute capabilities; 
 /* The device of the calling thread's kernels from now on, of DN_MOST_GPUS. */
 enum { DN_MOST_GPUS = 16 };
 void dn_gpu_select(int number);
+/* What the calling thread's products round their operands to from now on; it begins with DN_FP32. */
+void dn_gpu_set_precision(dn_precision precision);
 void dn_gpu_set_backwards(
     int on); /* emulated: the last block and thread first. A GPU has an order of its own */
 

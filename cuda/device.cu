@@ -107,7 +107,7 @@ const dn_device *dn_gpu_device(void)
 #endif
     static const dn_device device = {
         name,        &gpu,          allocate_zeros,    dn_gpu_release, dn_gpu_push,
-        dn_gpu_pull, dn_gpu_status, dn_gpu_last_error, dn_gpu_select,  0};
+        dn_gpu_pull, dn_gpu_status, dn_gpu_last_error, dn_gpu_select,  dn_gpu_set_precision, 0};
     return &device;
 }
 
@@ -139,6 +139,13 @@ void dn_gpu_select(int number)
     if (error != cudaSuccess || number == selected) return;
     selected = number;
     stream = NULL;
+}
+static thread_local dn_precision precision;
+dn_precision current_precision() { return precision; }
+void dn_gpu_set_precision(dn_precision next)
+{
+    if ((unsigned)next >= DN_PRECISIONS) return refuse("no such precision");
+    precision = next;
 }
 void *scratch(scratch_place place, size_t bytes)
 {

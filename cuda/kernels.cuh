@@ -31,6 +31,7 @@ constexpr int BLOCK = 256, WARP = 32, WARPS = BLOCK / WARP;
 /* ---- launches, on the calling thread's stream */
 
 cudaStream_t current_stream();
+dn_precision current_precision(); /* of the calling thread's products */
 bool gpu_failed(); /* something has, and nobody has asked yet: what follows is not begun */
 void note_failure(const char *what, cudaError_t error);
 void refuse(const char *why); /* an argument that a kernel cannot work with */

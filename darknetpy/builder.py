@@ -99,6 +99,7 @@ def build_network(plan: Resolved, batch: Optional[int] = None, device: str = "cp
                   fused=values["fused"], core=core)
     net.dialect, net.batchnorm, net.sections, net.notes = plan.dialect, plan.batchnorm, plan, plan.warnings + plan.notes
     _set_training(net, values)
+    _set_precision(net, plan)
     for spec in plan.layers:
         _add(net, spec, values)
     net._set_options({"keep_activations": bool(keep_activations)})
@@ -123,6 +124,15 @@ def _set_training(net, values):
     net._set_options({"policy": _POLICIES[values["policy"]]})
     if values["policy"] == "steps":         # other policies may carry the lists, of any length, and do not read them
         check(lib.set_network_steps(net._handle, [float(s) for s in values["steps"]], values["scales"], len(values["steps"])))
+
+
+def _set_precision(net, plan):
+    """What products are rounded to; the CPU's are not."""
+    word = plan.net["precision"]
+    net._set_options({"precision": core_value("precision", word)})
+    if net._device is None and word != "fp32":
+        note = f"precision={word} has no effect here: it acts on a GPU, and the CPU rounds no product"
+        net.notes.append(str(plan.error(note, "precision")))
 
 
 def _add(net, spec, net_values):
@@ -153,9 +163,11 @@ _COST_TYPES = {"sse": 0, "masked": 1, "L1": 2, "smooth": 3, "seg": 4, "wgan": 5}
 
 _STATISTICS = {word: number for number, word in enumerate(STATISTICS_WORDS)}
 CONVOLUTIONS = {"auto": 0, "gemm": 1, "winograd4": 2, "winograd6": 3}
+PRECISIONS = {"fp32": 0, "tf32": 1, "fp16": 2, "bf16": 3}
 _OVERLAPS = {"mse": 0, "iou": 1, "giou": 2, "diou": 3, "ciou": 4}
 NMS_KINDS = {"default": 0, "greedynms": 1, "diounms": 2, "cornersnms": 3, "objectness": 4}
 _WORDS = {"type": _COST_TYPES, "normalize": _NORMALIZATIONS, "statistics": _STATISTICS, "convolution": CONVOLUTIONS,
+          "precision": PRECISIONS,
           "iou_loss": _OVERLAPS, "iou_thresh_kind": _OVERLAPS, "nms_kind": NMS_KINDS,
           "yolo_point": {"center": 0, "left_top": 1, "right_bottom": 2},
           "weights_type": {"none": 0, "per_feature": 1, "per_channel": 2},

@@ -64,6 +64,13 @@ CONVOLUTIONS = (
     Choice("winograd6", "d", "the same; in networks made for inference tiles of 6x6 where the stride is 1, with 4 times the error"),
 )
 
+PRECISIONS = (
+    Choice("fp32", "d", "float32, as on the CPU"),
+    Choice("tf32", "d", "rounded to 11 bits, with float32's range"),
+    Choice("fp16", "d", "rounded to half precision, 11 bits"),
+    Choice("bf16", "d", "rounded to bfloat16, 8 bits, with float32's range"),
+)
+
 STATISTICS = (
     Choice("ema", "d", "moving average: each mini-batch moves it by 1 - rolling_momentum"),
     Choice("cumulative", "d", "plain average of all mini-batches since the last reset"),

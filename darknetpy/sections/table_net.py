@@ -1,7 +1,7 @@
 """[net], and the options that every layer takes."""
 from __future__ import annotations
 
-from .choices import BATCHNORM_MODES, CONVOLUTIONS, DIALECT_NAMES, POLICIES, STATISTICS
+from .choices import BATCHNORM_MODES, CONVOLUTIONS, DIALECT_NAMES, POLICIES, PRECISIONS, STATISTICS
 from .model import (
     ABOVE_ZERO,
     ALONE,
@@ -41,6 +41,8 @@ _OWN = (
     number("rolling_momentum", None, "d",
            "share of the old value in statistics=ema; .99, or with batchnorm=darknet the fork's", BELOW_ONE),
     choice("convolution", "auto", "d", "algorithm of convolutions; see docs/convolution.md", CONVOLUTIONS),
+    choice("precision", "fp32", "d", "what a GPU's matrix products and convolutions multiply; sums and arrays stay float32",
+           PRECISIONS),
     flag("fused", 1, "d",
          "run fused kernels; 0: compose layers of the named kernels, for reading and checking"),
     number("decay_l1", 0.0, "d", "L1 weight decay: each step moves weights towards 0 by rate times this",
