@@ -1,7 +1,7 @@
 /* The whole engine, for the processors that the including file has chosen. */
 #include "arithmetic_body.h"
 #include "matrix_body.h"
-#include "flat_body.h"
+#include "narrow_body.h"
 #include "phases_body.h"
 #include "winograd_kept_body.h"
 #include "winograd_strided_data_body.h"
@@ -14,9 +14,11 @@ static void run_product(const conv_product *p, const real *x, const real *w, rea
     const row_winograd_cut rows = cut_row_winograd(p);
     band_layout bands;
     flat_plan flat;
+    narrow_plan narrow;
     if (cut.m && p->kept) kept_winograd(p, &cut, x, w, y, workspace, threads);
     else if (cut.m) winograd_product(p, &cut, x, w, y, workspace, threads);
     else if (rows.blocks) row_winograd(p, &rows, x, w, y, workspace, threads);
+    else if (plan_narrow(p, 0, &narrow)) narrow_forward(&narrow, x, w, y, threads);
     else if (plan_flat(p, 0, &flat, workspace)) run_flat(&flat, flat_forward, x, w, y, threads);
     else if (lay_bands(p, &bands)) depthwise(p, &bands, x, w, y, workspace, threads);
     else product(p, x, w, y, workspace, threads);
@@ -35,7 +37,10 @@ static void run_data(const conv_product p[PHASES], const real *dy, const real *w
     const winograd_cut tiles = cut_strided_data(p);
     band_layout bands;
     flat_plan flat;
+    narrow_plan narrow;
     if (tiles.m) strided_data(p, &tiles, dy, w, dx, workspace, threads);
+    else if (plan_narrow_phases(p, &narrow))
+        narrow_data(&narrow, dy, w, dx, threads);
     else if (plan_flat_phases(p, &flat, workspace))
         run_flat(&flat, flat_data, dy, w, dx, threads);
     else if (lay_phases(p, &bands))
@@ -55,8 +60,10 @@ static void run_gradient(const conv_product *p, const real *x, const real *dy, r
     const row_winograd_cut rows = cut_row_gradient(p);
     band_layout bands;
     flat_plan flat;
+    narrow_plan narrow;
     if (cut.m) winograd_gradient(p, &cut, x, dy, dw, workspace, threads);
     else if (rows.blocks) row_gradient(p, &rows, x, dy, dw, workspace, threads);
+    else if (plan_narrow(p, 1, &narrow)) narrow_gradient(&narrow, x, dy, dw, threads);
     else if (plan_flat(p, 1, &flat, workspace)) flat_gradient(&flat, x, dy, dw, threads);
     else if (lay_bands(p, &bands)) depthwise_gradient(p, &bands, x, dy, dw, workspace, threads);
     else gradient(p, x, dy, dw, workspace, threads);

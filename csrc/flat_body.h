@@ -91,18 +91,28 @@ static int is_flat_axis(const conv_axis *a, int taps)
            a->out == a->whole;
 }
 
+static int is_flat(const conv_product *p)
+{
+    const int taps = p->y.taps;
+    return p->channels == 1 && p->filters == 1 && p->x.stride == p->y.stride && (taps == 3 || taps == 5) &&
+           is_flat_axis(&p->y, taps) && is_flat_axis(&p->x, taps);
+}
+/* Where the kernel has tap (ky, kx), counted from the lowest input. */
+static void place_taps(const conv_product *p, int place[])
+{
+    for (int t = 0; t < p->y.taps * p->x.taps; ++t) {
+        const int ky = tap_order(&p->y, t / p->x.taps), kx = tap_order(&p->x, t % p->x.taps);
+        place[t] = (p->y.tap + ky * p->y.tap_step) * p->size + p->x.tap + kx * p->x.tap_step;
+    }
+}
+
 /* 0 where other loops are for a product; `gradient`: of the weights. */
 static int plan_flat(const conv_product *p, int gradient, flat_plan *f, real *workspace)
 {
     const int taps = p->y.taps, stride = p->y.stride;
-    if (p->channels != 1 || p->filters != 1 || p->x.stride != stride || (taps != 3 && taps != 5) ||
-        !is_flat_axis(&p->y, taps) || !is_flat_axis(&p->x, taps))
-        return 0;
+    if (!is_flat(p)) return 0;
     *f = (flat_plan){.p = p, .taps = taps, .stride = stride, .width = p->x.out, .height = p->y.out};
-    for (int t = 0; t < taps * taps; ++t) {
-        const int ky = tap_order(&p->y, t / taps), kx = tap_order(&p->x, t % taps);
-        f->place[t] = (p->y.tap + ky * p->y.tap_step) * p->size + p->x.tap + kx * p->x.tap_step;
-    }
+    place_taps(p, f->place);
     if (!fits_flat(f, workspace, stride == 1 ? 0 : 4 * PLANES)) return 0;
     fill_lanes(f, moves_of(taps, stride), tap_move(taps, stride, 0),
                gradient ? 0 : highest_move(taps, stride), gradient ? -1 : 1);
@@ -384,12 +394,10 @@ INLINE void flat_phase(int taps, int phase, const flat_plan *f, const real *dy, 
     }
 }
 
-/* 0 where other loops are for the phases p[2y + x]: also of large images, whose long rows would leave the
- * cache. */
-static int plan_flat_phases(const conv_product p[PHASES], flat_plan *f, real *workspace)
+/* Are p[2y + x] the phases of such a convolution? */
+static int are_flat_phases(const conv_product p[PHASES])
 {
-    enum { CACHED = 4 }; /* of what there is */
-    const int taps = p->size, lag = (taps / 2 + 1) / 2, low = -(taps / 2 / 2);
+    const int taps = p->size;
     if (p->channels != 1 || p->filters != 1 || (taps != 3 && taps != 5)) return 0;
     for (int i = 0; i < 4; ++i) {
         const conv_axis *a = i < 2 ? &p[i].x : &p[(i - 2) * 2].y;
@@ -397,6 +405,15 @@ static int plan_flat_phases(const conv_product p[PHASES], flat_plan *f, real *wo
             2 * a->first + a->tap - a->to != taps / 2 || a->in != (a->whole + 1) / 2)
             return 0;
     }
+    return 1;
+}
+
+/* 0 where other loops are for the phases: also of large images, whose long rows would leave the cache. */
+static int plan_flat_phases(const conv_product p[PHASES], flat_plan *f, real *workspace)
+{
+    enum { CACHED = 4 }; /* of what there is */
+    const int taps = p->size, lag = (taps / 2 + 1) / 2, low = -(taps / 2 / 2);
+    if (!are_flat_phases(p)) return 0;
     *f = (flat_plan){.p = p, .taps = taps, .stride = 2, .width = p->x.in, .height = p->y.in};
     if (!fits_flat(f, workspace, CACHED * 4 * PLANES)) return 0;
     fill_lanes(f, lag - low + 1, low, lag, 1);

@@ -99,7 +99,7 @@ INLINE vec totals(vec r[LANES])
     return r[0];
 }
 
-/* The last n lanes of a and then those of b; n is a constant of 0 to LANES. */
+/* The last n lanes of a and then those of b; n is a constant, 0 to 4 or LANES - 1. */
 INLINE vec shift_in(vec a, vec b, int n)
 {
 #if VEC_BYTES == 64
@@ -108,7 +108,8 @@ INLINE vec shift_in(vec a, vec b, int n)
     case 1: return (vec)_mm512_alignr_epi32((__m512i)b, (__m512i)a, 15);
     case 2: return (vec)_mm512_alignr_epi32((__m512i)b, (__m512i)a, 14);
     case 3: return (vec)_mm512_alignr_epi32((__m512i)b, (__m512i)a, 13);
-    default: return (vec)_mm512_alignr_epi32((__m512i)b, (__m512i)a, 12);
+    case 4: return (vec)_mm512_alignr_epi32((__m512i)b, (__m512i)a, 12);
+    default: return (vec)_mm512_alignr_epi32((__m512i)b, (__m512i)a, 1);
     }
 #elif defined(__clang__)
     vec v;
