@@ -124,14 +124,86 @@ static void along_task(const matrix_product *p, ptrdiff_t n0, int columns)
     }
 }
 
+/* Where rows of B lie along memory they are added up as they are read, STREAMS of them side by side; sums over
+ * MATRIX_DEPTH rows stay in the first-level cache, a piece of C's columns, before they are added to C. */
+enum { STREAMED_ROWS = 8, TOGETHER = 4, STREAMS = 8, PIECE = 4096, LEAST_STREAM = 2048 };
+static int adds_rows(const matrix_product *p) { return p->m <= STREAMED_ROWS && p->b_column == 1; }
+
+/* c (rows, columns) += a (rows, depth) * b (depth, columns); rows of a are STREAMS apart. */
+INLINE void add_rows(int rows, int depth, const real *a, const real *b, ptrdiff_t b_row, int columns, real *c)
+{
+    for (int j = 0; j < columns; j += LANES) {
+        const lane_set live = lanes_within(j, columns);
+        vec sum[TOGETHER];
+        EACH(i, rows) sum[i] = load_lanes(c + i * columns + j, live);
+        EACH(k, depth)
+        {
+            const vec v = load_lanes(b + k * b_row + j, live);
+            EACH(i, rows) sum[i] += a[i * STREAMS + k] * v;
+        }
+        EACH(i, rows) store_lanes(c + i * columns + j, sum[i], live);
+    }
+}
+INLINE void add_some_rows(int rows, int depth, const real *a, const real *b, ptrdiff_t b_row, int columns,
+                          real *c)
+{
+    switch (rows) {
+    case 1: add_rows(1, depth, a, b, b_row, columns, c); break;
+    case 2: add_rows(2, depth, a, b, b_row, columns, c); break;
+    case 3: add_rows(3, depth, a, b, b_row, columns, c); break;
+    default: add_rows(TOGETHER, depth, a, b, b_row, columns, c);
+    }
+}
+/* sums (m, columns) += those over rows k .. k + depth of B, columns n0 .. n0 + columns. */
+static void add_streams(const matrix_product *p, ptrdiff_t k, int depth, ptrdiff_t n0, int columns,
+                        real *sums)
+{
+    real a[STREAMED_ROWS * STREAMS];
+    for (int first = 0, some; first < depth; first += some) {
+        const real *b = p->b + (k + first) * p->b_row + n0;
+        some = depth - first < STREAMS ? 1 : STREAMS;
+        for (int i = 0; i < p->m; ++i) {
+            const real *from = p->a + i * p->a_row + (k + first) * p->a_column;
+            for (int s = 0; s < some; ++s) a[i * STREAMS + s] = p->alpha * from[s * p->a_column];
+        }
+        for (int i = 0; i < p->m; i += TOGETHER) {
+            const real *own = a + i * STREAMS;
+            real *const to = sums + i * columns;
+            if (some == STREAMS)
+                add_some_rows(p->m - i, STREAMS, own, b, p->b_row, columns, to);
+            else
+                add_some_rows(p->m - i, 1, own, b, p->b_row, columns, to);
+        }
+    }
+}
+static void stream_task(const matrix_product *p, ptrdiff_t n0, int columns)
+{
+    real sums[PIECE];
+    const int piece = round_up(PIECE / (int)p->m - LANES + 1, LANES);
+    scale_c(p->c + n0, p->ldc, p->m, columns, p->beta);
+    for (ptrdiff_t k = 0; k < p->k; k += MATRIX_DEPTH) {
+        const int depth = at_most(MATRIX_DEPTH, (int)(p->k - k));
+        for (int j = 0; j < columns; j += piece) {
+            const int across = at_most(piece, columns - j);
+            set_zero(sums, (int)p->m * across);
+            add_streams(p, k, depth, n0 + j, across, sums);
+            for (int i = 0; i < p->m; ++i) {
+                real *const c = p->c + i * p->ldc + n0 + j;
+                for (int l = 0; l < across; ++l) c[l] += sums[i * across + l];
+            }
+        }
+    }
+}
+
 /* Below, one thread needs less than 0.1 ms, and on a busy machine waits longer for others to wake. */
 static int worth_threads(const matrix_product *p) { return (double)p->m * p->n * p->k > 1 << 21; }
 static void matrix(const matrix_product *p, int threads)
 {
     if (p->m < 1 || p->n < 1) return;
-    const int along_rows = sums_along_rows(p);
-    const ptrdiff_t down = along_rows ? 1 : pieces(p->m, MATRIX_ROWS), least = pieces(p->n, COLUMNS),
-                    most = pieces(p->n, NARROWEST), wanted = pieces(TASKS, down),
+    const int along_rows = sums_along_rows(p), streams = adds_rows(p), whole = along_rows || streams;
+    const ptrdiff_t down = whole ? 1 : pieces(p->m, MATRIX_ROWS),
+                    least = streams ? 1 : pieces(p->n, COLUMNS),
+                    most = pieces(p->n, streams ? LEAST_STREAM : NARROWEST), wanted = pieces(TASKS, down),
                     some = wanted < most ? wanted : most, across = least > some ? least : some;
     const int wake = down * across > 1 && worth_threads(p);
     task_list tasks;
@@ -145,6 +217,8 @@ static void matrix(const matrix_product *p, int threads)
                   columns = (int)(unit_of(p->n, WIDTH, j + 1, across) - n0);
         if (along_rows)
             along_task(p, n0, columns);
+        else if (streams)
+            stream_task(p, n0, columns);
         else
             matrix_task(p, m0, rows, n0, columns);
     }
