@@ -62,6 +62,8 @@ static conv_product forward_product(const conv_shape *s)
                       .groups = s->groups,
                       .channels = s->c / s->groups,
                       .filters = s->n / s->groups,
+                      .maps_in = s->c,
+                      .maps_out = s->n,
                       .size = s->size,
                       .algorithm = s->algorithm,
                       .kept = s->kept,
@@ -82,6 +84,8 @@ static conv_product data_product(const conv_shape *s, int phase_y, int phase_x)
                       .groups = s->groups,
                       .channels = s->n / s->groups,
                       .filters = s->c / s->groups,
+                      .maps_in = s->n,
+                      .maps_out = s->c,
                       .size = s->size,
                       .algorithm = s->algorithm,
                       .filter_stride = area,
@@ -292,7 +296,7 @@ static int add_product(const conv_product *p, size_t threads, size_t *total)
 static int add_gradient(const conv_product *p, size_t threads, size_t *total)
 {
     const winograd_cut tiles = cut_winograd_gradient(p);
-    if (tiles.m) return add_size(total, winograd_gradient_workspace(&tiles, threads), 1, 1);
+    if (tiles.m) return add_size(total, winograd_gradient_workspace(p, &tiles, threads), 1, 1);
     const row_winograd_cut rows = cut_row_gradient(p);
     if (rows.blocks)
         return add_size(total, (size_t)p->groups * rows.chunks * (p->filters + GRADIENT_FILTERS), p->channels,

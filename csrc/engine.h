@@ -36,6 +36,7 @@ typedef struct {
  * group_stride + filter * filter_stride + channel * channel_stride + ky * size + kx. */
 typedef struct {
     int batch, groups, channels, filters, size;
+    int maps_in, maps_out;          /* of an image, in all groups */
     size_t group_stride, filter_stride, channel_stride;
     conv_axis y, x;
     int algorithm;                  /* a convolution_algorithm */

@@ -3,8 +3,7 @@
 #include "matrix_body.h"
 #include "narrow_body.h"
 #include "phases_body.h"
-#include "winograd_kept_body.h"
-#include "winograd_strided_data_body.h"
+#include "winograd_groups_body.h"
 #include "winograd_rows_body.h"
 
 static void run_product(const conv_product *p, const real *x, const real *w, real *y, real *workspace,
@@ -15,8 +14,7 @@ static void run_product(const conv_product *p, const real *x, const real *w, rea
     band_layout bands;
     flat_plan flat;
     narrow_plan narrow;
-    if (cut.m && p->kept) kept_winograd(p, &cut, x, w, y, workspace, threads);
-    else if (cut.m) winograd_product(p, &cut, x, w, y, workspace, threads);
+    if (cut.m) groups_forward(p, &cut, x, w, y, workspace, threads);
     else if (rows.blocks) row_winograd(p, &rows, x, w, y, workspace, threads);
     else if (plan_narrow(p, 0, &narrow)) narrow_forward(&narrow, x, w, y, threads);
     else if (plan_flat(p, 0, &flat, workspace)) run_flat(&flat, flat_forward, x, w, y, threads);
@@ -26,7 +24,8 @@ static void run_product(const conv_product *p, const real *x, const real *w, rea
 
 static void keep_weights(const conv_product *p, const real *w, real *kept, int threads)
 {
-    if (cut_winograd(p).m) keep_winograd(p, w, kept, threads);
+    const winograd_cut cut = cut_winograd(p);
+    if (cut.m) groups_keep(p, &cut, w, kept, threads);
     else keep_product(p, w, kept, threads);
 }
 
@@ -38,7 +37,7 @@ static void run_data(const conv_product p[PHASES], const real *dy, const real *w
     band_layout bands;
     flat_plan flat;
     narrow_plan narrow;
-    if (tiles.m) strided_data(p, &tiles, dy, w, dx, workspace, threads);
+    if (tiles.m) groups_strided_data(p, &tiles, dy, w, dx, workspace, threads);
     else if (plan_narrow_phases(p, &narrow))
         narrow_data(&narrow, dy, w, dx, threads);
     else if (plan_flat_phases(p, &flat, workspace))
@@ -61,7 +60,7 @@ static void run_gradient(const conv_product *p, const real *x, const real *dy, r
     band_layout bands;
     flat_plan flat;
     narrow_plan narrow;
-    if (cut.m) winograd_gradient(p, &cut, x, dy, dw, workspace, threads);
+    if (cut.m) groups_gradient(p, &cut, x, dy, dw, workspace, threads);
     else if (rows.blocks) row_gradient(p, &rows, x, dy, dw, workspace, threads);
     else if (plan_narrow(p, 1, &narrow)) narrow_gradient(&narrow, x, dy, dw, threads);
     else if (plan_flat(p, 1, &flat, workspace)) flat_gradient(&flat, x, dy, dw, threads);

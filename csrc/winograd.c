@@ -1,7 +1,7 @@
 /* Which convolutions Winograd's algorithm computes, and how they are cut into tasks. */
 #include "winograd.h"
 
-/* A pass that moves 3x3 taps by one, over one group, into an image of its own. */
+/* A pass that moves 3x3 taps by one, into an image of its own. */
 static int applies_to_axis(const conv_axis *a)
 {
     return a->stride == 1 && a->taps == 3 && (a->step == 1 || a->step == -1) && a->tap == 0 &&
@@ -12,7 +12,11 @@ static int moves_by_one(const conv_product *p)
     return p->size == 3 && applies_to_axis(&p->y) && applies_to_axis(&p->x) && p->y.step == p->x.step &&
            p->algorithm != CONVOLUTION_GEMM;
 }
-static int applies(const conv_product *p) { return p->groups == 1 && moves_by_one(p); }
+static int is_depthwise(const conv_product *p)
+{
+    return p->groups > 1 && p->channels == 1 && p->filters == 1;
+}
+static int applies(const conv_product *p) { return !is_depthwise(p) && moves_by_one(p); }
 
 /* Multiply-adds for each channel and filter, against those of the plain sums: per tile, and with `fixed` for
  * transforming the weights or their gradient. Narrow layers would leave lanes of the vectors empty. */
@@ -50,23 +54,24 @@ static void cut_tiles(winograd_cut *cut, const conv_product *p, int h, int w, in
 static void share_filters(winograd_cut *cut, const conv_product *p)
 {
     const int most = (int)pieces(p->filters, SHARE);
-    cut->shares = cut->blocks < TASKS ? at_most(most, (int)pieces(TASKS, cut->blocks)) : 1;
+    cut->shares = cut->blocks < TASKS && p->groups < TASKS ? at_most(most, (int)pieces(TASKS, cut->blocks)) : 1;
 }
 
 /* ---- stride 2 (winograd_strided_body.h) */
 /* 81 products for each tile of 4 x 4, against 144, and for each channel and filter the transforms of up to
- * four phases; the weights are transformed for each block. Channels must fill vectors. */
-static int strided_pays(const conv_product *p, int h, int w, double blocks)
+ * four phases; the weights are transformed for each block. Channels must fill vectors. In groups plain sums are
+ * `slower` than in one. */
+static int strided_pays(const conv_product *p, int h, int w, double blocks, double slower)
 {
     enum { NARROW = 16, TRANSFORMS = 500, WEIGHTS = 200 };
-    const double tiles = (double)p->batch * pieces(h, 4) * pieces(w, 4), plain = 9. * p->batch * h * w,
+    const double tiles = (double)p->batch * pieces(h, 4) * pieces(w, 4),
+                 plain = (p->groups > 1 ? slower : 1) * 9 * p->batch * h * w,
                  per_tile = 81 + (double)TRANSFORMS / p->filters + (double)TRANSFORMS / p->channels;
     return p->channels >= NARROW && p->filters >= NARROW && per_tile * tiles + WEIGHTS * blocks < plain;
 }
 static int may_be_strided(const conv_product *p)
 {
-    return p->size == 3 && p->groups == 1 && p->channels % FILTER_UNIT == 0 &&
-           p->algorithm != CONVOLUTION_GEMM;
+    return p->size == 3 && p->channels % FILTER_UNIT == 0 && p->algorithm != CONVOLUTION_GEMM;
 }
 static int strides_by_two(const conv_axis *a) { return a->stride == 2 && a->step == 1 && a->first == -1; }
 static int is_strided(const conv_product *p)
@@ -77,7 +82,7 @@ static void cut_strided(winograd_cut *cut, const conv_product *p, int block)
 {
     *cut = (winograd_cut){.m = 4, .side = STRIDED_SIDE, .phases = PHASES};
     cut_tiles(cut, p, p->y.out, p->x.out, STRIDED_TILES, block);
-    if (p->algorithm == CONVOLUTION_AUTO && !strided_pays(p, p->y.out, p->x.out, cut->blocks)) cut->m = 0;
+    if (p->algorithm == CONVOLUTION_AUTO && !strided_pays(p, p->y.out, p->x.out, cut->blocks, 3. / 2)) cut->m = 0;
 }
 
 /* Even places of dx meet tap 1, odd ones taps 0 and 2. */
@@ -93,7 +98,7 @@ winograd_cut cut_strided_data(const conv_product *p)
         return (winograd_cut){.m = 0};
     cut_tiles(&cut, p, p->y.whole, p->x.whole, STRIDED_TILES, STRIDED_BLOCK);
     share_filters(&cut, p);
-    if (p->algorithm == CONVOLUTION_AUTO && !strided_pays(p, p->y.in, p->x.in, cut.blocks)) cut.m = 0;
+    if (p->algorithm == CONVOLUTION_AUTO && !strided_pays(p, p->y.in, p->x.in, cut.blocks, 4. / 3)) cut.m = 0;
     return cut;
 }
 size_t strided_data_workspace(const conv_product *p, const winograd_cut *cut, size_t threads)
@@ -187,7 +192,7 @@ winograd_cut cut_winograd_gradient(const conv_product *p)
     cut.filter_parts = (int)pieces(p->filters, PART);
     cut.channel_parts = (int)pieces(p->channels, cut.phases == 1 ? PART : PART / 2);
     const int tasks = cut.filter_parts * cut.channel_parts;
-    const ptrdiff_t chunks = tasks >= TASKS ? 1 : pieces(TASKS, tasks);
+    const ptrdiff_t chunks = tasks >= TASKS || p->groups >= TASKS ? 1 : pieces(TASKS, tasks);
     cut.chunks = (int)(chunks < cut.blocks ? chunks : cut.blocks);
     const int filters = (int)pieces(pieces(p->filters, FILTER_UNIT), cut.filter_parts),
               channels = (int)pieces(pieces(p->channels, FILTER_UNIT), cut.channel_parts);
@@ -197,8 +202,10 @@ winograd_cut cut_winograd_gradient(const conv_product *p)
     return cut;
 }
 
+/* In groups each thread has all of it. */
 size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t threads)
 {
+    if (p->groups > 1 && threads > 1) return threads * winograd_workspace(p, cut, 1);
     if (p->kept)
         return threads * (pieces(p->channels, kept_channels(cut)) * kept_v_chunk(cut) +
                           kept_panel(cut, KEPT_CHANNELS) + kept_panel(cut, cut->tiles));
@@ -211,8 +218,9 @@ size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t
                  panel = points * MOST_WIDTH * (rows + SKEW);
     return (winograd_ahead(cut) ? u : threads * panel) + threads * (v + m);
 }
-size_t winograd_gradient_workspace(const winograd_cut *cut, size_t threads)
+size_t winograd_gradient_workspace(const conv_product *p, const winograd_cut *cut, size_t threads)
 {
+    if (p->groups > 1 && threads > 1) return threads * winograd_gradient_workspace(p, cut, 1);
     const size_t tasks = (size_t)cut->filter_parts * cut->channel_parts, points = winograd_points(cut),
                  sums = (size_t)cut->rows * cut->line + SKEW;
     return points * ((cut->chunks > 1 ? tasks * cut->chunks : threads) * sums +

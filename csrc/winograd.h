@@ -32,7 +32,7 @@ winograd_cut cut_winograd_gradient(const conv_product *p);
 winograd_cut cut_strided_data(const conv_product *p);
 /* Values of workspace. */
 size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t threads);
-size_t winograd_gradient_workspace(const winograd_cut *cut, size_t threads);
+size_t winograd_gradient_workspace(const conv_product *p, const winograd_cut *cut, size_t threads);
 size_t strided_data_workspace(const conv_product *p, const winograd_cut *cut, size_t threads);
 
 /* Tiles of BAND_ROWS outputs one above the other, for few channels (winograd_rows_body.h): an image is cut

@@ -76,7 +76,7 @@ static tile_source input_source(const conv_product *p, const real *x, int c, int
 {
     const size_t plane = (size_t)p->y.in * p->x.in;
     return (tile_source){.from = x + c * plane,
-                         .image = p->channels * plane,
+                         .image = p->maps_in * plane,
                          .h = p->y.in,
                          .w = p->x.in,
                          .y = lowest_input(&p->y),
@@ -222,7 +222,7 @@ static void run_winograd_gradient_task(const conv_product *p, const winograd_cut
         }
         for (int f = t->f0; f < t->f1; f += LANES) {
             const tile_source s = {
-                .from = dy + f * out, .image = p->filters * out, .h = p->y.out, .w = p->x.out};
+                .from = dy + f * out, .image = p->maps_out * out, .h = p->y.out, .w = p->x.out};
             transforms->delta(cut, &s, at_most(LANES, t->f1 - f), from, upto, d + f - t->f0,
                               winograd_plane(cut, row), row);
         }

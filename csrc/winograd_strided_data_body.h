@@ -75,7 +75,7 @@ static void strided_dx(const conv_product *p, const winograd_cut *cut, const rea
                 }
             }
         }
-        real *const to = dx + ((size_t)b.image * p->filters + filter) * h * w + (size_t)y * w + x;
+        real *const to = dx + ((size_t)b.image * p->maps_out + filter) * h * w + (size_t)y * w + x;
         for (int i = 0; i < height; ++i)
             scatter(out[i], live, across, p->add, to + (size_t)i * w, (size_t)h * w);
     }
@@ -92,7 +92,7 @@ static void run_strided_task(const conv_product *p, const winograd_cut *cut, ptr
               end = part_of(vectors, share + 1, cut->shares);
     for (int c = 0; c < p->channels && s->block != block; c += LANES) {
         const tile_source source = {
-            .from = dy + c * in, .image = p->channels * in, .h = p->y.in, .w = p->x.in};
+            .from = dy + c * in, .image = p->maps_in * in, .h = p->y.in, .w = p->x.in};
         transform_tiles(STRIDED, 0, cut, &source, LANES, from, upto, s->v + c, winograd_plane(cut, row), row);
     }
     s->block = block;
@@ -113,7 +113,8 @@ static void run_strided_task(const conv_product *p, const winograd_cut *cut, ptr
     }
 }
 
-static void strided_data(const conv_product p[PHASES], const winograd_cut *cut, const real *dy, const real *w,
+/* p is the first of the phases: what is asked of it holds for all. */
+static void strided_data(const conv_product *p, const winograd_cut *cut, const real *dy, const real *w,
                          real *dx, real *workspace, int threads)
 {
     const size_t panel = PHASES * STRIDED_VECTORS * vector_plane(at_most(STRIDED_CHANNELS, p->channels)),

@@ -361,7 +361,7 @@ INLINE void transform_outputs(int f, const conv_product *p, const winograd_cut *
         if (p->pool) pool_squares(height, width, out);
         width >>= p->pool, height >>= p->pool;
         real *const to =
-            y + ((size_t)b.image * p->filters + filter) * area + (size_t)b.y * step * across + b.x * step;
+            y + ((size_t)b.image * p->maps_out + filter) * area + (size_t)b.y * step * across + b.x * step;
         if (width == across)
             scatter(out, live, width * height, p->add, to, area);
         else

@@ -84,6 +84,8 @@ TILED = {
     "many channels": (2, 260, 4, 5, 7, 1),
     "parts": (1, 101, 8, 7, 99, 0),
     "many blocks": (30, 2, 13, 13, 3, 1),
+    "groups": (3, 60, 7, 9, 66, 1),
+    "many groups": (2, 153, 9, 8, 162, 1),
 }
 # batch, c, h, w, n of 3x3 filters that move by two, padded by 1: for Winograd's tiles too. With 16 channels each,
 # both ways; with 20 of one, in two of the three passes.
@@ -99,14 +101,17 @@ BY_TWO = {
     "by two, many blocks": (9, 16, 33, 30, 16),
     "by two, 20 filters": (2, 16, 12, 14, 20),
     "by two, 20 channels": (2, 20, 12, 14, 16),
+    "by two, groups": (2, 48, 12, 14, 96),
+    "by two, many groups": (3, 144, 9, 10, 144),
 }
+GROUPS = {"groups": 3, "many groups": 9, "by two, groups": 3, "by two, many groups": 9}  # of tiles; 1 else
 # batch, c, h, w, n, groups, pad of 3x3 filters that move by one, of few channels: for bands of four rows, along y alone
 BANDS = {
     "image": (8, 3, 13, 47, 7, 1, 1),
     "one channel": (1, 1, 8, 64, 41, 1, 1),
     "fifteen": (8, 15, 7, 30, 14, 1, 1),
     "groups": (2, 8, 12, 48, 20, 4, 1),
-    "groups of 16": (1, 48, 14, 14, 48, 3, 1),
+    "groups of 15": (1, 45, 14, 14, 45, 3, 1),
     "bare": (8, 4, 10, 34, 9, 1, 0),
     "padded by 5": (8, 4, 6, 22, 9, 1, 5),
     "padded by 33": (1, 15, 20, 20, 4, 1, 33),
@@ -141,7 +146,7 @@ def _shape(label, algorithm="gemm"):
     else:
         stride = 2 if label in BY_TWO else 1
         s = dict(zip(("batch", "c", "h", "w", "n", "pad"), (*BY_TWO[label], 1) if label in BY_TWO else TILED[label]))
-        s.update(groups=1, size=3, stride_x=stride, stride_y=stride, dilation=1)
+        s.update(groups=GROUPS.get(label, 1), size=3, stride_x=stride, stride_y=stride, dilation=1)
     s["algorithm"] = ALGORITHMS.index(algorithm)
     s["out_h"] = (s["h"] + 2 * (s["pad"] // s["dilation"]) - s["size"]) // s["stride_y"] + 1
     s["out_w"] = (s["w"] + 2 * (s["pad"] // s["dilation"]) - s["size"]) // s["stride_x"] + 1
@@ -449,7 +454,7 @@ def test_bands_are_taken(label, threads):
     s, r, x, w, dy, workspace = _arrays(label, "auto")
     forward, _, weights = _last_digits(s, x, w, dy)
     assert forward
-    few_columns_or_sums = ("groups of 16", "one channel")
+    few_columns_or_sums = ("groups of 15", "one channel")
     assert weights != (label in few_columns_or_sums)
 
 
@@ -468,6 +473,16 @@ def test_by_two_is_taken(sizes, taken, monkeypatch, threads):
     monkeypatch.setitem(BY_TWO, "shape", sizes)
     s, r, x, w, dy, workspace = _arrays("shape", "winograd4")
     assert _last_digits(s, x, w, dy) == taken
+
+
+@pytest.mark.parametrize("sizes", [(4, 1024, 7, 7, 1024, 32, 3, 1, 1, 1, 1), (1, 48, 14, 14, 48, 3, 3, 1, 1, 1, 1),
+                                   (4, 256, 14, 14, 256, 8, 3, 2, 2, 1, 1)], ids=str)
+def test_groups_are_taken(sizes, monkeypatch, threads):
+    """Groups of 16 maps and more are computed in tiles, as if each were alone."""
+    threads(1)
+    monkeypatch.setitem(SHAPES, "shape", sizes)
+    s, r, x, w, dy, workspace = _arrays("shape")
+    assert _last_digits(s, x, w, dy) == [True] * 3
 
 
 @pytest.mark.parametrize("change", [{"dilation": 2, "pad": 2}, {"pad": 0}, {"pad": 2}, {"stride_y": 1}], ids=str)

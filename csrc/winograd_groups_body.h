@@ -1,0 +1,94 @@
+/* Winograd's algorithm in groups: each is a convolution of its own, of some maps of every image. Where there
+ * are TASKS and more, threads take whole groups; fewer are made one after the other, each by all threads.
+ * Body of an engine. */
+#ifndef DN_WINOGRAD_GROUPS_BODY_H
+#define DN_WINOGRAD_GROUPS_BODY_H
+#include "winograd_kept_body.h"
+#include "winograd_strided_data_body.h"
+
+/* A pass of one group, and what it takes of the whole. */
+typedef struct {
+    conv_product p;
+    conv_epilogue epilogue;
+    size_t x, y; /* where its maps begin in an image */
+} group_pass;
+static void of_group(const conv_product *p, const winograd_cut *cut, int group, group_pass *g)
+{
+    const size_t filter = (size_t)group * p->filters;
+    *g = (group_pass){.p = *p,
+                      .x = (size_t)group * p->channels * p->y.in * p->x.in,
+                      .y = filter * p->y.whole * p->x.whole >> 2 * p->pool};
+    g->p.groups = 1;
+    if (p->moments) g->p.moments += filter * cut->blocks;
+    if (!p->epilogue) return;
+    g->epilogue = *p->epilogue;
+    if (g->epilogue.scale) g->epilogue.scale += filter;
+    if (g->epilogue.shift) g->epilogue.shift += filter;
+    g->p.epilogue = &g->epilogue;
+}
+static size_t kept_of_group(const conv_product *p) { return kept_values(p) / p->groups; }
+
+/* Threads for groups, and for what is done in each. */
+typedef struct {
+    int across, within;
+} group_threads;
+static group_threads share_threads(const conv_product *p, int threads)
+{
+    return p->groups >= TASKS ? (group_threads){threads, 1} : (group_threads){1, threads};
+}
+
+static void groups_keep(const conv_product *p, const winograd_cut *cut, const real *w, real *kept,
+                        int threads)
+{
+    for (int i = 0; i < p->groups; ++i) {
+        group_pass g;
+        of_group(p, cut, i, &g);
+        keep_winograd(&g.p, w + i * p->group_stride, kept + i * kept_of_group(p), threads);
+    }
+}
+
+static void groups_forward(const conv_product *p, const winograd_cut *cut, const real *x, const real *w,
+                           real *y, real *workspace, int threads)
+{
+    const group_threads t = share_threads(p, threads);
+    const size_t space = winograd_workspace(p, cut, 1);
+#pragma omp parallel for num_threads(t.across) schedule(static)
+    for (int i = 0; i < p->groups; ++i) {
+        real *const own = workspace + omp_get_thread_num() * space;
+        group_pass g;
+        of_group(p, cut, i, &g);
+        if (p->kept)
+            kept_winograd(&g.p, cut, x + g.x, w + i * kept_of_group(p), y + g.y, own, t.within);
+        else
+            winograd_product(&g.p, cut, x + g.x, w + i * p->group_stride, y + g.y, own, t.within);
+    }
+}
+
+static void groups_gradient(const conv_product *p, const winograd_cut *cut, const real *x, const real *dy,
+                            real *dw, real *workspace, int threads)
+{
+    const group_threads t = share_threads(p, threads);
+    const size_t space = winograd_gradient_workspace(p, cut, 1);
+#pragma omp parallel for num_threads(t.across) schedule(static)
+    for (int i = 0; i < p->groups; ++i) {
+        group_pass g;
+        of_group(p, cut, i, &g);
+        winograd_gradient(&g.p, cut, x + g.x, dy + g.y, dw + i * p->group_stride,
+                          workspace + omp_get_thread_num() * space, t.within);
+    }
+}
+
+static void groups_strided_data(const conv_product *p, const winograd_cut *cut, const real *dy, const real *w,
+                                real *dx, real *workspace, int threads)
+{
+    const group_threads t = share_threads(p, threads);
+    const size_t space = strided_data_workspace(p, cut, 1);
+#pragma omp parallel for num_threads(t.across) schedule(static)
+    for (int i = 0; i < p->groups; ++i) {
+        group_pass g;
+        of_group(p, cut, i, &g);
+        strided_data(&g.p, cut, dy + g.x, w + i * p->group_stride, dx + g.y,
+                     workspace + omp_get_thread_num() * space, t.within);
+    }
+}
+#endif
