@@ -3,8 +3,9 @@
  *     forward    y  (filters, places of all images)  = weights (filters, window) x windows
  *     data       dx (channels, pixels of all images) = weights (channels, filters x window) x the dy they met
  *     weights    dw (filters, window)                = dy (filters, places of all images) x windows
- * for each group. The workspace is not used. */
+ * for each group; or by cuDNN, where it is used. The workspace is not. */
 #include "activations.cuh"
+#include "libraries.cuh"
 #include "product.cuh"
 
 struct conv_sizes {
@@ -39,6 +40,24 @@ static __device__ __forceinline__ conv_place place_of(const conv_sizes &z, int j
 
 /* ---- forward */
 
+static __device__ __forceinline__ real finished(const conv_epilogue &ep, int f, real sum)
+{
+    if (ep.scale) sum *= ep.scale[f];
+    if (ep.shift) sum += ep.shift[f];
+    return activate(sum, ep.activation);
+}
+/* What a library has left out. */
+static __global__ void epilogue_kernel(size_t values, conv_epilogue ep, int filters, int places, real *y)
+{
+    GRID_STRIDE(i, values) y[i] = finished(ep, (int)(i / places % filters), y[i]);
+}
+static void finish(const conv_shape *s, const conv_epilogue &ep, int places, real *y)
+{
+    const size_t values = (size_t)s->batch * s->n * places;
+    if (ep.scale || ep.shift || ep.activation != LINEAR)
+        LAUNCH(epilogue_kernel, values, values, ep, s->n, places, y);
+}
+
 struct forward_problem {
     static constexpr bool A_ALONG_K = true, B_ALONG_K = false;
     int m, n, k, count;
@@ -71,9 +90,7 @@ struct forward_problem {
     {
         const divided image = divide(j, z.by_places);
         const int f = g * m + i;
-        if (ep.scale) sum *= ep.scale[f];
-        if (ep.shift) sum += ep.shift[f];
-        y[((size_t)image.quotient * z.s.n + f) * z.places + image.rest] = activate(sum, ep.activation);
+        y[((size_t)image.quotient * z.s.n + f) * z.places + image.rest] = finished(ep, f, sum);
     }
 };
 /* Places are counted with ints. */
@@ -90,9 +107,13 @@ void convolution_forward_gpu(const conv_shape *s, const real *x, const real *w, 
 {
     const conv_sizes z(s);
     if (too_large(s)) return;
-    compute_product("convolution_forward",
-                    forward_problem{z.filters, s->batch * z.places, z.channels * z.area, s->groups, z, x, w,
-                                    ep ? *ep : conv_epilogue{}, y});
+    const conv_epilogue all = ep ? *ep : conv_epilogue{};
+    if (cudnn_computes(CONV_FORWARD, s, x, w, 0, y))
+        finish(s, all, z.places, y);
+    else
+        compute_product(
+            "convolution_forward",
+            forward_problem{z.filters, s->batch * z.places, z.channels * z.area, s->groups, z, x, w, all, y});
     if (ep && ep->mean) {
         batchnorm_arrays statistics = {};
         statistics.mean = ep->mean, statistics.mean_rest = ep->mean_rest, statistics.variance = ep->variance;
@@ -153,7 +174,7 @@ void convolution_backward_data_gpu(const conv_shape *s, const real *dy, const re
                                    real *)
 {
     const conv_sizes z(s);
-    if (too_large(s)) return;
+    if (too_large(s) || cudnn_computes(CONV_DATA, s, w, dy, add ? 1 : 0, dx)) return;
     compute_product(
         "convolution_backward_data",
         data_problem{z.channels, s->batch * z.pixels, z.filters * z.area, s->groups, z, dy, w, add, dx});
@@ -199,7 +220,7 @@ struct weights_problem {
 void convolution_backward_weights_gpu(const conv_shape *s, const real *x, const real *dy, real *dw, real *)
 {
     const conv_sizes z(s);
-    if (too_large(s)) return;
+    if (too_large(s) || cudnn_computes(CONV_WEIGHTS, s, x, dy, 1, dw)) return;
     compute_product(
         "convolution_backward_weights",
         weights_problem{z.filters, z.channels * z.area, s->batch * z.places, s->groups, z, x, dy, dw});

@@ -50,6 +50,12 @@ void dn_gpu_set_precision(dn_precision precision);
 void dn_gpu_set_backwards(
     int on); /* emulated: the last block and thread first. A GPU has an order of its own */
 
+/* From now on the kernels of the calling thread's GPU use these functions of a library, which must stay; NULL:
+ * our own kernels only. One that gives no handle there is not used: the status and dn_gpu_last_error() say so. */
+#include "libraries.h"
+dn_status dn_gpu_use_cublas(const dn_cublas *functions);
+dn_status dn_gpu_use_cudnn(const dn_cudnn *functions);
+
 #ifndef DARKNET_CDEF
 #ifdef __cplusplus
 }

@@ -35,6 +35,12 @@ void note_failure(const char *what, cudaError_t error)
     status = error == cudaErrorMemoryAllocation ? DN_ERR_MEMORY : DN_ERR_DEVICE;
     snprintf(message, sizeof message, "%s: %s", what, cudaGetErrorString(error));
 }
+void library_failed(const char *library, const char *what, const char *why)
+{
+    if (gpu_failed()) return;
+    status = DN_ERR_DEVICE;
+    snprintf(message, sizeof message, "%s: %s: %s", library, what, why);
+}
 void refuse(const char *why)
 {
     if (gpu_failed()) return;
@@ -122,12 +128,15 @@ static thread_local struct scratch_memory {
 static thread_local int selected; /* the GPU of this thread; the runtime begins with the first */
 
 cudaStream_t current_stream() { return stream; }
+int current_gpu() { return selected; }
 dn_status dn_gpu_synchronize(void) { return noted("wait for the stream", cudaStreamSynchronize(stream)); }
 /* Another stream would take over the scratch memory at once, so it waits for the old one. */
 void dn_gpu_set_stream(void *next)
 {
     if ((cudaStream_t)next == stream) return;
-    if (work[selected][FOR_SUMS].memory || work[selected][FOR_KERNEL].memory) dn_gpu_synchronize();
+    bool shared = false;
+    for (const scratch_memory &own : work[selected]) shared |= own.memory != NULL;
+    if (shared) dn_gpu_synchronize();
     stream = (cudaStream_t)next;
 }
 /* A stream belongs to its device. */

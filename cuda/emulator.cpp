@@ -463,6 +463,17 @@ void launch(dim3 grid, dim3 block, size_t shared_bytes, void (*function)(const v
     if (failed) forget_fibers();
     look_at_ends();
 }
+work_of_others::work_of_others()
+{
+    one_launch.lock();
+    open_memory(true);
+}
+work_of_others::~work_of_others()
+{
+    look_at_ends();
+    open_memory(false);
+    one_launch.unlock();
+}
 } // namespace emulator
 
 using namespace emulator;

@@ -39,6 +39,11 @@ extern dim3 thread_index, block_index, block_size, grid_size;
 
 /* Runs body(context) once for each thread of the grid; the first fault ends the launch. */
 void launch(dim3 grid, dim3 block, size_t shared_bytes, void (*body)(const void *), const void *context);
+/* While it lives code of others, a library's, may touch device memory as a launch does; one at a time. */
+struct work_of_others {
+    work_of_others();
+    ~work_of_others();
+};
 [[noreturn]] void fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void set_backwards(int backwards); /* the last block and thread first */
 

@@ -1,5 +1,6 @@
 /* C = alpha * op(A) * op(B) + beta * C, row-major, under Darknet's name and order of arguments; the twin of
  * csrc/gemm.c. */
+#include "libraries.cuh"
 #include "product.cuh"
 
 template <bool TA, bool TB> struct matrix_problem {
@@ -31,6 +32,7 @@ template <bool TA, bool TB> struct matrix_problem {
 void gemm_gpu(int TA, int TB, int M, int N, int K, real ALPHA, const real *A, int lda, const real *B, int ldb,
               real BETA, real *C, int ldc)
 {
+    if (cublas_computes(TA, TB, M, N, K, ALPHA, A, lda, B, ldb, BETA, C, ldc)) return;
 #define PROBLEM(ta, tb) \
     compute_product("gemm", matrix_problem<ta, tb>{M, N, K, 1, A, B, lda, ldb, ldc, ALPHA, BETA, C})
     if (TA && TB)

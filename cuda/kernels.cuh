@@ -32,12 +32,14 @@ constexpr int BLOCK = 256, WARP = 32, WARPS = BLOCK / WARP;
 
 cudaStream_t current_stream();
 dn_precision current_precision(); /* of the calling thread's products */
+int current_gpu();
 bool gpu_failed(); /* something has, and nobody has asked yet: what follows is not begun */
 void note_failure(const char *what, cudaError_t error);
+void library_failed(const char *library, const char *what, const char *why);
 void refuse(const char *why); /* an argument that a kernel cannot work with */
 /* Device memory for what one kernel leaves to the next: the calling thread's, until it asks for that place
  * again. NULL: no memory, which is noted. */
-enum scratch_place { FOR_SUMS, FOR_KERNEL, SCRATCH_PLACES };
+enum scratch_place { FOR_SUMS, FOR_KERNEL, FOR_LIBRARY, SCRATCH_PLACES };
 void *scratch(scratch_place place, size_t bytes);
 /* Copies a few values of the host's for the kernels that follow; they may change once it returns. */
 void upload(void *device, const void *host, size_t bytes);

@@ -97,7 +97,8 @@ def build_network(plan: Resolved, batch: Optional[int] = None, device: str = "cp
     image = (values["width"], values["height"]) if values["width"] and values["height"] else (None, None)
     net = Network(int(batch), *image, values["channels"] if image[0] else values["inputs"], train=train, device=device,
                   fused=values["fused"], core=core)
-    net.dialect, net.batchnorm, net.sections, net.notes = plan.dialect, plan.batchnorm, plan, plan.warnings + plan.notes
+    net.dialect, net.batchnorm, net.sections = plan.dialect, plan.batchnorm, plan
+    net.notes += plan.warnings + plan.notes
     _set_training(net, values)
     _set_precision(net, plan)
     for spec in plan.layers:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Optional
 
+from darknetpy import gpu_libraries
 from darknetpy.errors import DeviceError
 from darknetpy.memory import human_bytes
 
@@ -45,9 +46,13 @@ class Device:
         The ``dn_device`` of the core.
     model : str or None
         What a GPU calls itself.
+    libraries, notes : tuple of str
+        NVIDIA's libraries that its kernels use; what was found of them and cannot be used, and why.
     """
 
     model: Optional[str] = None
+    libraries: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, module: Any) -> None:
         self.name, self.module, self.handle = name, module, module.lib.dn_gpu_device()
@@ -84,6 +89,8 @@ class Gpu(Device):
             raise DeviceError(f"{self.name} cannot be used: {error}") from None
         module.lib.dn_gpu_select(number)
         _require_ok(module, self.name)
+        self.libraries, problems = gpu_libraries.use_all(module)
+        self.notes = tuple(f"{self.name}: {problem}" for problem in problems)
         self._describe(number)
 
     def _describe(self, number):

@@ -73,7 +73,8 @@ class Network:
             core.check(core.lib.DN_ERR_MEMORY)
         self._device = use_device(self, device)     # whose memory the arrays' is; None: the CPU's
         self.layers, self._kept = [], []
-        self.dialect, self.batchnorm, self.sections, self.notes = "pjreddie", "paper", None, []
+        self.dialect, self.batchnorm, self.sections = "pjreddie", "paper", None
+        self.notes = list(self._device.notes) if self._device else []
         self._input = self._truth = self._delta = self._own_delta = None
         self._built_for_training = bool(train)
         self.train = train

@@ -83,6 +83,8 @@ def _load():
     loader.exec_module(module)
     if ON_GPU:
         module.lib.dn_gpu_select(parse_device(DEVICE)[1])
+        for turn in (module.lib.dn_gpu_use_cublas, module.lib.dn_gpu_use_cudnn):    # conftest.py has opened the GPU with them
+            turn(core.ffi.NULL)
     return module.lib
 
 

@@ -11,6 +11,8 @@ import subprocess
 import pytest
 from cuda_calls import library
 
+from darknetpy.gpu_libraries import VARIABLE
+
 TESTS = os.path.dirname(os.path.abspath(__file__))
 # Read by every Python process of a test: the library of nvcc is the emulated one.
 _SITE = """
@@ -66,4 +68,5 @@ def environment(folder, torch=False):
     if torch:
         (folder / "site" / "torch_device.py").write_text(_TORCH)
     path = os.pathsep.join(filter(None, [str(folder / "site"), os.environ.get("PYTHONPATH")]))
-    return {"LD_LIBRARY_PATH": str(folder), "PYTHONPATH": path}
+    # NVIDIA's own libraries, where they are installed, would look for NVIDIA's driver.
+    return {"LD_LIBRARY_PATH": str(folder), "PYTHONPATH": path, VARIABLE: "none"}

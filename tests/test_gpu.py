@@ -17,6 +17,7 @@ from twin import ROOT
 
 from darknetpy import gpu
 from darknetpy.errors import DeviceError
+from darknetpy.gpu_libraries import VARIABLE
 
 CFG = """[net]
 batch={batch}
@@ -70,7 +71,7 @@ def run(driver, tmp_path):
 
     def process(script, begin=BEGIN, **environment):
         path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
-        env = {**os.environ, "PYTHONPATH": path, "LD_LIBRARY_PATH": str(driver), **environment}
+        env = {**os.environ, "PYTHONPATH": path, "LD_LIBRARY_PATH": str(driver), VARIABLE: "none", **environment}
         done = subprocess.run([sys.executable, "-c", begin + script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and not done.stderr, done.stderr
         return json.loads(done.stdout)

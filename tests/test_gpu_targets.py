@@ -158,7 +158,7 @@ while [ "${{1#*/bin/python}}" = "$1" ]; do shift; done
 def test_tests_under_the_sanitizer_are_there():
     with open(os.path.join(ROOT, "Makefile")) as file:
         words = re.search(r"^SANITIZED := (.*?)\n\S", file.read().replace("\\\n", " "), re.M | re.S)[1]
-    files = ["tests/test_cuda_kernels.py", "tests/test_device.py"]
+    files = ["tests/test_cuda_kernels.py", "tests/test_device.py", "tests/test_gpu_libraries.py"]
     found = run(sys.executable, "-m", "pytest", "-q", "--collect-only", *files, "-k", words.strip())
     assert all(name in found.stdout for name in ("[mean_cpu]", "[batchnorm_backward_cpu]", "[groupnorm_backward_cpu]", "[softmax_cpu]",
                                                  "classifier-kept")), found.stdout  # fmt: skip

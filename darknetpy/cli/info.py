@@ -1,11 +1,11 @@
-"""``darknetpy info``: versions, threads, SIMD level, devices and CUDA kernels."""
+"""``darknetpy info``: versions, threads, SIMD level, devices, CUDA kernels and NVIDIA's libraries."""
 from __future__ import annotations
 
 import importlib.metadata
 import platform
 
 import darknetpy
-from darknetpy import gpu
+from darknetpy import gpu, gpu_libraries
 from darknetpy.cli.common import print_json
 from darknetpy.core import core
 from darknetpy.paths import cfg_folder
@@ -17,7 +17,7 @@ _PACKAGES = ("numpy", "cffi", "Pillow", "rich", "matplotlib", "pycuda")
 def add_parser(subparsers):
     """Add the command to the command line's parser and return its own parser."""
     parser = subparsers.add_parser(
-        "info", help="versions, threads, SIMD level, devices, CUDA kernels",
+        "info", help="versions, threads, SIMD level, devices, CUDA kernels, NVIDIA's libraries",
         description="Print what darknetpy runs on; please add it to reports of faults.", epilog="example: darknetpy info --json")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -34,6 +34,7 @@ def run(args):
     facts["devices"] = ", ".join(facts["devices"])
     built = [target for target in facts["cuda_kernels"].values() if target]
     facts["cuda_kernels"] = ", ".join(built) or "not built (make cuda; make cuda-emulated)"
+    facts.update(facts.pop("gpu_libraries"))
     lines = {**facts, **{name: version or "not installed" for name, version in packages.items()}}
     width = max(map(len, lines))
     for name, value in lines.items():
@@ -49,7 +50,8 @@ def collect():
         "darknetpy": darknetpy.__version__, "python": platform.python_version(), "system": platform.platform(),
         "processor": processor_name(), "cpus": available_cpus(), "threads": darknetpy.get_num_threads(),
         "simd": core.ffi.string(core.lib.dn_simd_level()).decode(),
-        "devices": ["cpu", *gpu.devices()], "cuda_kernels": gpu.builds(), "cfgs": cfg_folder(),
+        "devices": ["cpu", *gpu.devices()], "cuda_kernels": gpu.builds(),
+        "gpu_libraries": gpu_libraries.describe(), "cfgs": cfg_folder(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
 

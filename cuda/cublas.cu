@@ -1,0 +1,93 @@
+/* Products of matrices by cuBLASLt: float32 without TF32, as by our own kernel. It knows matrices by columns:
+ * to it ours are transposed, so it is asked for the transpose of C, op(B)' op(A)'. */
+#include "libraries.cuh"
+
+namespace
+{
+enum { CANDIDATES = 8, ALIGNED = 16 };
+struct cublas_user {
+    static constexpr const char *NAME = "cuBLASLt";
+    typedef dn_cublas functions;
+    typedef std::array<int, 9> key; /* TA, TB, M, N, K, lda, ldb, ldc, alignment */
+    struct plan {
+        int status = 0;
+        size_t workspace = 0;
+        void *product = NULL, *a = NULL, *b = NULL, *c = NULL;
+        dn_cublas_algorithm algorithm = {};
+    };
+    const dn_cublas *library;
+    int gpu;
+    void *handle, *preference;
+    std::map<key, plan> plans;
+
+    int open()
+    {
+        const size_t most = library->most_workspace;
+        TRY(library->cublasLtCreate(&handle));
+        TRY(library->cublasLtMatmulPreferenceCreate(&preference));
+        return library->cublasLtMatmulPreferenceSetAttribute(
+            preference, DN_CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most, sizeof most);
+    }
+    int describe(const key &of, plan *p) const;
+    int choose(const key &of, plan *p) const;
+    static bool unsupported(int status)
+    {
+        return status == DN_CUBLAS_STATUS_NOT_SUPPORTED || status == DN_CUBLAS_STATUS_ARCH_MISMATCH;
+    }
+    static const char *text(const dn_cublas *from, int status)
+    {
+        return from->cublasLtGetStatusString(status);
+    }
+};
+
+int cublas_user::describe(const key &of, plan *p) const
+{
+    const int TA = of[0], TB = of[1], M = of[2], N = of[3], K = of[4];
+    const int first = TB ? DN_CUBLAS_OP_T : DN_CUBLAS_OP_N, second = TA ? DN_CUBLAS_OP_T : DN_CUBLAS_OP_N;
+    TRY(library->cublasLtMatmulDescCreate(&p->product, DN_CUBLAS_COMPUTE_32F, DN_CUDA_R_32F));
+    TRY(library->cublasLtMatmulDescSetAttribute(p->product, DN_CUBLASLT_MATMUL_DESC_TRANSA, &first,
+                                                sizeof first));
+    TRY(library->cublasLtMatmulDescSetAttribute(p->product, DN_CUBLASLT_MATMUL_DESC_TRANSB, &second,
+                                                sizeof second));
+    TRY(library->cublasLtMatrixLayoutCreate(&p->a, DN_CUDA_R_32F, TB ? K : N, TB ? N : K, of[6]));
+    TRY(library->cublasLtMatrixLayoutCreate(&p->b, DN_CUDA_R_32F, TA ? M : K, TA ? K : M, of[5]));
+    return library->cublasLtMatrixLayoutCreate(&p->c, DN_CUDA_R_32F, N, M, of[7]);
+}
+/* The first of the library's proposals, the fastest as it thinks, that keeps to the workspace. */
+int cublas_user::choose(const key &of, plan *p) const
+{
+    const uint32_t alignment = (uint32_t)of[8];
+    dn_cublas_choice found[CANDIDATES] = {};
+    int count = 0;
+    TRY(describe(of, p));
+    for (int i = DN_CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
+         i <= DN_CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES; ++i) {
+        TRY(library->cublasLtMatmulPreferenceSetAttribute(preference, i, &alignment, sizeof alignment));
+    }
+    TRY(library->cublasLtMatmulAlgoGetHeuristic(handle, p->product, p->a, p->b, p->c, p->c, preference,
+                                                CANDIDATES, found, &count));
+    for (int i = 0; i < count; ++i) {
+        if (found[i].status || found[i].workspace > library->most_workspace) continue;
+        p->algorithm = found[i].algorithm;
+        p->workspace = found[i].workspace;
+        return DN_CUBLAS_STATUS_SUCCESS;
+    }
+    return DN_CUBLAS_STATUS_NOT_SUPPORTED;
+}
+} // namespace
+
+bool cublas_computes(int TA, int TB, int M, int N, int K, real ALPHA, const real *A, int lda, const real *B,
+                     int ldb, real BETA, real *C, int ldc)
+{
+    cublas_user *user = gpu_failed() ? NULL : library_users<cublas_user>::own();
+    if (!user || M < 1 || N < 1 || K < 1 || (double)M * N * K < user->library->least_work) return false;
+    /* Not the exact one: where an array lies must not decide about bits, and all begin at 16 bytes. */
+    const bool aligned = ((uintptr_t)A | (uintptr_t)B | (uintptr_t)C) % ALIGNED == 0;
+    const cublas_user::key key = {!!TA, !!TB, M, N, K, lda, ldb, ldc, aligned ? ALIGNED : (int)sizeof(real)};
+    return library_computes(
+        user, "gemm", key, [&](const cublas_user::plan &p, cudaStream_t stream, void *workspace) {
+            return user->library->cublasLtMatmul(user->handle, p.product, &ALPHA, B, p.a, A, p.b, &BETA, C,
+                                                 p.c, C, p.c, &p.algorithm, workspace, p.workspace, stream);
+        });
+}
+dn_status dn_gpu_use_cublas(const dn_cublas *functions) { return library_users<cublas_user>::use(functions); }

@@ -1,0 +1,132 @@
+/* The passes of a convolution by cuDNN: float32 by fused multiply-adds, without TF32, as by our own kernels.
+ * Its algorithms come by rules, not by a race, and only those count that give the same bits on every run: so
+ * the choice follows from the shape. */
+#include "libraries.cuh"
+
+namespace
+{
+enum { CANDIDATES = DN_CUDNN_CONVOLUTION_FWD_ALGO_COUNT, ALIGNED = 16 };
+struct cudnn_user {
+    static constexpr const char *NAME = "cuDNN";
+    typedef dn_cudnn functions;
+    struct key {
+        conv_pass pass;
+        conv_shape s;
+        bool operator<(const key &other) const { return fields() < other.fields(); }
+        std::array<int, 14> fields() const
+        {
+            return {pass,   s.batch,    s.c,        s.h,        s.w,   s.n,     s.groups,
+                    s.size, s.stride_x, s.stride_y, s.dilation, s.pad, s.out_h, s.out_w};
+        }
+    };
+    struct plan {
+        int status = 0;
+        size_t workspace = 0;
+        void *x = NULL, *w = NULL, *y = NULL, *convolution = NULL;
+        int algorithm = 0;
+    };
+    const dn_cudnn *library;
+    int gpu;
+    void *handle;
+    std::map<key, plan> plans;
+
+    int open() { return library->cudnnCreate(&handle); }
+    int describe(const conv_shape &s, plan *p) const;
+    int propose(conv_pass pass, const plan &p, dn_cudnn_choice *found, int *count) const;
+    int choose(const key &of, plan *p) const;
+    int run(conv_pass pass, const plan &p, const real *first, const real *second, const real *beta,
+            real *result, cudaStream_t stream, void *workspace) const;
+    static bool unsupported(int status)
+    {
+        return status >= DN_CUDNN_STATUS_NOT_SUPPORTED && status < DN_CUDNN_STATUS_INTERNAL_ERROR;
+    }
+    static const char *text(const dn_cudnn *from, int status) { return from->cudnnGetErrorString(status); }
+};
+
+int cudnn_user::describe(const conv_shape &s, plan *p) const
+{
+    const int type = DN_CUDNN_DATA_FLOAT, order = DN_CUDNN_TENSOR_NCHW;
+    TRY(library->cudnnCreateTensorDescriptor(&p->x));
+    TRY(library->cudnnSetTensor4dDescriptor(p->x, order, type, s.batch, s.c, s.h, s.w));
+    TRY(library->cudnnCreateTensorDescriptor(&p->y));
+    TRY(library->cudnnSetTensor4dDescriptor(p->y, order, type, s.batch, s.n, s.out_h, s.out_w));
+    TRY(library->cudnnCreateFilterDescriptor(&p->w));
+    TRY(library->cudnnSetFilter4dDescriptor(p->w, type, order, s.n, s.c / s.groups, s.size, s.size));
+    TRY(library->cudnnCreateConvolutionDescriptor(&p->convolution));
+    TRY(library->cudnnSetConvolution2dDescriptor(p->convolution, s.pad, s.pad, s.stride_y, s.stride_x,
+                                                 s.dilation, s.dilation, DN_CUDNN_CROSS_CORRELATION, type));
+    TRY(library->cudnnSetConvolutionGroupCount(p->convolution, s.groups));
+    return library->cudnnSetConvolutionMathType(p->convolution, DN_CUDNN_FMA_MATH);
+}
+int cudnn_user::propose(conv_pass pass, const plan &p, dn_cudnn_choice *found, int *count) const
+{
+    if (pass == CONV_FORWARD)
+        return library->cudnnGetConvolutionForwardAlgorithm_v7(handle, p.x, p.w, p.convolution, p.y,
+                                                               CANDIDATES, count, found);
+    if (pass == CONV_DATA)
+        return library->cudnnGetConvolutionBackwardDataAlgorithm_v7(handle, p.w, p.y, p.convolution, p.x,
+                                                                    CANDIDATES, count, found);
+    return library->cudnnGetConvolutionBackwardFilterAlgorithm_v7(handle, p.x, p.y, p.convolution, p.w,
+                                                                  CANDIDATES, count, found);
+}
+/* The first of the library's proposals, the fastest as it thinks, that may be taken. */
+int cudnn_user::choose(const key &of, plan *p) const
+{
+    dn_cudnn_choice found[CANDIDATES] = {};
+    int count = 0;
+    TRY(describe(of.s, p));
+    TRY(propose(of.pass, *p, found, &count));
+    for (int i = 0; i < count; ++i) {
+        if (found[i].status || found[i].determinism != DN_CUDNN_DETERMINISTIC) continue;
+        if (found[i].workspace > library->most_workspace) continue;
+        p->algorithm = found[i].algorithm;
+        p->workspace = found[i].workspace;
+        return DN_CUDNN_STATUS_SUCCESS;
+    }
+    return DN_CUDNN_STATUS_NOT_SUPPORTED;
+}
+int cudnn_user::run(conv_pass pass, const plan &p, const real *first, const real *second, const real *beta,
+                    real *result, cudaStream_t stream, void *workspace) const
+{
+    const real one = 1;
+    TRY(library->cudnnSetStream(handle, stream));
+    if (pass == CONV_FORWARD)
+        return library->cudnnConvolutionForward(handle, &one, p.x, first, p.w, second, p.convolution,
+                                                p.algorithm, workspace, p.workspace, beta, p.y, result);
+    if (pass == CONV_DATA)
+        return library->cudnnConvolutionBackwardData(handle, &one, p.w, first, p.y, second, p.convolution,
+                                                     p.algorithm, workspace, p.workspace, beta, p.x, result);
+    return library->cudnnConvolutionBackwardFilter(handle, &one, p.x, first, p.y, second, p.convolution,
+                                                   p.algorithm, workspace, p.workspace, beta, p.w, result);
+}
+
+/* Left to our kernels: outputs that the library would count otherwise, and depthwise convolutions, for which
+ * PyTorch too has kernels of its own in float32. */
+int outputs_of(int pixels, int pad, int size, int dilation, int stride)
+{
+    const int room = pixels + 2 * pad - (size - 1) * dilation - 1;
+    return room < 0 ? 0 : room / stride + 1;
+}
+bool suits(const conv_shape &s)
+{
+    return s.out_h == outputs_of(s.h, s.pad, s.size, s.dilation, s.stride_y) &&
+           s.out_w == outputs_of(s.w, s.pad, s.size, s.dilation, s.stride_x) &&
+           (s.groups == 1 || s.c > s.groups);
+}
+} // namespace
+
+bool cudnn_computes(conv_pass pass, const conv_shape *s, const real *first, const real *second, real beta,
+                    real *result)
+{
+    static const char *const names[] = {"convolution_forward", "convolution_backward_data",
+                                        "convolution_backward_weights"};
+    cudnn_user *user = gpu_failed() ? NULL : library_users<cudnn_user>::own();
+    /* Arrays begin at multiples of 16 bytes, parts of them need not; what the library wants is not said. */
+    const bool aligned = ((uintptr_t)first | (uintptr_t)second | (uintptr_t)result) % ALIGNED == 0;
+    if (!user || !aligned || !suits(*s)) return false;
+    return library_computes(user, names[pass], cudnn_user::key{pass, *s},
+                            [&](const cudnn_user::plan &p, cudaStream_t stream, void *workspace) {
+                                return user->run(pass, p, first, second, &beta, result, stream, workspace);
+                            });
+}
+dn_status dn_gpu_use_cudnn(const dn_cudnn *functions) { return library_users<cudnn_user>::use(functions); }
