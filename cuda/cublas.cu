@@ -1,5 +1,6 @@
-/* Products of matrices by cuBLASLt: float32 without TF32, as by our own kernel. It knows matrices by columns:
- * to it ours are transposed, so it is asked for the transpose of C, op(B)' op(A)'. */
+/* Products of matrices by cuBLASLt, which rounds the operands itself: to TF32 or bfloat16. To float16 it would
+ * too, but without scaling them first, so that small gradients were lost. It knows matrices by columns: to it
+ * ours are transposed, so it is asked for the transpose of C, op(B)' op(A)'. */
 #include "libraries.cuh"
 
 namespace
@@ -8,7 +9,7 @@ enum { CANDIDATES = 8, ALIGNED = 16 };
 struct cublas_user {
     static constexpr const char *NAME = "cuBLASLt";
     typedef dn_cublas functions;
-    typedef std::array<int, 9> key; /* TA, TB, M, N, K, lda, ldb, ldc, alignment */
+    typedef std::array<int, 10> key; /* TA, TB, M, N, K, lda, ldb, ldc, alignment, precision */
     struct plan {
         int status = 0;
         size_t workspace = 0;
@@ -43,8 +44,11 @@ struct cublas_user {
 int cublas_user::describe(const key &of, plan *p) const
 {
     const int TA = of[0], TB = of[1], M = of[2], N = of[3], K = of[4];
+    const int compute_type = of[9] == DN_TF32   ? DN_CUBLAS_COMPUTE_32F_FAST_TF32
+                             : of[9] == DN_BF16 ? DN_CUBLAS_COMPUTE_32F_FAST_16BF
+                                                : DN_CUBLAS_COMPUTE_32F;
     const int first = TB ? DN_CUBLAS_OP_T : DN_CUBLAS_OP_N, second = TA ? DN_CUBLAS_OP_T : DN_CUBLAS_OP_N;
-    TRY(library->cublasLtMatmulDescCreate(&p->product, DN_CUBLAS_COMPUTE_32F, DN_CUDA_R_32F));
+    TRY(library->cublasLtMatmulDescCreate(&p->product, compute_type, DN_CUDA_R_32F));
     TRY(library->cublasLtMatmulDescSetAttribute(p->product, DN_CUBLASLT_MATMUL_DESC_TRANSA, &first,
                                                 sizeof first));
     TRY(library->cublasLtMatmulDescSetAttribute(p->product, DN_CUBLASLT_MATMUL_DESC_TRANSB, &second,
@@ -80,10 +84,14 @@ bool cublas_computes(int TA, int TB, int M, int N, int K, real ALPHA, const real
                      int ldb, real BETA, real *C, int ldc)
 {
     cublas_user *user = gpu_failed() ? NULL : library_users<cublas_user>::own();
-    if (!user || M < 1 || N < 1 || K < 1 || (double)M * N * K < user->library->least_work) return false;
+    const dn_precision precision = current_precision();
+    if (!user || precision == DN_FP16 || M < 1 || N < 1 || K < 1 ||
+        (double)M * N * K < user->library->least_work)
+        return false;
     /* Not the exact one: where an array lies must not decide about bits, and all begin at 16 bytes. */
     const bool aligned = ((uintptr_t)A | (uintptr_t)B | (uintptr_t)C) % ALIGNED == 0;
-    const cublas_user::key key = {!!TA, !!TB, M, N, K, lda, ldb, ldc, aligned ? ALIGNED : (int)sizeof(real)};
+    const cublas_user::key key = {
+        !!TA, !!TB, M, N, K, lda, ldb, ldc, aligned ? ALIGNED : (int)sizeof(real), precision};
     return library_computes(
         user, "gemm", key, [&](const cublas_user::plan &p, cudaStream_t stream, void *workspace) {
             return user->library->cublasLtMatmul(user->handle, p.product, &ALPHA, B, p.a, A, p.b, &BETA, C,

@@ -1,6 +1,7 @@
-/* The passes of a convolution by cuDNN: float32 by fused multiply-adds, without TF32, as by our own kernels.
- * Its algorithms come by rules, not by a race, and only those count that give the same bits on every run: so
- * the choice follows from the shape. */
+/* The passes of a convolution by cuDNN. Its algorithms come by rules, not by a race, and only those count
+ * that give the same bits on every run: so the choice follows from the shape. float32 goes by fused
+ * multiply-adds, or with TF32; 16 bits are left to our kernels: of float32 arrays cuDNN makes nothing like
+ * bfloat16, and float16 without scaling them first, so that small gradients were lost. */
 #include "libraries.cuh"
 
 namespace
@@ -12,11 +13,12 @@ struct cudnn_user {
     struct key {
         conv_pass pass;
         conv_shape s;
+        dn_precision precision;
         bool operator<(const key &other) const { return fields() < other.fields(); }
-        std::array<int, 14> fields() const
+        std::array<int, 15> fields() const
         {
-            return {pass,   s.batch,    s.c,        s.h,        s.w,   s.n,     s.groups,
-                    s.size, s.stride_x, s.stride_y, s.dilation, s.pad, s.out_h, s.out_w};
+            return {precision, pass,       s.batch,    s.c,        s.h,   s.w,     s.n,    s.groups,
+                    s.size,    s.stride_x, s.stride_y, s.dilation, s.pad, s.out_h, s.out_w};
         }
     };
     struct plan {
@@ -55,8 +57,7 @@ int cudnn_user::describe(const conv_shape &s, plan *p) const
     TRY(library->cudnnCreateConvolutionDescriptor(&p->convolution));
     TRY(library->cudnnSetConvolution2dDescriptor(p->convolution, s.pad, s.pad, s.stride_y, s.stride_x,
                                                  s.dilation, s.dilation, DN_CUDNN_CROSS_CORRELATION, type));
-    TRY(library->cudnnSetConvolutionGroupCount(p->convolution, s.groups));
-    return library->cudnnSetConvolutionMathType(p->convolution, DN_CUDNN_FMA_MATH);
+    return library->cudnnSetConvolutionGroupCount(p->convolution, s.groups);
 }
 int cudnn_user::propose(conv_pass pass, const plan &p, dn_cudnn_choice *found, int *count) const
 {
@@ -75,10 +76,16 @@ int cudnn_user::choose(const key &of, plan *p) const
     dn_cudnn_choice found[CANDIDATES] = {};
     int count = 0;
     TRY(describe(of.s, p));
+    TRY(library->cudnnSetConvolutionMathType(p->convolution, of.precision == DN_TF32 ? DN_CUDNN_DEFAULT_MATH
+                                                                                     : DN_CUDNN_FMA_MATH));
     TRY(propose(of.pass, *p, found, &count));
     for (int i = 0; i < count; ++i) {
         if (found[i].status || found[i].determinism != DN_CUDNN_DETERMINISTIC) continue;
         if (found[i].workspace > library->most_workspace) continue;
+        if (of.precision == DN_TF32) { /* an algorithm goes with its own kind of math */
+            if (found[i].math == DN_CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION) continue;
+            TRY(library->cudnnSetConvolutionMathType(p->convolution, found[i].math));
+        }
         p->algorithm = found[i].algorithm;
         p->workspace = found[i].workspace;
         return DN_CUDNN_STATUS_SUCCESS;
@@ -123,8 +130,10 @@ bool cudnn_computes(conv_pass pass, const conv_shape *s, const real *first, cons
     cudnn_user *user = gpu_failed() ? NULL : library_users<cudnn_user>::own();
     /* Arrays begin at multiples of 16 bytes, parts of them need not; what the library wants is not said. */
     const bool aligned = ((uintptr_t)first | (uintptr_t)second | (uintptr_t)result) % ALIGNED == 0;
-    if (!user || !aligned || !suits(*s)) return false;
-    return library_computes(user, names[pass], cudnn_user::key{pass, *s},
+    const dn_precision precision = current_precision();
+    const bool in_32_bits = precision == DN_FP32 || precision == DN_TF32;
+    if (!user || !in_32_bits || !aligned || !suits(*s)) return false;
+    return library_computes(user, names[pass], cudnn_user::key{pass, *s, precision},
                             [&](const cudnn_user::plan &p, cudaStream_t stream, void *workspace) {
                                 return user->run(pass, p, first, second, &beta, result, stream, workspace);
                             });

@@ -13,12 +13,14 @@ enum { HANDLE = 11, PRODUCT, LAYOUT, PREFERENCE };
 
 EXPORT int fake_choices, fake_products, fake_handles;           /* how often each was asked for */
 EXPORT int fake_create_status, fake_choice_status, fake_status; /* what the next answers are */
+EXPORT int fake_compute = 68;                                   /* the only compute type that it knows */
 EXPORT int fake_offered = 4;                                    /* how many algorithms it has */
 EXPORT size_t fake_last_workspace;
 EXPORT void fake_reset(void)
 {
     fake_choices = fake_products = fake_handles = fake_create_status = fake_choice_status = fake_status = 0;
     fake_offered = 4;
+    fake_compute = 68;
 }
 
 typedef struct {
@@ -85,13 +87,14 @@ EXPORT int cublasLtMatmulPreferenceSetAttribute(void *preference, int attribute,
     return INVALID_VALUE;
 }
 
-/* Is it the product of column-major float32 matrices d (m, n) = op(a) op(b), without TF32? */
+/* Is it the product of column-major float32 matrices d (m, n) = op(a) op(b)? */
 static int fits(const object *p, const object *a, const object *b, const object *c, const object *d)
 {
     if (!is(p, PRODUCT) || !is(a, LAYOUT) || !is(b, LAYOUT) || !is(c, LAYOUT) || !is(d, LAYOUT)) return 0;
     const int ta = p->transposed[0], tb = p->transposed[1];
-    return p->compute == 68 && !p->scale && !a->type && !b->type && !c->type && !d->type && ta >= 0 &&
-           tb >= 0 && (ta ? a->columns : a->rows) == d->rows && (tb ? b->rows : b->columns) == d->columns &&
+    if (p->compute != fake_compute) return 0;
+    return !p->scale && !a->type && !b->type && !c->type && !d->type && ta >= 0 && tb >= 0 &&
+           (ta ? a->columns : a->rows) == d->rows && (tb ? b->rows : b->columns) == d->columns &&
            (ta ? a->rows : a->columns) == (tb ? b->columns : b->rows) && c->rows == d->rows &&
            c->columns == d->columns && c->ld == d->ld;
 }

@@ -14,12 +14,14 @@ enum { PASSES = 3, ALGORITHMS = 5 };
 
 EXPORT int fake_choices, fake_passes[PASSES], fake_handles;     /* how often each was asked for */
 EXPORT int fake_create_status, fake_choice_status, fake_status; /* what the next answers are */
+EXPORT int fake_math = 3;                                       /* the only kind of math that it may use */
 EXPORT int fake_offered = ALGORITHMS;                           /* how many algorithms it has */
 EXPORT size_t fake_last_workspace;
 EXPORT void fake_reset(void)
 {
     fake_choices = fake_handles = fake_create_status = fake_choice_status = fake_status = 0;
     fake_offered = ALGORITHMS;
+    fake_math = 3;
     memset(fake_passes, 0, sizeof fake_passes);
 }
 
@@ -94,7 +96,7 @@ EXPORT int cudnnSetConvolutionMathType(void *convolution, int math)
     return is(convolution, CONVOLUTION) ? (((object *)convolution)->math = math, OK) : BAD_PARAM;
 }
 
-/* Is it a convolution of x by w to y, by fused multiply-adds? */
+/* Is it a convolution of x by w to y? */
 static int outputs(int pixels, int pad, int size, int dilation, int stride)
 {
     return (pixels + 2 * pad - (size - 1) * dilation - 1) / stride + 1;
@@ -102,20 +104,21 @@ static int outputs(int pixels, int pad, int size, int dilation, int stride)
 static int fits(const object *x, const object *w, const object *y, const object *v)
 {
     return is(x, TENSOR) && is(w, FILTER) && is(y, TENSOR) && is(v, CONVOLUTION) && x->set && w->set &&
-           y->set && v->set && v->math == 3 && v->groups > 0 && x->n == y->n && x->c == w->c * v->groups &&
-           y->c == w->n && w->n % v->groups == 0 &&
-           y->h == outputs(x->h, v->pad_h, w->h, v->dilation_h, v->stride_y) &&
+           y->set && v->set && v->groups > 0 && x->n == y->n && x->c == w->c * v->groups && y->c == w->n &&
+           w->n % v->groups == 0 && y->h == outputs(x->h, v->pad_h, w->h, v->dilation_h, v->stride_y) &&
            y->w == outputs(x->w, v->pad_w, w->w, v->dilation_w, v->stride_x);
 }
 /* The algorithms: 0 is not deterministic, 1 wants a terabyte, 2 fails, 3 and 4 will do. */
 static size_t room(int algorithm) { return algorithm == 1 ? (size_t)1 << 40 : algorithm == 3 ? 3000 : 0; }
-static int choose(const void *handle, int fit, int wanted, int *found, dn_cudnn_choice *list)
+/* With fused multiply-adds (3) all stay with them; if TF32 (0) may be used, 3 would round to float16 (2). */
+static int math_of(int algorithm) { return fake_math == 3 ? 3 : algorithm == 3 ? 2 : 0; }
+static int choose(const void *handle, int fit, const object *v, int wanted, int *found, dn_cudnn_choice *list)
 {
     ++fake_choices;
-    if (!is(handle, HANDLE) || !fit) return BAD_PARAM;
+    if (!is(handle, HANDLE) || !fit || v->math != fake_math) return BAD_PARAM;
     if (fake_choice_status) return fake_choice_status;
     for (*found = 0; *found < wanted && *found < fake_offered; ++*found) {
-        dn_cudnn_choice one = {.algorithm = *found, .workspace = room(*found), .math = 3};
+        dn_cudnn_choice one = {.algorithm = *found, .workspace = room(*found), .math = math_of(*found)};
         one.determinism = *found != 0;
         one.status = *found == 2 ? 3000 : OK;
         list[*found] = one;
@@ -125,26 +128,27 @@ static int choose(const void *handle, int fit, int wanted, int *found, dn_cudnn_
 EXPORT int cudnnGetConvolutionForwardAlgorithm_v7(void *handle, void *x, void *w, void *convolution, void *y,
                                                   int wanted, int *found, dn_cudnn_choice *list)
 {
-    return choose(handle, fits(x, w, y, convolution), wanted, found, list);
+    return choose(handle, fits(x, w, y, convolution), convolution, wanted, found, list);
 }
 EXPORT int cudnnGetConvolutionBackwardDataAlgorithm_v7(void *handle, void *w, void *dy, void *convolution,
                                                        void *dx, int wanted, int *found,
                                                        dn_cudnn_choice *list)
 {
-    return choose(handle, fits(dx, w, dy, convolution), wanted, found, list);
+    return choose(handle, fits(dx, w, dy, convolution), convolution, wanted, found, list);
 }
 EXPORT int cudnnGetConvolutionBackwardFilterAlgorithm_v7(void *handle, void *x, void *dy, void *convolution,
                                                          void *dw, int wanted, int *found,
                                                          dn_cudnn_choice *list)
 {
-    return choose(handle, fits(x, dw, dy, convolution), wanted, found, list);
+    return choose(handle, fits(x, dw, dy, convolution), convolution, wanted, found, list);
 }
 
-static int refused(int pass, const object *handle, int fit, const void *alpha, int algorithm, void *workspace,
-                   size_t bytes)
+static int refused(int pass, const object *handle, int fit, const object *v, const void *alpha, int algorithm,
+                   void *workspace, size_t bytes)
 {
     ++fake_passes[pass];
     if (!is(handle, HANDLE) || !handle->set || !fit || *(const float *)alpha != 1) return BAD_PARAM;
+    if (v->math != math_of(algorithm)) return BAD_PARAM;
     if (algorithm < 3 || algorithm >= ALGORITHMS || bytes < room(algorithm)) return EXECUTION_FAILED;
     if (fake_status) return fake_status;
     if (bytes) memset(workspace, 0xFF, bytes);
@@ -186,7 +190,8 @@ EXPORT int cudnnConvolutionForward(void *handle, const void *alpha, void *x, con
                                    const void *W, void *convolution, int algorithm, void *workspace,
                                    size_t bytes, const void *beta, void *y, void *Y)
 {
-    const int failed = refused(0, handle, fits(x, w, y, convolution), alpha, algorithm, workspace, bytes);
+    const int failed =
+        refused(0, handle, fits(x, w, y, convolution), convolution, alpha, algorithm, workspace, bytes);
     if (!failed) convolve(0, x, w, y, convolution, X, W, *(const float *)beta, Y, size_of(y));
     return failed;
 }
@@ -194,7 +199,8 @@ EXPORT int cudnnConvolutionBackwardData(void *handle, const void *alpha, void *w
                                         const void *DY, void *convolution, int algorithm, void *workspace,
                                         size_t bytes, const void *beta, void *dx, void *DX)
 {
-    const int failed = refused(1, handle, fits(dx, w, dy, convolution), alpha, algorithm, workspace, bytes);
+    const int failed =
+        refused(1, handle, fits(dx, w, dy, convolution), convolution, alpha, algorithm, workspace, bytes);
     if (!failed) convolve(1, dx, w, dy, convolution, W, DY, *(const float *)beta, DX, size_of(dx));
     return failed;
 }
@@ -202,7 +208,8 @@ EXPORT int cudnnConvolutionBackwardFilter(void *handle, const void *alpha, void 
                                           const void *DY, void *convolution, int algorithm, void *workspace,
                                           size_t bytes, const void *beta, void *dw, void *DW)
 {
-    const int failed = refused(2, handle, fits(x, dw, dy, convolution), alpha, algorithm, workspace, bytes);
+    const int failed =
+        refused(2, handle, fits(x, dw, dy, convolution), convolution, alpha, algorithm, workspace, bytes);
     if (!failed) convolve(2, x, dw, dy, convolution, X, DY, *(const float *)beta, DW, size_of(dw));
     return failed;
 }

@@ -5,6 +5,7 @@ What needs the libraries themselves, their headers, or a GPU (DARKNETPY_TEST_DEV
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -27,6 +28,7 @@ from twin import CSRC, ROOT
 
 from darknetpy import gpu, gpu_libraries
 from darknetpy.cli import main
+from darknetpy.core import core
 from darknetpy.errors import DeviceError
 
 CUBLAS, CUDNN = gpu_libraries.LIBRARIES
@@ -131,6 +133,50 @@ def test_workspace_of_convolutions_is_bounded(fakes, which, bytes_, given):
     with Fake(fakes["cudnn"], "cudnn", most_workspace=bytes_).used() as fake:
         compare(*convolution(which))
         assert fake.passes[which] >= 2 and fake.last_workspace == given
+
+
+@contextlib.contextmanager
+def precision(number):
+    """The thread's, for kernels that are called by hand."""
+    library().dn_gpu_set_precision(number)
+    try:
+        yield
+    finally:
+        library().dn_gpu_set_precision(core.lib.DN_FP32)
+
+
+@pytest.mark.parametrize("word, compute_type", [("FP32", 68), ("TF32", 77), ("BF16", 75)])
+def test_products_of_a_precision(cublas, word, compute_type):
+    """The library is asked for it, and anew; the fakes round nothing."""
+    cublas["compute"] = compute_type
+    with precision(getattr(core.lib, f"DN_{word}")):
+        call(*PRODUCTS[-1], False)
+    cublas["compute"] = 68
+    call(*PRODUCTS[-1], False)
+    assert (cublas["products"], cublas["choices"]) == (2, 1 + (word != "FP32"))
+
+
+@pytest.mark.parametrize("word, math, given", [("FP32", 3, 3000), ("TF32", 0, 0)])
+def test_convolutions_of_a_precision(cudnn, word, math, given):
+    """Of those that TF32 is proposed, the fake's first would round to float16; the second wants no workspace."""
+    name, case = convolution(0)
+    cudnn["math"] = math
+    with precision(getattr(core.lib, f"DN_{word}")):
+        call(name, case, False)
+    assert cudnn.passes[0] == 1 and cudnn.last_workspace == given
+    cudnn["math"] = 3
+    call(name, case, False)
+    assert cudnn["choices"] == 1 + (word != "FP32")
+
+
+def test_what_the_libraries_cannot_round_is_ours(cublas, cudnn):
+    for number in (core.lib.DN_FP16, core.lib.DN_BF16):
+        with precision(number):
+            call(*convolution(0), False)
+    assert cudnn["choices"] == 0
+    with precision(core.lib.DN_FP16):
+        call(*PRODUCTS[-1], False)
+    assert cublas["choices"] == 0
 
 
 def test_threads_have_handles_of_their_own_and_leave_them(cudnn):
