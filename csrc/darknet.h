@@ -196,6 +196,16 @@ typedef struct {
  * and all arrays are of real. */
 typedef enum { DN_FP32, DN_TF32, DN_FP16, DN_BF16, DN_PRECISIONS } dn_precision;
 
+/* A device may begin all kernels of a pass at once, as a graph that it keeps for the next such pass. Of one:
+ * how many kernels it had, in how many parts it was begun, and how many of these are graphs; how often graphs of
+ * it were begun so far, and how many of their kernels have got other arguments since they were made. */
+typedef struct dn_graphs dn_graphs;
+typedef struct {
+    int kernels, parts, graphs;
+    int64_t begun, renewed;
+} dn_graph_info;
+typedef enum { DN_FORWARD, DN_FORWARD_TRAINING, DN_BACKWARD, DN_UPDATE, DN_LEARN, DN_PASSES } dn_pass;
+
 /* Where arrays lie and kernels run. The CPU's is the default; a GPU library brings another. */
 typedef struct {
     const char *name;
@@ -209,6 +219,16 @@ typedef struct {
     void (*select)(int number); /* where the calling thread's kernels run from now on; NULL: there is one */
     void (*precision)(dn_precision precision); /* of the calling thread's products; NULL: none are rounded */
     int number;
+    /* NULL: no graphs. Between begin_graph and end_graph kernels may be kept back: before memory that they use is
+     * released, begin_kept begins them, as pull and push do. graph_parted says why that happened since it was
+     * last asked; NULL: it did not. */
+    dn_graphs *(*new_graphs)(void);
+    void (*free_graphs)(dn_graphs *graphs);
+    void (*begin_graph)(dn_graphs *graphs, int pass);
+    void (*end_graph)(void);
+    void (*begin_kept)(void);
+    const char *(*graph_parted)(void);
+    dn_graph_info (*graph_info)(const dn_graphs *graphs, int pass);
 } dn_device;
 
 size_t convolution_workspace(const conv_shape *s, int threads);
@@ -359,6 +379,11 @@ void set_network_train(network *net, int train);
 dn_status forward_network(network *net);
 dn_status backward_network(network *net);
 dn_status update_network(network *net);
+dn_status learn_network(network *net); /* the last two at once */
+/* The graphs of the last pass of a kind, where the network's device makes them; and why it was not one graph:
+ * "": it was, or no pass was kept. */
+dn_graph_info get_graph_info(const network *net, dn_pass pass);
+const char *get_graph_reason(const network *net, dn_pass pass);
 double network_cost(const network *net); /* mean over the layers that have a cost */
 real get_current_rate(const network *net);
 uint64_t get_seen(const network *net); /* rows passed forward in training */

@@ -102,7 +102,7 @@ static dn_status detection_forward(layer *l, network *net)
     self->r.first_row = net->seen;
     self->r.seed = net->seed;
     train(l, net, l->delta, self->loss);
-    l->cost = dn_sum_of_squares(l, net, l->delta);
+    dn_find_cost(l, net, net->k->sum_squares, l->delta);
     l->has_cost = 1;
     return DN_OK;
 }

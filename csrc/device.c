@@ -85,8 +85,12 @@ static dn_status copy_bytes(void *to, const void *from, size_t bytes)
 }
 const dn_device *dn_host(void)
 {
-    static const dn_device host = {"cpu",      &cpu, dn_allocate, dn_release, copy_bytes,
-                                   copy_bytes, NULL, NULL,        NULL,       NULL, 0};
+    static const dn_device host = {.name = "cpu",
+                                   .k = &cpu,
+                                   .allocate = dn_allocate,
+                                   .release = dn_release,
+                                   .push = copy_bytes,
+                                   .pull = copy_bytes};
     return &host;
 }
 int dn_is_host(const dn_device *device) { return device == dn_host(); }
@@ -113,6 +117,7 @@ dn_status dn_add_reason(const dn_device *device, dn_status failed)
 void *dn_buffer_of(const dn_device *device, dn_buffer *buffer, size_t bytes, const char *what)
 {
     if (buffer->memory && bytes <= buffer->bytes) return buffer->memory;
+    if (buffer->memory && device->begin_kept) device->begin_kept();
     dn_release_buffer(device, buffer); /* first: nothing in it is wanted, and both may not fit */
     buffer->memory = bytes == SIZE_MAX ? NULL : device->allocate(bytes ? bytes : 1);
     if (buffer->memory) {

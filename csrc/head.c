@@ -61,10 +61,6 @@ dn_status dn_check_classes(const layer *l, const int_list *map, int classes, int
     return status;
 }
 
-double dn_sum_of_squares(const layer *l, network *net, const real *delta)
-{
-    return dn_sum(net, net->k->sum_squares, l->batch * l->outputs, delta);
-}
 dn_status dn_head_work(layer *l, network *net, real **delta, real **loss)
 {
     const size_t all = (size_t)l->batch * l->outputs;

@@ -15,7 +15,6 @@ dn_status dn_check_truth(const layer *l, const network *net,
                          dn_status (*check)(const layer *l, const real *truth));
 
 dn_status dn_check_classes(const layer *l, const int_list *map, int classes, int names);
-double dn_sum_of_squares(const layer *l, network *net, const real *delta);
 /* Room for a second loss, beside one whose delta others have added to; its size as a layer's workspace. */
 dn_status dn_head_work(layer *l, network *net, real **delta, real **loss);
 size_t dn_head_workspace(const layer *l);

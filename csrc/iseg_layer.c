@@ -78,7 +78,7 @@ static dn_status iseg_forward(layer *l, network *net)
     const dn_status status = dn_check_truth(l, net, check_truth);
     if (status != DN_OK) return status;
     train(l, net, l->delta, ((const iseg_layer *)l)->loss);
-    l->cost = dn_sum_of_squares(l, net, l->delta);
+    dn_find_cost(l, net, net->k->sum_squares, l->delta);
     l->has_cost = 1;
     return DN_OK;
 }

@@ -566,7 +566,7 @@ dn_status forward_layer(layer *l, network *net)
     if (status != DN_OK) return status;
     l->x = net->input;
     l->truth = net->truth;
-    l->has_cost = l->delta_live = 0;
+    l->has_cost = l->delta_live = l->cost_at = 0;
     dn_hold_threads(1);   /* a workspace is made for so many */
     status = run(l, net, l->ops->forward);
     dn_hold_threads(0);

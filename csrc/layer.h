@@ -132,6 +132,7 @@ struct layer {
     int has_cost;                    /* the last forward pass had a truth: delta holds the loss's own */
     int delta_live;                  /* delta holds what the output's consumers sent in this backward pass */
     double cost;
+    int cost_at; /* place of its cost among those that the pass gathers; 0: none */
     real *output, *delta;
     const real *x;                   /* its input in the last forward pass; NULL before, and after a resize */
     const real *truth;               /* of the last forward pass, or NULL */
@@ -157,8 +158,15 @@ struct network {
     int *delta_live;
     const real *net_input, *net_truth;   /* of the network, in the host's memory */
     real *net_delta;
-    dn_buffer device_input, device_truth, device_delta, device_sum; /* where the device is another */
+    dn_buffer device_input, device_truth, device_delta, device_sums; /* where the device is another */
+    double *costs; /* on the device: those that the pass gathers until its end; NULL: it does not */
+    int n_costs;
     int net_delta_live, no_delta_live;
+    int graph; /* passes may be graphs of their device */
+    dn_graphs *graphs;
+    int keeps; /* the pass under way is kept for a graph, and which one that is */
+    dn_pass pass;
+    char graph_reasons[DN_PASSES][160]; /* why the last such pass was not one graph; "": it may have been */
     dn_buffer workspace;
     int keep_activations; /* each array has memory of its own; 0: see memory_plan.c */
     void *arena;
@@ -196,8 +204,12 @@ dn_status dn_add_reason(const dn_device *device, dn_status failed);
 /* At least so many bytes; what was in it may be lost. NULL: no memory, and dn_last_error says so. */
 void *dn_buffer_of(const dn_device *device, dn_buffer *buffer, size_t bytes, const char *what);
 void dn_release_buffer(const dn_device *device, dn_buffer *buffer);
-/* The result of k->sum or k->sum_squares. */
-double dn_sum(network *net, void (*kernel)(int n, const real *x, double *sum), int n, const real *x);
+/* k->sum or k->sum_squares; its result. */
+typedef void (*dn_sum_kernel)(int n, const real *x, double *sum);
+double dn_sum(network *net, dn_sum_kernel kernel, int n, const real *x);
+/* Places on the device for so many of them, at which the host looks only once: dn_pull_sums. NULL: no memory. */
+double *dn_device_sums(network *net, int count);
+dn_status dn_pull_sums(const network *net, const double *from, int count, double *sums);
 /* The host's part of a layer elsewhere: on copies of its arrays. */
 dn_status dn_initialize_on_host(layer *l, uint64_t seed);
 /* *copy is the caller's to free; NULL where it fails. */
@@ -240,6 +252,10 @@ void dn_tell_parts(layer *l, int train); /* what they take over from the whole *
 #define FOR_PARTS(p, l) for (layer *p = (layer *)(l); p; p = dn_next_part(l, p))
 convolution_algorithm dn_convolution(const layer *l); /* of its convolutions: F(6x6, 3x3) is for inference */
 size_t dn_convolution_workspace(const layer *l, const conv_shape *s); /* GPU kernels need none */
+/* Remembers why the pass is more than one graph, if it has just become so: in a layer, or where. */
+void dn_note_parts(network *net, const layer *l, const char *where);
+/* The cost is the kernel's sum over all values of the output's number; known when the network's pass ends. */
+void dn_find_cost(layer *l, network *net, dn_sum_kernel kernel, const real *x);
 void dn_loss(layer *l, network *net,
              const real *loss); /* the cost is the sum of loss, the delta is the loss's own */
 

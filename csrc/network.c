@@ -2,6 +2,7 @@
 #include "layer.h"
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 
 static const option_spec network_options[] = {
     OPTION(network, "batch", batch, INT),
@@ -16,6 +17,7 @@ static const option_spec network_options[] = {
     OPTION(network, "recompute", recompute, INT),
     OPTION(network, "watch", watch, INT),
     OPTION(network, "first_not_finite", first_not_finite, INT),
+    OPTION(network, "graph", graph, INT),
     OPTION(network, "policy", policy, INT),
     OPTION(network, "learning_rate", learning_rate, REAL),
     OPTION(network, "learning_rate_min", learning_rate_min, REAL),
@@ -48,7 +50,7 @@ network *make_network(void)
         return NULL;
     }
     set_network_device(net, NULL);
-    net->batch = net->subdivisions = net->fused = net->keep_activations = 1;
+    net->batch = net->subdivisions = net->fused = net->keep_activations = net->graph = 1;
     net->learning_rate = (real).001;
     net->momentum = (real).9;
     net->decay = (real).0001;
@@ -68,9 +70,10 @@ void free_network(network *net)
     if (!net) return;
     dn_release(net->layers);
     dn_buffer *const buffers[] = {&net->workspace, &net->device_input, &net->device_truth, &net->device_delta,
-                                  &net->device_sum};
+                                  &net->device_sums};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; ++i) dn_release_buffer(net->device, buffers[i]);
     if (net->arena) net->device->release(net->arena);
+    if (net->graphs) net->device->free_graphs(net->graphs);
     dn_release(net->steps);
     dn_release(net->step_scales);
     dn_release(net);
@@ -241,15 +244,62 @@ real *dn_workspace(network *net, size_t reals)
     if (dn_overflows(reals, sizeof(real), &bytes)) bytes = SIZE_MAX;
     return dn_buffer_of(net->device, &net->workspace, bytes, "a workspace");
 }
-double dn_sum(network *net, void (*kernel)(int n, const real *x, double *sum), int n, const real *x)
+double *dn_device_sums(network *net, int count)
 {
-    double sum = 0, *to = &sum;
-    if (!dn_is_host(net->device)) to = dn_buffer_of(net->device, &net->device_sum, sizeof sum, "a sum");
+    return dn_buffer_of(net->device, &net->device_sums, (size_t)count * sizeof(double), "sums");
+}
+dn_status dn_pull_sums(const network *net, const double *from, int count, double *sums)
+{
+    const dn_status status = net->device->pull(sums, from, (size_t)count * sizeof *sums);
+    return status == DN_OK ? DN_OK : dn_device_status(net->device);
+}
+double dn_sum(network *net, dn_sum_kernel kernel, int n, const real *x)
+{
+    double sum = 0, *to = dn_is_host(net->device) ? &sum : dn_device_sums(net, 1);
     if (!to) return NAN;
     kernel(n, x, to);
     if (to == &sum) return sum;
     return net->device->pull(&sum, to, sizeof sum) == DN_OK ? sum : NAN;
 }
+
+/* ---- a pass in the network's precision, which is nobody else's on this thread, and as a graph of its device:
+ * between begin_pass and end_pass kernels may be kept back, see dn_device */
+static void begin_pass(network *net, dn_pass pass)
+{
+    if (net->graph && !net->watch && net->device->new_graphs && !net->graphs) {
+        net->graphs = net->device->new_graphs();
+    }
+    net->pass = pass;
+    net->graph_reasons[pass][0] = 0;
+    net->keeps = net->graph && !net->watch && net->graphs;
+    if (net->keeps) net->device->begin_graph(net->graphs, pass);
+    dn_set_precision(net->device, net->precision);
+}
+void dn_note_parts(network *net, const layer *l, const char *where)
+{
+    char *reason = net->graph_reasons[net->pass];
+    const char *why = net->keeps ? net->device->graph_parted() : NULL;
+    const size_t most = sizeof net->graph_reasons[0];
+    if (!why || *reason) return;
+    if (l)
+        snprintf(reason, most, "layer %d [%s]: %s", l->index, l->ops->name, why);
+    else
+        snprintf(reason, most, "%s: %s", where, why);
+}
+static dn_status end_pass(network *net, dn_status status)
+{
+    if (net->keeps) net->device->end_graph();
+    dn_note_parts(net, NULL, "the pass");
+    net->keeps = 0;
+    dn_set_precision(net->device, DN_FP32);
+    return status == DN_OK ? dn_device_status(net->device) : status;
+}
+dn_graph_info get_graph_info(const network *net, dn_pass pass)
+{
+    static const dn_graph_info none = {0, 0, 0, 0, 0};
+    return net->graphs ? net->device->graph_info(net->graphs, pass) : none;
+}
+const char *get_graph_reason(const network *net, dn_pass pass) { return net->graph_reasons[pass]; }
 
 /* ---- the passes */
 void set_network_input(network *net, const real *input) { net->input = net->net_input = input; }
@@ -311,11 +361,7 @@ static dn_status stage_input(network *net)
 }
 static dn_status forward_layers(network *net)
 {
-    net->first_not_finite = -1;
     int truths = 0;   /* values per row of the truth in force; 0: not known yet */
-    for (int i = 0; i < net->n; ++i) net->layers[i]->x = NULL;   /* no backward pass after one that failed */
-    const dn_status staged = stage_input(net);
-    if (staged != DN_OK) return staged;
     for (int i = 0; i < net->n; ++i) {
         layer *l = net->layers[i];
         if (net->truth && l->truths && truths && l->truths != truths) {
@@ -324,6 +370,7 @@ static dn_status forward_layers(network *net)
         }
         if (l->truths) truths = l->truths;
         const dn_status status = forward_layer(l, net);
+        dn_note_parts(net, l, NULL);
         if (status != DN_OK) return dn_fail_in_layer(status, i);
         const int looks = net->watch && net->first_not_finite < 0;
         if (looks && !all_finite(l, net)) net->first_not_finite = i - l->pooled;
@@ -334,61 +381,113 @@ static dn_status forward_layers(network *net)
     }
     return DN_OK;
 }
+/* The costs of a pass on a device are looked at once, when all are known. */
+static dn_status begin_costs(network *net)
+{
+    net->costs = NULL;
+    net->n_costs = 0;
+    if (dn_is_host(net->device) || net->watch) return DN_OK;
+    net->costs = dn_device_sums(net, net->n);
+    return net->costs ? DN_OK : DN_ERR_MEMORY;
+}
+static dn_status take_costs(network *net)
+{
+    if (!net->n_costs) return DN_OK;
+    double *costs = dn_allocate((size_t)net->n_costs * sizeof *costs);
+    if (!costs) return dn_fail(DN_ERR_MEMORY, "no memory for %d losses", net->n_costs);
+    const dn_status status = dn_pull_sums(net, net->costs, net->n_costs, costs);
+    for (int i = 0; i < net->n && status == DN_OK; ++i) {
+        layer *l = net->layers[i];
+        if (l->cost_at) l->cost = costs[l->cost_at - 1];
+    }
+    dn_release(costs);
+    return status;
+}
+dn_status forward_network(network *net)
+{
+    net->first_not_finite = -1;
+    for (int i = 0; i < net->n; ++i) net->layers[i]->x = NULL; /* no backward pass after one that failed */
+    dn_select(net->device);
+    dn_status status = stage_input(net);
+    if (status == DN_OK) status = begin_costs(net);
+    if (status != DN_OK) return status;
+    begin_pass(net, net->train ? DN_FORWARD_TRAINING : DN_FORWARD);
+    status = end_pass(net, forward_layers(net));
+    if (status == DN_OK) status = take_costs(net);
+    net->costs = NULL;
+    return status;
+}
 
 /* Without a loss at the end the caller has written the last delta. An output that no loss depends on gets
  * zeros. */
-static dn_status backward_layers(network *net)
+static dn_status backward_layers(network *net, real *input_delta)
 {
     const int last = dn_layers_without_gradient(net);
-    const size_t inputs = net->n ? (size_t)net->batch * net->layers[0]->inputs : 0;
-    const real *input_delta;
-    dn_status status =
-        stage(net, &net->device_delta, "an input's delta", net->net_delta, inputs, &input_delta);
-    if (status != DN_OK) return status;
-    for (int i = net->n - 1; i >= last; --i) {
+    dn_status status = DN_OK;
+    for (int i = net->n - 1; i >= last && status == DN_OK; --i) {
         layer *l = net->layers[i], *previous = i ? net->layers[i - 1] : NULL;
         const int reached = l->delta_live || l->has_cost || i == net->n - 1;
         if (!reached && l->delta) net->k->fill(l->batch * l->outputs, 0, l->delta, 1);
         if (l->onlyforward || !reached) continue;
-        net->delta = !previous ? (real *)input_delta : previous->ops->ends ? NULL : previous->delta;
+        net->delta = !previous ? input_delta : previous->ops->ends ? NULL : previous->delta;
         net->delta_live = previous ? &previous->delta_live : &net->net_delta_live;
         status = backward_layer(l, net);
+        dn_note_parts(net, l, NULL);
         if (net->arena) l->x = NULL; /* what the forward pass left is overwritten from here on */
         if (status != DN_OK) return dn_fail_in_layer(status, i);
     }
     net->input = net->net_input;
     net->delta = net->net_delta;
     net->delta_live = &net->net_delta_live;
-    if (net->net_delta && input_delta != net->net_delta) {
-        net->device->pull(net->net_delta, input_delta, inputs * sizeof(real));
-    }
-    return dn_device_status(net->device);
+    return DN_OK;
 }
-
-/* A pass on the network's device and in its precision, which is nobody else's on this thread. */
-static dn_status run(network *net, dn_status (*pass)(network *net))
+static dn_status update_layers(network *net)
 {
-    dn_select(net->device);
-    dn_set_precision(net->device, net->precision);
-    const dn_status status = pass(net);
-    dn_set_precision(net->device, DN_FP32);
+    const dn_status status = dn_update_network_layers(net, get_current_rate(net));
+    if (status == DN_OK) ++net->updates;
     return status;
 }
-dn_status forward_network(network *net) { return run(net, forward_layers); }
-dn_status backward_network(network *net) { return run(net, backward_layers); }
-
+/* The backward pass and, where it is due, the update. */
+static dn_status learn(network *net, dn_pass pass)
+{
+    const size_t inputs = net->n ? (size_t)net->batch * net->layers[0]->inputs : 0;
+    const real *input_delta;
+    dn_select(net->device);
+    dn_status status =
+        stage(net, &net->device_delta, "an input's delta", net->net_delta, inputs, &input_delta);
+    if (status != DN_OK) return status;
+    begin_pass(net, pass);
+    status = backward_layers(net, (real *)input_delta);
+    if (status == DN_OK && pass == DN_LEARN) status = update_layers(net);
+    status = end_pass(net, status);
+    if (status == DN_OK && net->net_delta && input_delta != net->net_delta) {
+        net->device->pull(net->net_delta, input_delta, inputs * sizeof(real));
+        status = dn_device_status(net->device);
+    }
+    return status;
+}
+dn_status backward_network(network *net) { return learn(net, DN_BACKWARD); }
+dn_status learn_network(network *net) { return learn(net, DN_LEARN); }
 dn_status update_network(network *net)
 {
     dn_select(net->device);
-    const dn_status status = dn_update_network_layers(net, get_current_rate(net));
-    if (status != DN_OK) return status;
-    ++net->updates;
-    return dn_device_status(net->device);
+    begin_pass(net, DN_UPDATE);
+    return end_pass(net, update_layers(net));
 }
 
+void dn_find_cost(layer *l, network *net, dn_sum_kernel kernel, const real *x)
+{
+    const int n = l->batch * l->outputs;
+    if (!net->costs) {
+        l->cost = dn_sum(net, kernel, n, x);
+        return;
+    }
+    kernel(n, x, net->costs + net->n_costs);
+    l->cost_at = ++net->n_costs;
+}
 void dn_loss(layer *l, network *net, const real *loss)
 {
-    l->cost = dn_sum(net, net->k->sum, l->batch * l->outputs, loss);
+    dn_find_cost(l, net, net->k->sum, loss);
     l->has_cost = 1;
 }
 double network_cost(const network *net)

@@ -141,23 +141,56 @@ static void drop_updates(const kernels *k, const layer *l)
 
 /* ---- the step of all layers */
 
-static double sum_of_squares(network *net, const layer *l)
+/* The sum of squares of each array of updates, to sums[0] and so on; NULL: they are only counted. */
+static int sum_squares_of(const network *net, const layer *l, double *sums)
 {
-    double total = 0;
+    int n = 0;
     array_spec row;
     for (int i = 0; (row = dn_array_row(l, i)).name; ++i) {
         const real *data = dn_array_data(l, &row);
         if (row.role != ARRAY_UPDATE || !data || row.flags & BORROWED) continue;
-        total += dn_sum(net, net->k->sum_squares, (int)dn_array_count(l, &row), data);
+        if (sums) net->k->sum_squares((int)dn_array_count(l, &row), data, sums + n);
+        ++n;
+    }
+    return n;
+}
+static int sum_all_squares(const network *net, double *sums)
+{
+    int n = 0;
+    for (int i = 0; i < net->n; ++i) {
+        FOR_PARTS(p, net->layers[i]) n += sum_squares_of(net, p, sums ? sums + n : NULL);
+    }
+    return n;
+}
+/* Layer by layer, part by part. */
+static double add_squares(const network *net, const double *sums)
+{
+    double total = 0;
+    for (int i = 0; i < net->n; ++i) {
+        FOR_PARTS(p, net->layers[i]) {
+            double of_part = 0;
+            for (int n = sum_squares_of(net, p, NULL); n > 0; --n) of_part += *sums++;
+            total += of_part;
+        }
     }
     return total;
 }
-/* The Euclidean norm of the gradient of all layers, averaged over the batch. */
-static double gradient_norm(network *net, int batch)
+/* The Euclidean norm of the gradient of all layers, averaged over the batch; the host looks once. */
+static dn_status find_gradient_norm(network *net, int batch, double *norm)
 {
-    double total = 0;
-    for (int i = 0; i < net->n; ++i) FOR_PARTS(p, net->layers[i]) total += sum_of_squares(net, p);
-    return sqrt(total) / batch;
+    const int n = sum_all_squares(net, NULL), on_host = dn_is_host(net->device);
+    double *sums = dn_allocate((size_t)(n + 1) * sizeof *sums), *there = NULL;
+    if (sums)
+        there = on_host ? sums : dn_device_sums(net, n);
+    else
+        dn_fail(DN_ERR_MEMORY, "no memory for %d sums", n);
+    dn_status status = there ? DN_OK : DN_ERR_MEMORY;
+    if (there) sum_all_squares(net, there);
+    if (there && !on_host) status = dn_pull_sums(net, there, n, sums);
+    dn_note_parts(net, NULL, "the norm of the gradient (max_gradient)");
+    if (status == DN_OK) *norm = sqrt(add_squares(net, sums)) / batch;
+    dn_release(sums);
+    return status;
 }
 
 /* Makes the moments that a layer lacks: it was made for another optimizer, or max_gradient was set since. */
@@ -203,7 +236,7 @@ static void average_parameters(network *net)
 /* All layers or, where memory is lacking, none. */
 dn_status dn_update_network_layers(network *net, real rate)
 {
-    const dn_status status = require_moments(net);
+    dn_status status = require_moments(net);
     if (status != DN_OK) return status;
     optimizer_step s = {.batch = net->batch * net->subdivisions,
                         .adam = net->adam,
@@ -221,7 +254,9 @@ dn_status dn_update_network_layers(network *net, real rate)
         if (!learns(net, net->layers[i], staying)) drop_updates(net->k, net->layers[i]);
     }
     if (s.clipped) {
-        const double norm = gradient_norm(net, s.batch);
+        double norm;
+        status = find_gradient_norm(net, s.batch, &norm);
+        if (status != DN_OK) return status;
         if (norm > net->max_gradient) s.clip = (real)(net->max_gradient / norm);
     }
     for (int i = 0; i < net->n; ++i) {

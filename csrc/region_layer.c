@@ -138,7 +138,7 @@ static dn_status region_forward(layer *l, network *net)
     if (!loss) return DN_OK;
     self->seen = net->seen;
     train(l, net, p, l->delta, self->loss);
-    l->cost = dn_sum_of_squares(l, net, l->delta);
+    dn_find_cost(l, net, net->k->sum_squares, l->delta);
     l->has_cost = 1;
     return DN_OK;
 }

@@ -67,7 +67,7 @@ static dn_status find_cost(layer *l, network *net)
     const yolo_head *self = (const yolo_head *)l;
     const yolo_rules r = yolo_rules_of(self);
     if (!self->show_details || r.iou_loss == MSE || r.coords != 4) {
-        l->cost = dn_sum_of_squares(l, net, l->delta);
+        dn_find_cost(l, net, net->k->sum_squares, l->delta);
         return DN_OK;
     }
     real *delta, *matches = NULL;

@@ -1,5 +1,5 @@
 /* The table of GPU kernels, device memory, the stream of each thread, and errors. */
-#include "kernels.cuh"
+#include "graph.cuh"
 #include <stdio.h>
 
 static const kernels gpu = {
@@ -78,30 +78,50 @@ void *dn_gpu_allocate(size_t bytes)
     noted(what, cudaMalloc(&memory, bytes));
     return memory;
 }
-void dn_gpu_release(void *memory) { noted("release of device memory", cudaFree(memory)); }
+void dn_gpu_release(void *memory)
+{
+    begin_kept();
+    noted("release of device memory", cudaFree(memory));
+}
 static dn_status copy_bytes(const char *what, void *to, const void *from, size_t bytes)
 {
-    noted(what, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, current_stream()));
+    noted(what, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, own_stream()));
     return dn_gpu_synchronize();
-}
-/* From memory that is not pinned the runtime copies to a place of its own before it returns. */
-void upload(void *device, const void *host, size_t bytes)
-{
-    noted("copy to the device", cudaMemcpyAsync(device, host, bytes, cudaMemcpyDefault, current_stream()));
 }
 dn_status dn_gpu_push(void *device, const void *host, size_t bytes)
 {
+    part_graph("the host writes to the device");
     return copy_bytes("copy to the device", device, host, bytes);
 }
 dn_status dn_gpu_pull(void *host, const void *device, size_t bytes)
 {
+    part_graph("the host looks at values of the device");
     return copy_bytes("copy from the device", host, device, bytes);
+}
+
+/* As arguments of a kernel, which a graph takes as it does those of others. */
+constexpr int UPLOADED = 480;
+struct uploaded_values {
+    int values[UPLOADED];
+};
+static __global__ void upload_kernel(int n, uploaded_values from, int *to)
+{
+    GRID_STRIDE(i, n) to[i] = from.values[i];
+}
+void upload(int *device, const int *host, size_t count)
+{
+    for (size_t at = 0; at < count; at += UPLOADED) {
+        const int n = (int)(count - at < UPLOADED ? count - at : UPLOADED);
+        uploaded_values part = {};
+        memcpy(part.values, host + at, n * sizeof(int));
+        LAUNCH(upload_kernel, n, n, part, device + at);
+    }
 }
 
 static void *allocate_zeros(size_t bytes)
 {
     void *memory = dn_gpu_allocate(bytes);
-    if (memory) noted("zeros for device memory", cudaMemsetAsync(memory, 0, bytes, current_stream()));
+    if (memory) noted("zeros for device memory", cudaMemsetAsync(memory, 0, bytes, own_stream()));
     return memory;
 }
 const dn_device *dn_gpu_device(void)
@@ -113,7 +133,9 @@ const dn_device *dn_gpu_device(void)
 #endif
     static const dn_device device = {
         name,        &gpu,          allocate_zeros,    dn_gpu_release, dn_gpu_push,
-        dn_gpu_pull, dn_gpu_status, dn_gpu_last_error, dn_gpu_select,  dn_gpu_set_precision, 0};
+        dn_gpu_pull, dn_gpu_status, dn_gpu_last_error, dn_gpu_select,  dn_gpu_set_precision,
+        0,           new_graphs,    free_graphs,       begin_graph,    end_graph,
+        begin_kept,  graph_parted,  graph_info};
     return &device;
 }
 
@@ -127,9 +149,18 @@ static thread_local struct scratch_memory {
 } work[DN_MOST_GPUS][SCRATCH_PLACES];
 static thread_local int selected; /* the GPU of this thread; the runtime begins with the first */
 
-cudaStream_t current_stream() { return stream; }
+cudaStream_t own_stream() { return stream; }
+cudaStream_t current_stream()
+{
+    part_graph("a library has its turn");
+    return stream;
+}
 int current_gpu() { return selected; }
-dn_status dn_gpu_synchronize(void) { return noted("wait for the stream", cudaStreamSynchronize(stream)); }
+dn_status dn_gpu_synchronize(void)
+{
+    part_graph("the host waits for the device");
+    return noted("wait for the stream", cudaStreamSynchronize(stream));
+}
 /* Another stream would take over the scratch memory at once, so it waits for the old one. */
 void dn_gpu_set_stream(void *next)
 {

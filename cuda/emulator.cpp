@@ -16,9 +16,9 @@
 #define OWN_SWITCH
 #endif
 
+dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace emulator
 {
-dim3 thread_index, block_index, block_size, grid_size;
 
 enum { WARP = 32, MOST_THREADS = 1024, STACK = 128 << 10, STATIC_SHARED = 48 << 10, MOST_ARRAYS = 64 };
 enum { STAGGER = 7 * 64 }; /* stacks that all begin at one place of a page share few lines of a cache */
@@ -103,6 +103,17 @@ static void set_error(cudaError_t error, const char *format, ...)
     va_end(list);
     last_error = error;
 }
+cudaError_t fail(cudaError_t error, const char *format, ...)
+{
+    char text[256];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    set_error(error, "%s", text);
+    return error;
+}
+cudaError_t failure() { return last_error; }
 
 void set_backwards(int on) { backwards = on; }
 int lane() { return current % WARP; }
@@ -110,7 +121,7 @@ static int nth(int i, int n) { return backwards ? n - 1 - i : i; }
 static void enter(int i)
 {
     current = i;
-    thread_index = threads[i].index;
+    threadIdx = threads[i].index;
 }
 
 /* The launch ends here: nobody goes on with the fibers as they are. */
@@ -121,8 +132,8 @@ void fault(const char *format, ...)
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    set_error(cudaErrorLaunchFailure, "block (%u, %u, %u), thread (%u, %u, %u): %s", block_index.x,
-              block_index.y, block_index.z, thread_index.x, thread_index.y, thread_index.z, text);
+    set_error(cudaErrorLaunchFailure, "block (%u, %u, %u), thread (%u, %u, %u): %s", blockIdx.x, blockIdx.y,
+              blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z, text);
     failed = 1;
     switch_context(&running->at, &scheduler);
     __builtin_unreachable();
@@ -223,10 +234,10 @@ static void deliver(int first, unsigned mask)
         if (!(mask >> l & 1)) continue;
         thread &t = threads[first + l];
         if (!(mask >> t.from & 1)) {
-            thread_index = t.index;
+            threadIdx = t.index;
             set_error(cudaErrorLaunchFailure,
                       "block (%u, %u, %u), thread (%u, %u, %u): a shuffle from lane %d, which takes no part",
-                      block_index.x, block_index.y, block_index.z, t.index.x, t.index.y, t.index.z, t.from);
+                      blockIdx.x, blockIdx.y, blockIdx.z, t.index.x, t.index.y, t.index.z, t.from);
             failed = 1;
         }
         t.received = threads[first + t.from].value;
@@ -284,7 +295,7 @@ static void report_divergence()
     if (of_block) snprintf(place, sizeof place, "the barrier of %s:%d", t.file, t.line);
     set_error(cudaErrorLaunchFailure,
               "block (%u, %u, %u), thread (%u, %u, %u): waits at %s for thread (%u, %u, %u), which %s",
-              block_index.x, block_index.y, block_index.z, t.index.x, t.index.y, t.index.z, place,
+              blockIdx.x, blockIdx.y, blockIdx.z, t.index.x, t.index.y, t.index.z, place,
               threads[other].index.x, threads[other].index.y, threads[other].index.z,
               names[threads[other].state]);
     failed = 1;
@@ -425,8 +436,8 @@ static void run_blocks(uint64_t blocks)
 {
     for (uint64_t k = 0; k < blocks && !failed; ++k) {
         const uint64_t i = backwards ? blocks - 1 - k : k;
-        block_index = dim3((unsigned)(i % grid_size.x), (unsigned)(i / grid_size.x % grid_size.y),
-                           (unsigned)(i / grid_size.x / grid_size.y));
+        blockIdx = dim3((unsigned)(i % gridDim.x), (unsigned)(i / gridDim.x % gridDim.y),
+                        (unsigned)(i / gridDim.x / gridDim.y));
         run_block();
     }
 }
@@ -445,8 +456,8 @@ void launch(dim3 grid, dim3 block, size_t shared_bytes, void (*function)(const v
     ours.sa_flags = SA_SIGINFO | SA_NODEFER;
     body = function;
     arguments = context;
-    grid_size = grid;
-    block_size = block;
+    gridDim = grid;
+    blockDim = block;
     count = (int)(block.x * block.y * block.z);
     dynamic_memory = memory;
     dynamic_bytes = shared_bytes;
@@ -504,6 +515,7 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
 }
 cudaError_t cudaFree(void *memory)
 {
+    finish_streams();
     const std::lock_guard<std::mutex> lock(one_launch);
     for (allocation **at = &allocations; *at; at = &(*at)->next) {
         allocation *a = *at;
@@ -530,7 +542,7 @@ static bool goes_beyond(const void *first, size_t bytes)
     }
     return false;
 }
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t)
+cudaError_t emulator::copy_now(void *to, const void *from, size_t bytes)
 {
     if (goes_beyond(to, bytes) || goes_beyond(from, bytes)) return cudaErrorInvalidValue;
     const std::lock_guard<std::mutex> lock(one_launch);
@@ -547,7 +559,6 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t)
     return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaGetLastError(void)
 {
     const cudaError_t error = last_error;

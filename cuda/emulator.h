@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <utility>
 
 /* ---- the language */
 #define __global__
@@ -33,10 +34,9 @@ struct __align__(16) double2 { double x, y; };
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 static inline double2 make_double2(double x, double y) { return {x, y}; }
 
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace emulator
 {
-extern dim3 thread_index, block_index, block_size, grid_size;
-
 /* Runs body(context) once for each thread of the grid; the first fault ends the launch. */
 void launch(dim3 grid, dim3 block, size_t shared_bytes, void (*body)(const void *), const void *context);
 /* While it lives code of others, a library's, may touch device memory as a launch does; one at a time. */
@@ -44,6 +44,29 @@ struct work_of_others {
     work_of_others();
     ~work_of_others();
 };
+
+
+/* Kernels by their address, as the runtime library is given them: how one is called, and the sizes of its
+ * arguments. Whoever launches one makes it known first. */
+struct known_kernel {
+    void (*call)(const void *kernel, void *const *arguments);
+    const size_t *sizes;
+    size_t count;
+};
+void know(const void *kernel, const known_kernel &how);
+template <class... P, size_t... I>
+void call_kernel(void (*kernel)(P...), void *const *arguments, std::index_sequence<I...>)
+{
+    kernel(*(P *)arguments[I]...);
+}
+template <class... P> void know(void (*kernel)(P...))
+{
+    static const size_t sizes[] = {sizeof(P)...};
+    const auto call = [](const void *address, void *const *arguments) {
+        call_kernel((void (*)(P...))address, arguments, std::index_sequence_for<P...>());
+    };
+    know((const void *)kernel, {call, sizes, sizeof...(P)});
+}
 [[noreturn]] void fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void set_backwards(int backwards); /* the last block and thread first */
 
@@ -112,11 +135,6 @@ static inline int in_segment(int wanted, int width)
 }
 } // namespace emulator
 
-#define threadIdx (emulator::thread_index)
-#define blockIdx (emulator::block_index)
-#define blockDim (emulator::block_size)
-#define gridDim (emulator::grid_size)
-
 #define __syncthreads() emulator::block_barrier(__FILE__, __LINE__)
 static inline void __syncwarp(unsigned mask = ~0u) { emulator::warp_barrier(mask); }
 template <class T> T __shfl_sync(unsigned mask, T value, int from, int width = 32)
@@ -138,23 +156,71 @@ template <class T> T __shfl_xor_sync(unsigned mask, T value, int bits, int width
 static inline unsigned __ballot_sync(unsigned mask, int vote) { return emulator::ballot(mask, vote != 0); }
 static inline int __any_sync(unsigned mask, int vote) { return __ballot_sync(mask, vote) != 0; }
 static inline int __all_sync(unsigned mask, int vote) { return __ballot_sync(mask, !vote) == 0; }
-/* ---- the part of the runtime library that device.cu calls */
-typedef void *cudaStream_t;
+/* ---- the part of the runtime library that device.cu, graph.cu and staging.cu call: the default stream works at once,
+ * another as late as it may, when somebody waits for it */
 typedef enum {
     cudaSuccess = 0,
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
     cudaErrorInvalidConfiguration = 9,
+    cudaErrorInvalidDeviceFunction = 98,
+    cudaErrorInvalidResourceHandle = 400,
     cudaErrorLaunchFailure = 719
 } cudaError_t;
 typedef enum { cudaMemcpyDefault = 4 } cudaMemcpyKind;
+enum { cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0 };
+typedef struct emulated_stream *cudaStream_t;
+typedef struct emulated_event *cudaEvent_t;
 cudaError_t cudaMalloc(void **memory, size_t bytes);
 cudaError_t cudaFree(void *memory);
+cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void *memory);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream);
-cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream); /* the default stream */
 cudaError_t cudaSetDevice(int number); /* all are this processor */
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
+cudaError_t cudaEventCreate(cudaEvent_t *event);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to);
 cudaError_t cudaGetLastError(void);
 const char *cudaGetErrorString(cudaError_t error); /* of the last one: what was found, and where */
+cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared_bytes,
+                             cudaStream_t stream);
+
+/* Graphs of kernels. Of the nodes whose dependencies are done the last one runs first: a dependency that is
+ * missing shows. */
+typedef struct emulated_graph *cudaGraph_t;
+typedef struct emulated_node *cudaGraphNode_t;
+typedef struct emulated_exec *cudaGraphExec_t;
+struct cudaKernelNodeParams {
+    void *func;
+    dim3 gridDim, blockDim;
+    unsigned sharedMemBytes;
+    void **kernelParams, **extra;
+};
+cudaError_t cudaGraphCreate(cudaGraph_t *graph, unsigned flags);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphAddKernelNode(cudaGraphNode_t *node, cudaGraph_t graph,
+                                   const cudaGraphNode_t *dependencies, size_t count,
+                                   const cudaKernelNodeParams *params);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphExecKernelNodeSetParams(cudaGraphExec_t exec, cudaGraphNode_t node,
+                                             const cudaKernelNodeParams *params);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+
+namespace emulator
+{
+/* What emulator.cpp has for emulated_runtime.cpp: errors, and copies that are done at once. */
+cudaError_t fail(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+cudaError_t failure(); /* the last error, which stays */
+cudaError_t copy_now(void *to, const void *from, size_t bytes);
+void finish_streams(); /* before memory goes */
+} // namespace emulator
 #endif

@@ -20,9 +20,9 @@ static inline bool lists_to_device(std::initializer_list<host_list> lists)
     for (const host_list &l : lists) {
         if (l.host) all.insert(all.end(), (const int *)l.host, (const int *)l.host + l.count);
     }
-    const int *memory = (const int *)scratch(FOR_KERNEL, all.size() * sizeof(int));
+    int *memory = (int *)scratch(FOR_KERNEL, all.size() * sizeof(int));
     if (!memory) return false;
-    upload((void *)memory, all.data(), all.size() * sizeof(int));
+    upload(memory, all.data(), all.size());
     for (const host_list &l : lists) {
         *l.device = l.host ? memory : NULL;
         if (l.host) memory += l.count;

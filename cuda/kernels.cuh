@@ -30,7 +30,7 @@ constexpr int BLOCK = 256, WARP = 32, WARPS = BLOCK / WARP;
 
 /* ---- launches, on the calling thread's stream */
 
-cudaStream_t current_stream();
+cudaStream_t current_stream(); /* for calls of libraries: what is kept for a graph is begun first */
 dn_precision current_precision(); /* of the calling thread's products */
 int current_gpu();
 bool gpu_failed(); /* something has, and nobody has asked yet: what follows is not begun */
@@ -42,7 +42,17 @@ void refuse(const char *why); /* an argument that a kernel cannot work with */
 enum scratch_place { FOR_SUMS, FOR_KERNEL, FOR_LIBRARY, SCRATCH_PLACES };
 void *scratch(scratch_place place, size_t bytes);
 /* Copies a few values of the host's for the kernels that follow; they may change once it returns. */
-void upload(void *device, const void *host, size_t bytes);
+void upload(int *device, const int *host, size_t count);
+
+/* A launch without its kernel's arguments. */
+struct kernel_launch {
+    const char *name;
+    const void *kernel;
+    dim3 grid, block;
+    size_t shared_bytes;
+};
+/* Begins it, or keeps it for the pass's graph (graph.cu). `sizes` are those of the arguments, and last. */
+void begin_kernel(const kernel_launch &k, void *const *arguments, const size_t *sizes, int count);
 
 template <class T> struct same {
     typedef T type;
@@ -51,15 +61,13 @@ template <class... Parameters>
 void launch(const char *name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
             typename same<Parameters>::type... arguments)
 {
-    if (gpu_failed()) return;
-#ifdef __CUDACC__
-    kernel<<<grid, block, shared_bytes, current_stream()>>>(arguments...);
-#else
-    const auto call = [=] { kernel(arguments...); };
-    emulator::launch(
-        grid, block, shared_bytes, [](const void *c) { (*(const decltype(call) *)c)(); }, &call);
+    static const size_t sizes[] = {sizeof(Parameters)...};
+    void *const values[] = {(void *)&arguments...};
+#ifndef __CUDACC__
+    emulator::know(kernel);
 #endif
-    note_failure(name, cudaGetLastError());
+    begin_kernel({name, (const void *)kernel, grid, block, shared_bytes}, values, sizes,
+                 sizeof...(Parameters));
 }
 /* A kernel of n independent values, and one of so many blocks. A template's name stands in parentheses. */
 static inline unsigned blocks_of(size_t n)

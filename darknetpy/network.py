@@ -12,6 +12,7 @@ from darknetpy.core import Core
 from darknetpy.core import core as default_core
 from darknetpy.errors import ArgumentError, DarknetError
 from darknetpy.gpu import use_device
+from darknetpy.graphs import PassGraph, pass_graphs
 from darknetpy.layer import Layer, shape_text
 from darknetpy.memory_summary import memory_text
 from darknetpy.network_options import NetworkOptions
@@ -56,6 +57,8 @@ class Network(NetworkOptions):
     train : bool
     seen : int
         Rows passed forward in training so far.
+    graph : bool
+        Whether a device may begin a pass as one CUDA graph; it changes no result.  :attr:`graphs` says what became of it.
     """
 
     layers: list[Layer]
@@ -104,6 +107,11 @@ class Network(NetworkOptions):
     def truths(self) -> int:
         """Values per row of the truth that the loss layers expect; 0 without one."""
         return max((layer.truths for layer in self.layers), default=0)
+
+    @property
+    def graphs(self) -> dict[str, PassGraph]:
+        """The last passes of each kind as graphs of the device: :class:`darknetpy.graphs.PassGraph` by the pass's name."""
+        return pass_graphs(self)
 
     # ---- the arrays of a pass
     @property
@@ -312,11 +320,10 @@ class Network(NetworkOptions):
             iteration, self.seen = self.iteration, self.seen - self.batch
             raise DarknetError(f"loss is {loss} at iteration {iteration}{self._first_not_finite(truth)}; nothing was updated")
         self._core.lib.set_network_delta(self._handle, self._core.ffi.NULL, 0)
-        self._core.check(self._core.lib.backward_network(self._handle))
-        self._pending += 1
-        if self.seen // self.batch % self.subdivisions == 0:
-            self.update()
-            self._pending = 0
+        due = self.seen // self.batch % self.subdivisions == 0
+        learn = self._core.lib.learn_network if due else self._core.lib.backward_network
+        self._core.check(learn(self._handle))
+        self._pending = 0 if due else self._pending + 1
         return loss
 
     def _first_not_finite(self, truth):

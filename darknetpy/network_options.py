@@ -111,3 +111,12 @@ class NetworkOptions:
     def train(self, value: bool) -> None:
         self._train = bool(value)
         self._core.lib.set_network_train(self._handle, self._train)
+
+    @property
+    def graph(self) -> bool:
+        """Whether a device may begin a pass as one CUDA graph."""
+        return bool(self.option("graph"))
+
+    @graph.setter
+    def graph(self, value: bool) -> None:
+        self._set_options({"graph": int(bool(value))})

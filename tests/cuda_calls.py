@@ -144,8 +144,8 @@ def call(name, case, flush):
             keep.append(core.ffi.new(value[0], kernel_calls.each_field(value[1], functools.partial(handed, kind=value[0]))))
             arguments.append(keep[-1])
         elif isinstance(value, str) and value == "double":
-            fields_of[argument] = core.ffi.new("double *", np.nan)
-            arguments.append(fields_of[argument])
+            fields_of[argument] = library().dn_gpu_allocate(8)
+            arguments.append(core.ffi.cast("double *", fields_of[argument]))
         else:
             arguments.append(handed(argument, value))
     function = getattr(library().gpu_kernels(), MEMBERS[name]) if flush else getattr(library(), NAMES[name])
@@ -154,11 +154,15 @@ def call(name, case, flush):
     found = {key: array.pull(f"{name}: {key}") for key, array in arrays.items()}
     for array in arrays.values():
         array.release()
+    for key, memory in fields_of.items():
+        found[key] = np.full(1, np.nan)
+        library().dn_gpu_pull(core.ffi.cast("void *", found[key].ctypes.data), memory, 8)
+        library().dn_gpu_release(memory)
     check()
     const = {argument for argument, _, is_const in kernel_calls.KERNELS[name] if is_const}
     for key in const & set(arrays):
         assert found[key].tobytes() == arrays[key].before[arrays[key].part].tobytes(), f"{name}: const {key} was changed"
-    return {**found, **{key: np.array([value[0]]) for key, value in fields_of.items()}}
+    return found
 
 
 def _host_lists(case):

@@ -12,7 +12,7 @@ from cuda_calls import build_module, need_compiler
 from twin import ROOT
 
 MEMORY, DEVICE = -3, -4
-SOURCE = os.path.join(ROOT, "tests", "emulator_faults.cu")
+SOURCES = [os.path.join(ROOT, "tests", name) for name in ("emulator_faults.cu", "emulator_runtime.cu")]
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +20,14 @@ def faults(tmp_path_factory):
     """The wrong kernels and the emulator as a library."""
     need_compiler()
     build = build_module()
-    objects = build.compile_all([*build.cxx(), *build.EMULATED, *build.INCLUDE], [SOURCE, *build.sources(".cu", ".cpp")], ["-x", "c++"])
+    objects = build.compile_all([*build.cxx(), *build.EMULATED, *build.INCLUDE], [*SOURCES, *build.sources(".cu", ".cpp")], ["-x", "c++"])
     path = str(tmp_path_factory.mktemp("faults") / "faults.so")
     build.run([*build.cxx(), "-shared", "-pthread", "-o", path, *objects])
     ffi = cffi.FFI()
-    with open(SOURCE) as file:
-        names = re.findall(r"^FAULT\((\w+),|^EXPORT void run_(\w+)\(", file.read(), re.MULTILINE)
+    names = []
+    for source in SOURCES:
+        with open(source) as file:
+            names += re.findall(r"^FAULT\((\w+),|^EXPORT void run_(\w+)\(", file.read(), re.MULTILINE)
     ffi.cdef("".join(f"void run_{one or other}(float *x);" for one, other in names) + """
         unsigned quotient(int n, int d); void *allocate(size_t bytes); void release(void *memory); void backwards(int on); int status(void);
         const char *last_error(void); int synchronize(void);
@@ -105,6 +107,26 @@ def test_warps(faults):
     expected = [np.full(64, 5.0), np.ones(64), np.where(lane, lane - 1, 0) + warp, down, 7 + warp, np.repeat([496, 1520], 32)]
     assert status == 0
     np.testing.assert_array_equal(values[: 6 * 64].reshape(6, 64), expected)
+
+
+# ---- graphs
+@pytest.mark.parametrize("name, value", [("in_order", 12), ("without_dependency", 6), ("renewed", 9)])
+def test_graphs(name, value, faults):
+    status, _, values = faults.run(name)
+    assert status == 0 and values[0] == value
+
+
+@pytest.mark.parametrize("name, message", [
+    ("other_graphs_node", r"node: a dependency on 0x\w+, which is no node of the graph"),
+    ("renewed_other_graphs_node", r"renewal: 0x\w+ is no node of the graph"),
+    ("destroyed", r"graph: 0x\w+ is no graph"),
+    ("no_kernel", r"node: 0x\w+ is no kernel"),
+    ("fault_in_graph", r"graph: block \(0, 0, 0\), thread \(0, 0, 0\): address 0x\w+ is not in device memory"),
+])
+def test_what_graphs_refuse(name, message, faults):
+    status, text, _ = faults.run(name)
+    assert status == DEVICE and re.fullmatch(message, text), text
+    assert faults.run("votes")[0] == 0
 
 
 def test_memory_that_is_not_to_be_had(faults):

@@ -45,6 +45,8 @@ def add_run_options(parser, images=True):
 def add_device_option(parser):
     """Add --device; whether there is such a one is seen when a network is made."""
     parser.add_argument("--device", type=_device, metavar="DEVICE", default="cpu", help=DEVICE_HELP)
+    parser.add_argument("--no-graph", action="store_true",
+                        help="on a device, begin each kernel on its own, no pass as a CUDA graph; changes no result")
 
 
 def _device(text):
@@ -114,6 +116,7 @@ def load_for_inference(args, batch=None, sequences=None, time_steps=None):
                             keep_activations=False, weights=None if trained else args.weights)
         if trained:
             _copy_parameters(trained, net)
+    net.graph = not getattr(args, "no_graph", False)
     show_notes(net.notes)
     return net
 

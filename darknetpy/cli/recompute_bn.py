@@ -60,6 +60,7 @@ def run(args):
         device=args.device,
         weights=args.weights,
     )
+    net.graph = not args.no_graph
     refuse_single_values(net)
     common.show_notes([*net.notes, *source.notes])
     batches = args.batches or len(source.train) // net.batch

@@ -12,6 +12,7 @@ from darknetpy.checkpoint import is_checkpoint
 from darknetpy.cli import common
 from darknetpy.cli.parser import not_negative, positive
 from darknetpy.errors import ArgumentError, DarknetError
+from darknetpy.graphs import graph_lines
 from darknetpy.progress import make_progress
 from darknetpy.signals import StopSignals
 from darknetpy.training import TrainingOptions
@@ -72,6 +73,7 @@ def add_options(parser, data_help, save_every):
         metavar="FOLDER",
         help=f"folder for all files (default: {'backup= of DATA, else ' * images}./backup)",
     )
+    parser.add_argument("--verbose", action="store_true", help="say at the end what became of CUDA graphs, and why")
     parser.add_argument("--no-plot", action="store_true", help="draw no chart")
     if images:
         parser.add_argument(
@@ -91,7 +93,9 @@ def build(args):
         )
     seed = common.checkpoint_seed(args.weights) if resuming and args.seed is None else args.seed
     plan = common.read_plan(args, None if resuming else args.weights, seed=seed, max_batches=args.max_batches)
-    return build_network(plan, device=args.device, train=True, keep_activations=False)
+    net = build_network(plan, device=args.device, train=True, keep_activations=False)
+    net.graph = not args.no_graph
+    return net
 
 
 def train(args, kind, net, source, check=None, words=(), **options):
@@ -135,6 +139,8 @@ def train(args, kind, net, source, check=None, words=(), **options):
         check()
     with StopSignals() as stop, _running():
         result = trainer.run(args.stop_at, stop)
+    if args.verbose:
+        common.show_notes(graph_lines(net))
     _report(args, kind, result, words)
     return 128 + stop.number if stop.number is not None and not result.finished else 0
 
@@ -201,5 +207,7 @@ def _kept_options(args):
         yield "--lenient"
     if args.device != "cpu":
         yield from ("--device", args.device)
+    if args.no_graph:
+        yield "--no-graph"
     if getattr(args, "on_bad_image", "error") != "error":
         yield from ("--on-bad-image", args.on_bad_image)
