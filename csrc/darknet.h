@@ -206,6 +206,13 @@ typedef struct {
 } dn_graph_info;
 typedef enum { DN_FORWARD, DN_FORWARD_TRAINING, DN_BACKWARD, DN_UPDATE, DN_LEARN, DN_PASSES } dn_pass;
 
+/* And it may copy what a pass is to read while kernels run, in two lanes: begin_staged, once what is in the lane
+ * is neither copied nor read any more; stage, for each array, which may change once it returns; wait_staged, before
+ * kernels that read them; end_staged, behind these. */
+typedef struct dn_staging dn_staging;
+enum { DN_LANES = 2 };
+enum { DN_STAGED_INPUT, DN_STAGED_TRUTH, DN_STAGED };
+
 /* Where arrays lie and kernels run. The CPU's is the default; a GPU library brings another. */
 typedef struct {
     const char *name;
@@ -229,6 +236,12 @@ typedef struct {
     void (*begin_kept)(void);
     const char *(*graph_parted)(void);
     dn_graph_info (*graph_info)(const dn_graphs *graphs, int pass);
+    dn_staging *(*new_staging)(void); /* NULL: the CPU */
+    void (*free_staging)(dn_staging *staging);
+    void (*begin_staged)(dn_staging *staging, int lane);
+    void (*stage)(dn_staging *staging, int lane, int what, void *to, const void *host, size_t bytes);
+    void (*wait_staged)(dn_staging *staging, int lane);
+    void (*end_staged)(dn_staging *staging, int lane);
 } dn_device;
 
 size_t convolution_workspace(const conv_shape *s, int threads);
@@ -364,6 +377,7 @@ dn_status plan_network(network *net);
 size_t network_bytes(const network *net);                                   /* SIZE_MAX: beyond counting */
 typedef struct {
     size_t arena, workspace;           /* bytes; SIZE_MAX: beyond counting */
+    size_t staged;                     /* inputs and truths on a device */
 } network_memory;
 network_memory get_network_memory(const network *net);
 dn_status allocate_network(network *net);
@@ -376,6 +390,9 @@ void set_network_truth(network *net, const real *truth);
 void set_network_delta(network *net, real *delta, int add);
 void set_network_train(network *net, int train);
 
+/* Begins the copy of what the next forward pass on these arrays reads to the network's device, while kernels run
+ * there; they must stay as they are until then. Nothing happens on the CPU. */
+dn_status stage_network(network *net, const real *input, const real *truth);
 dn_status forward_network(network *net);
 dn_status backward_network(network *net);
 dn_status update_network(network *net);

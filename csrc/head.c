@@ -36,7 +36,7 @@ dn_status dn_check_truth(const layer *l, const network *net,
                          dn_status (*check)(const layer *l, const real *truth))
 {
     if (dn_is_host(net->device)) return check(l, net->truth);
-    if (net->truth == net->device_truth.memory) return check(l, net->net_truth);
+    if (dn_truth_is_staged(net)) return check(l, net->net_truth);
     real *copy;
     dn_status status = dn_host_copy(net->device, net->truth, (size_t)l->batch * l->truths, &copy);
     if (status == DN_OK) status = check(l, copy);

@@ -158,7 +158,11 @@ struct network {
     int *delta_live;
     const real *net_input, *net_truth;   /* of the network, in the host's memory */
     real *net_delta;
-    dn_buffer device_input, device_truth, device_delta, device_sums; /* where the device is another */
+    dn_buffer device_delta, device_sums;                      /* where the device is another */
+    dn_buffer device_input[DN_LANES], device_truth[DN_LANES]; /* see staging.c */
+    dn_staging *staging;
+    int lane, is_ahead; /* of the last pass; the other one holds what is announced */
+    const real *ahead_input, *ahead_truth;
     double *costs; /* on the device: those that the pass gathers until its end; NULL: it does not */
     int n_costs;
     int net_delta_live, no_delta_live;
@@ -210,6 +214,16 @@ double dn_sum(network *net, dn_sum_kernel kernel, int n, const real *x);
 /* Places on the device for so many of them, at which the host looks only once: dn_pull_sums. NULL: no memory. */
 double *dn_device_sums(network *net, int count);
 dn_status dn_pull_sums(const network *net, const double *from, int count, double *sums);
+/* What a pass reads, where its kernels find it; behind the last of these dn_end_stage. See staging.c. */
+dn_status dn_stage_pass(network *net);
+void dn_end_stage(network *net);
+void dn_forget_staged(network *net);
+void dn_free_staging(network *net);
+int dn_truth_is_staged(const network *net); /* the truth of the layer at work is the host's own */
+typedef struct {
+    size_t input, truth;
+} dn_stage_sizes; /* in bytes */
+size_t dn_staged_bytes(const network *net);
 /* The host's part of a layer elsewhere: on copies of its arrays. */
 dn_status dn_initialize_on_host(layer *l, uint64_t seed);
 /* *copy is the caller's to free; NULL where it fails. */

@@ -69,8 +69,8 @@ void free_network(network *net)
 {
     if (!net) return;
     dn_release(net->layers);
-    dn_buffer *const buffers[] = {&net->workspace, &net->device_input, &net->device_truth, &net->device_delta,
-                                  &net->device_sums};
+    dn_free_staging(net);
+    dn_buffer *const buffers[] = {&net->workspace, &net->device_delta, &net->device_sums};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; ++i) dn_release_buffer(net->device, buffers[i]);
     if (net->arena) net->device->release(net->arena);
     if (net->graphs) net->device->free_graphs(net->graphs);
@@ -192,7 +192,7 @@ static size_t largest_workspace(const network *net)
 }
 network_memory get_network_memory(const network *net)
 {
-    network_memory m = {.arena = net->arena_bytes};
+    network_memory m = {.arena = net->arena_bytes, .staged = dn_staged_bytes(net)};
     if (dn_overflows(largest_workspace(net), sizeof(real), &m.workspace)) m.workspace = SIZE_MAX;
     return m;
 }
@@ -204,7 +204,7 @@ static size_t add_bytes(size_t a, size_t b)
 size_t network_bytes(const network *net)
 {
     const network_memory m = get_network_memory(net);
-    size_t total = add_bytes(m.arena, m.workspace);
+    size_t total = add_bytes(add_bytes(m.arena, m.workspace), m.staged);
     for (int i = 0; i < net->n; ++i) total = add_bytes(total, get_layer_info(net->layers[i]).own_bytes);
     return total;
 }
@@ -231,6 +231,7 @@ dn_status resize_network(network *net, int h, int w)
 {
     const int old_h = net->h, old_w = net->w;
     int n = net->n;
+    dn_forget_staged(net);
     const dn_status status = resize_layers(net, h, w, &n);
     if (status == DN_OK) return allocate_network(net);
     ++n;   /* the layer that failed may have changed too */
@@ -337,27 +338,15 @@ static int all_finite(const layer *l, network *net)
 {
     return !l->output || isfinite(dn_sum(net, net->k->sum, l->batch * l->outputs, l->output));
 }
-/* Values of the host's for the passes to read: themselves, or a copy on the device. */
-static dn_status stage(const network *net, dn_buffer *buffer, const char *what, const real *host,
-                       size_t values, const real **staged)
+/* Where a backward pass writes the input's delta: the caller's array, or a copy of it on the device. */
+static dn_status find_input_delta(network *net, size_t values, real **delta)
 {
-    *staged = host;
-    if (!host || dn_is_host(net->device)) return DN_OK;
-    const size_t bytes = values * sizeof(real);
-    *staged = dn_buffer_of(net->device, buffer, bytes, what);
-    if (!*staged) return DN_ERR_MEMORY;
-    net->device->push(buffer->memory, host, bytes);
+    *delta = net->net_delta;
+    if (!net->net_delta || dn_is_host(net->device)) return DN_OK;
+    *delta = dn_buffer_of(net->device, &net->device_delta, values * sizeof(real), "an input's delta");
+    if (!*delta) return DN_ERR_MEMORY;
+    net->device->push(*delta, net->net_delta, values * sizeof(real));
     return dn_device_status(net->device);
-}
-static dn_status stage_input(network *net)
-{
-    size_t truths = 0;
-    for (int i = 0; i < net->n && !truths; ++i) truths = (size_t)net->layers[i]->truths;
-    const size_t inputs = net->n ? (size_t)net->layers[0]->inputs : 0, rows = (size_t)net->batch;
-    const dn_status status =
-        stage(net, &net->device_input, "an input", net->net_input, rows * inputs, &net->input);
-    if (status != DN_OK) return status;
-    return stage(net, &net->device_truth, "a truth", net->net_truth, rows * truths, &net->truth);
 }
 static dn_status forward_layers(network *net)
 {
@@ -408,11 +397,12 @@ dn_status forward_network(network *net)
     net->first_not_finite = -1;
     for (int i = 0; i < net->n; ++i) net->layers[i]->x = NULL; /* no backward pass after one that failed */
     dn_select(net->device);
-    dn_status status = stage_input(net);
+    dn_status status = dn_stage_pass(net);
     if (status == DN_OK) status = begin_costs(net);
     if (status != DN_OK) return status;
     begin_pass(net, net->train ? DN_FORWARD_TRAINING : DN_FORWARD);
     status = end_pass(net, forward_layers(net));
+    dn_end_stage(net);
     if (status == DN_OK) status = take_costs(net);
     net->costs = NULL;
     return status;
@@ -451,15 +441,15 @@ static dn_status update_layers(network *net)
 static dn_status learn(network *net, dn_pass pass)
 {
     const size_t inputs = net->n ? (size_t)net->batch * net->layers[0]->inputs : 0;
-    const real *input_delta;
+    real *input_delta;
     dn_select(net->device);
-    dn_status status =
-        stage(net, &net->device_delta, "an input's delta", net->net_delta, inputs, &input_delta);
+    dn_status status = find_input_delta(net, inputs, &input_delta);
     if (status != DN_OK) return status;
     begin_pass(net, pass);
-    status = backward_layers(net, (real *)input_delta);
+    status = backward_layers(net, input_delta);
     if (status == DN_OK && pass == DN_LEARN) status = update_layers(net);
     status = end_pass(net, status);
+    dn_end_stage(net);
     if (status == DN_OK && net->net_delta && input_delta != net->net_delta) {
         net->device->pull(net->net_delta, input_delta, inputs * sizeof(real));
         status = dn_device_status(net->device);

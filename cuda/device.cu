@@ -1,5 +1,6 @@
 /* The table of GPU kernels, device memory, the stream of each thread, and errors. */
 #include "graph.cuh"
+#include "staging.cuh"
 #include <stdio.h>
 
 static const kernels gpu = {
@@ -131,11 +132,30 @@ const dn_device *dn_gpu_device(void)
 #else
     static const char name[] = "emulated";
 #endif
-    static const dn_device device = {
-        name,        &gpu,          allocate_zeros,    dn_gpu_release, dn_gpu_push,
-        dn_gpu_pull, dn_gpu_status, dn_gpu_last_error, dn_gpu_select,  dn_gpu_set_precision,
-        0,           new_graphs,    free_graphs,       begin_graph,    end_graph,
-        begin_kept,  graph_parted,  graph_info};
+    static const dn_device device = {name,
+                                     &gpu,
+                                     allocate_zeros,
+                                     dn_gpu_release,
+                                     dn_gpu_push,
+                                     dn_gpu_pull,
+                                     dn_gpu_status,
+                                     dn_gpu_last_error,
+                                     dn_gpu_select,
+                                     dn_gpu_set_precision,
+                                     0,
+                                     new_graphs,
+                                     free_graphs,
+                                     begin_graph,
+                                     end_graph,
+                                     begin_kept,
+                                     graph_parted,
+                                     graph_info,
+                                     new_staging,
+                                     free_staging,
+                                     begin_staged,
+                                     stage,
+                                     wait_staged,
+                                     end_staged};
     return &device;
 }
 

@@ -35,13 +35,14 @@ def _bytes(layer):
 
 def memory_totals(net):
     """Return a dict of bytes: shared (arrays that share memory), arena (the memory they share), own (all other arrays), workspace,
-    peak (arena, own and workspace), and peak_kept: the same where every array has memory of its own.
+    staged (inputs and truths on a device), peak (arena, own, workspace and staged), and peak_kept: the same where every array has memory
+    of its own.
     """
     lib = net._core.lib
     memory, info = lib.get_network_memory(net._handle), [layer._info for layer in net.layers]
     every, own = sum(i.bytes for i in info), sum(i.own_bytes for i in info)
-    return {"shared": every - own, "arena": memory.arena, "own": own, "workspace": memory.workspace,
-            "peak": lib.network_bytes(net._handle), "peak_kept": every + memory.workspace}
+    return {"shared": every - own, "arena": memory.arena, "own": own, "workspace": memory.workspace, "staged": memory.staged,
+            "peak": lib.network_bytes(net._handle), "peak_kept": every + memory.workspace + memory.staged}
 
 
 def memory_text(net):
@@ -71,5 +72,6 @@ def _peak(net):
         return f"{use}: more than 2^64 bytes"
     shared = f"{human_bytes(t['shared'])} of arrays share {human_bytes(t['arena'])}, " if t["shared"] else ""
     kept = f"; {human_bytes(t['peak_kept'])} with keep_activations" if t["shared"] else ""
-    return (f"{use}: {shared}{human_bytes(t['own'])} of arrays are apart, {human_bytes(t['workspace'])} of workspace: "
+    staged = f", {human_bytes(t['staged'])} of inputs and truths" if t["staged"] else ""
+    return (f"{use}: {shared}{human_bytes(t['own'])} of arrays are apart, {human_bytes(t['workspace'])} of workspace{staged}: "
             f"{human_bytes(t['peak'])} and the program itself{kept}")

@@ -78,7 +78,7 @@ class Network(NetworkOptions):
         self.layers, self._kept = [], []
         self.dialect, self.batchnorm, self.sections = "pjreddie", "paper", None
         self.notes = list(self._device.notes) if self._device else []
-        self._input = self._truth = self._delta = self._own_delta = None
+        self._input = self._truth = self._delta = self._own_delta = self._staged = None
         self._built_for_training = bool(train)
         self.train = train
         self._pending = 0
@@ -231,6 +231,24 @@ class Network(NetworkOptions):
         raise ArgumentError("the network has no layer with an output")
 
     # ---- passes
+    def stage(self, x: Floats, truth: Optional[Union[Floats, Integers]] = None) -> None:
+        """Announce what the next pass reads: it is copied to the device while the kernels of this one run there.
+
+        Whatever pass comes first on these very arrays finds them there; until then they must stay as they are.  On the CPU
+        nothing happens.
+
+        Parameters
+        ----------
+        x, truth
+            As :meth:`train_batch` or :meth:`forward` will get them.
+        """
+        if self._device is None:
+            return
+        count = self.batch * self.truths if self.truths else None
+        rows = None if truth is None else self._checked("truth", self._as_truth(truth), count)
+        self._staged = truth, rows, self._checked("input", x, self.batch * self.inputs)     # whose memory nobody else gets
+        self._core.check(self._core.lib.stage_network(self._handle, self._core.address(x), self._core.address(rows)))
+
     def forward(self, x: Optional[Floats] = None, truth: Optional[Union[Floats, Integers]] = None,
                 train: Optional[bool] = None) -> Optional[float]:
         """One forward pass over a whole mini-batch; return the loss per row, or None without a truth.
@@ -268,6 +286,8 @@ class Network(NetworkOptions):
         """Int labels become one row each with a one at the label."""
         if truth is None or not isinstance(truth, np.ndarray) or truth.dtype.kind not in "iu":
             return truth
+        if self._staged is not None and truth is self._staged[0]:
+            return self._staged[1]
         if truth.shape != (self.batch,):
             raise ArgumentError(f"truth: wanted {self.batch} labels, shape ({self.batch},), got {truth.shape}")
         if truth.size and not (0 <= truth.min() and truth.max() < self.truths):
@@ -438,7 +458,7 @@ class Network(NetworkOptions):
         for layer in self.layers:
             layer._refuse_while_viewed()
         self._core.check(self._core.lib.resize_network(self._handle, positive_number("h", h), positive_number("w", w)))
-        self._input = self._truth = self._delta = self._own_delta = None
+        self._input = self._truth = self._delta = self._own_delta = self._staged = None
         for layer in self.layers:
             layer._referenced = None
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from darknetpy import checkpoint, plots
 from darknetpy.data import Loader, ensure_backup
-from darknetpy.errors import ArgumentError, CfgError, DarknetError, WeightsError
+from darknetpy.errors import ArgumentError, CfgError, DarknetError, DataError, WeightsError
 from darknetpy.evaluation import Accuracy
 from darknetpy.files import sweep_temporaries
 from darknetpy.moving_statistics import refuse_single_values
@@ -259,7 +259,8 @@ class Trainer:
             A file cannot be written.
         """
         net = self.net
-        last = min(self.max_batches, stop_at or self.max_batches)
+        last = self._last = min(self.max_batches, stop_at or self.max_batches)
+        self._ahead = None      # a mini-batch and its truth, or what is wrong with it, that the device was told of
         log = TrainingLog(self._path(".csv"), net.iteration if self._resumed else 0, self.record)
         self._note_chart()
         self.progress.begin(net.iteration, self.max_batches)
@@ -297,14 +298,36 @@ class Trainer:
         """The mini-batches of one update; returns their mean loss."""
         net, losses, start = self.net, [], time.perf_counter()
         while not losses or net.seen // net.batch % net.subdivisions:
-            batch = next(loader)
-            losses.append(net.train_batch(batch.x, self.truth(batch)))
+            batch, truth = self._take(loader)
+            losses.append(net.train_batch(batch.x, truth))
+            self._announce(loader)
             self.observe(batch)
         seconds, images = time.perf_counter() - start, len(losses) * net.batch
         self._seconds, self._images = self._seconds + seconds, self._images + images
         per_image = max(seconds, 1e-9) / images
         self._speed = per_image if self._speed is None else .9 * self._speed + .1 * per_image
         return float(np.mean(losses))
+
+    def _take(self, loader):
+        """The next mini-batch and its truth, which may have been announced."""
+        ahead, self._ahead = self._ahead, None
+        if isinstance(ahead, Exception):
+            raise ahead
+        if ahead is None:
+            batch = next(loader)
+            ahead = batch, self.truth(batch)
+        return ahead
+
+    def _announce(self, loader):
+        """Let a device copy the next mini-batch while it works on this one; what is wrong with it is said in its turn."""
+        net = self.net
+        if net.device == "cpu" or net.iteration >= self._last:
+            return
+        try:
+            self._ahead = self._take(loader)
+            net.stage(self._ahead[0].x, self._ahead[1])
+        except DataError as error:
+            self._ahead = error
 
     def _epoch(self):
         return self.net.seen / len(self.train)

@@ -106,3 +106,86 @@ EXPORT void run_fault_in_graph(real *x)
     g.append(&g.last, out_of_bounds, &g.first);
     g.launch();
 }
+
+/* ---- streams: another than the default works as late as it may */
+struct late_copy {
+    cudaStream_t stream = NULL;
+    cudaEvent_t done = NULL;
+    real *from = NULL, *x;
+    explicit late_copy(real *to) : x(to)
+    {
+        cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+        cudaEventCreate(&done);
+        cudaHostAlloc((void **)&from, sizeof(real), cudaHostAllocDefault);
+        *from = 5;
+        cudaMemcpyAsync(x, from, sizeof(real), cudaMemcpyDefault, stream);
+        cudaEventRecord(done, stream);
+    }
+    ~late_copy()
+    {
+        cudaStreamDestroy(stream);
+        cudaEventDestroy(done);
+        cudaFreeHost(from);
+    }
+};
+static void double_it(real *x) { launch("multiply", multiply, 1, 1, 0, x, 2); }
+
+EXPORT void run_not_waited_for(real *x)
+{
+    late_copy copy(x);
+    double_it(x);
+}
+EXPORT void run_waited_for(real *x)
+{
+    late_copy copy(x);
+    cudaStreamWaitEvent(NULL, copy.done);
+    double_it(x);
+}
+EXPORT void run_source_changed_too_soon(real *x)
+{
+    late_copy copy(x);
+    *copy.from = 7;
+    cudaEventSynchronize(copy.done);
+}
+EXPORT void run_waited_by_another_stream(real *x)
+{
+    late_copy copy(x), other(x + 1);
+    cudaStreamWaitEvent(other.stream, copy.done);
+    cudaStreamSynchronize(other.stream);
+    double_it(x);
+}
+EXPORT void run_time_between(real *x)
+{
+    late_copy copy(x);
+    cudaEvent_t before, after;
+    float milliseconds = -1;
+    cudaEventCreate(&before);
+    cudaEventCreate(&after);
+    cudaEventRecord(before, NULL);
+    double_it(x);
+    cudaEventRecord(after, NULL);
+    note_failure("time", cudaEventElapsedTime(&milliseconds, before, after));
+    cudaEventDestroy(before);
+    cudaEventDestroy(after);
+    x = x + 1;
+    upload((int *)x, (const int *)&milliseconds, 1);
+}
+EXPORT void run_time_of_no_event(real *)
+{
+    cudaEvent_t before, after;
+    float milliseconds;
+    cudaEventCreate(&before);
+    cudaEventCreate(&after);
+    cudaEventRecord(before, NULL);
+    note_failure("time", cudaEventElapsedTime(&milliseconds, before, after));
+    cudaEventDestroy(before);
+    cudaEventDestroy(after);
+}
+EXPORT void run_destroyed_stream(real *x)
+{
+    cudaStream_t stream;
+    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    cudaStreamDestroy(stream);
+    note_failure("copy", cudaMemcpyAsync(x, x, 4, cudaMemcpyDefault, stream));
+}
+EXPORT void run_freed_no_pinned_memory(real *x) { note_failure("release", cudaFreeHost(x)); }

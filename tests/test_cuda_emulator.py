@@ -129,6 +129,34 @@ def test_what_graphs_refuse(name, message, faults):
     assert faults.run("votes")[0] == 0
 
 
+# ---- streams and events
+@pytest.mark.parametrize("name, values", [
+    ("not_waited_for", [5]),        # the copy comes last
+    ("waited_for", [10]),
+    ("source_changed_too_soon", [7]),
+    ("waited_by_another_stream", [10, 5]),
+])
+def test_streams_work_as_late_as_they_may(name, values, faults):
+    status, _, found = faults.run(name)
+    assert status == 0 and found[: len(values)].tolist() == values
+
+
+def test_time_between_events(faults):
+    status, _, values = faults.run("time_between")
+    assert status == 0 and 0 <= values[1] < 60_000
+
+
+@pytest.mark.parametrize("name, message", [
+    ("time_of_no_event", "time: the time between events that were not recorded"),
+    ("destroyed_stream", r"copy: 0x\w+ is no stream"),
+    ("freed_no_pinned_memory", r"release: 0x\w+ is no pinned memory"),
+])
+def test_what_streams_refuse(name, message, faults):
+    status, text, _ = faults.run(name)
+    assert status == DEVICE and re.fullmatch(message, text), text
+    assert faults.run("votes")[0] == 0
+
+
 def test_memory_that_is_not_to_be_had(faults):
     assert faults.lib.allocate(2**60) == faults.ffi.NULL
     assert faults.lib.status() == MEMORY
