@@ -37,6 +37,12 @@ dn_status dn_gpu_pull(void *host, const void *device, size_t bytes);
 
 void dn_gpu_set_stream(void *stream); /* a cudaStream_t of the calling thread's kernels; NULL: the default */
 dn_status dn_gpu_synchronize(void);   /* waits for the stream */
+/* Marks between the kernels of the thread's stream, and the seconds from one to another, which this waits for; NaN:
+ * see dn_gpu_status(). */
+void *dn_gpu_make_mark(void);
+void dn_gpu_free_mark(void *mark);
+void dn_gpu_set_mark(void *mark);
+double dn_gpu_seconds_between(void *from, void *to);
 dn_status dn_gpu_status(void);        /* of the first failure since it was last asked for */
 const char *dn_gpu_last_error(void);  /* what that was: the kernel, and why */
 void dn_gpu_no_memory(const char *why); /* what the next dn_gpu_status() is to say, if nothing has failed before */

@@ -181,6 +181,25 @@ dn_status dn_gpu_synchronize(void)
     part_graph("the host waits for the device");
     return noted("wait for the stream", cudaStreamSynchronize(stream));
 }
+void *dn_gpu_make_mark(void)
+{
+    cudaEvent_t mark = NULL;
+    noted("mark", cudaEventCreate(&mark));
+    return mark;
+}
+void dn_gpu_free_mark(void *mark) { noted("mark", cudaEventDestroy((cudaEvent_t)mark)); }
+void dn_gpu_set_mark(void *mark)
+{
+    begin_kept();
+    noted("mark", cudaEventRecord((cudaEvent_t)mark, stream));
+}
+double dn_gpu_seconds_between(void *from, void *to)
+{
+    float milliseconds = 0;
+    noted("wait for a mark", cudaEventSynchronize((cudaEvent_t)to));
+    noted("time between marks", cudaEventElapsedTime(&milliseconds, (cudaEvent_t)from, (cudaEvent_t)to));
+    return gpu_failed() ? NAN : milliseconds / 1000.0;
+}
 /* Another stream would take over the scratch memory at once, so it waits for the old one. */
 void dn_gpu_set_stream(void *next)
 {

@@ -27,9 +27,15 @@ sys.meta_path.insert(0, Finder())
 """
 # Hides darknetpy/bench/torch_device.py.
 _TORCH = """
+import time
 import torch
 class Device(str):
     type = "cuda"
+class Marks:
+    def __init__(self, count): self._times = [None] * count
+    def set(self, i): self._times[i] = time.perf_counter()
+    def seconds(self): return [other - one for one, other in zip(self._times, self._times[1:])]
+    def free(self): pass
 def use_gpu(name):
     return torch.device("cpu") if name == "cpu" else Device("cpu")
 def describe(device):

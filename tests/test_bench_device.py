@@ -88,6 +88,45 @@ def test_a_step_ends_when_its_work_does(monkeypatch):
     assert times.tolist() == [11, 11]
 
 
+def test_parts_are_timed_between_marks_without_a_wait(monkeypatch):
+    clock, freed = Clock(monkeypatch), []
+
+    class Marks:
+        def __init__(self, count):
+            self.order, self.count = [], count
+
+        def set(self, i):
+            self.order.append(i)
+
+        def seconds(self):
+            assert self.order == list(range(self.count))
+            self.order.clear()
+            return [5.0, 7.0]
+
+        def free(self):
+            freed.append(self)
+
+    times = worker.time_parts([clock.call] * 2, 3, lambda: None, clock.wait, Marks)
+    assert times.tolist() == [5, 7] and (clock.calls, clock.waits, len(freed)) == (8, 0, 1)
+
+
+def test_marks_of_a_device():
+    there = place.Place("emulated")
+    marks = there.marks(3)
+    marks.set(0)
+    there.lib.fill_gpu(8, 1, there.take(8), 1)
+    marks.set(1)
+    marks.set(2)
+    seconds = marks.seconds()
+    assert len(seconds) == 2 and min(seconds) >= 0
+    there.lib.fill_gpu(8, 1, core.ffi.NULL, 1)
+    marks.set(2)
+    with pytest.raises(DarknetError, match="emulated: fill_kernel"):
+        marks.seconds()
+    marks.free()
+    there.release()
+
+
 # ---- bench kernels
 def test_darknets_cuda_functions_have_their_twins():
     assert set(forms.TWINS.values()) == set(forms.KERNELS)

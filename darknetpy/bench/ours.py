@@ -61,7 +61,7 @@ class Program:
         lib.dn_set_num_threads(job["threads"])
         self.place = None if job["device"] == "cpu" else Place(job["device"])
         if self.place:
-            self.wait = self.place.wait
+            self.wait, self.marks = self.place.wait, self.place.marks
         self.net = _network(job)
         self.images, self.labels, self.truth = workload(job["batch"], self.net.inputs, self.net.truths, _box(self.net))
         self.step = self._train if job["train"] else self._predict

@@ -62,6 +62,10 @@ class Place:
         if self.lib.dn_gpu_status() != self.lib.DN_OK:
             raise DarknetError(f"{self.device.name}: {self._last_error()}")
 
+    def marks(self, count):
+        """Return so many marks of the device's own clock, between which its time is told."""
+        return _Marks(self, count)
+
     def _last_error(self):
         return self._ffi.string(self.lib.dn_gpu_last_error()).decode()
 
@@ -73,3 +77,32 @@ class Place:
         built = f"kernels of {string(self.lib.dn_gpu_target()).decode()}"
         memory = human_bytes(self.device.total_bytes())
         return {"device": f"{self.device.model}, {memory}, {built}", "cache": self.device.cache_bytes()}
+
+
+class _Marks:
+    """CUDA events: what lies between two of them is timed by the device."""
+
+    def __init__(self, place, count):
+        self._place, lib = place, place.lib
+        self._marks = [lib.dn_gpu_make_mark() for _ in range(count)]
+
+    def set(self, i):
+        """Set mark `i` behind all that was begun so far."""
+        self._place.lib.dn_gpu_set_mark(self._marks[i])
+
+    def seconds(self):
+        """Wait; return the seconds from each mark to the next.
+
+        Raises
+        ------
+        DarknetError
+            A kernel has failed.
+        """
+        times = [self._place.lib.dn_gpu_seconds_between(*pair) for pair in zip(self._marks, self._marks[1:])]
+        self._place.wait()
+        return times
+
+    def free(self):
+        """Give the marks back."""
+        for mark in self._marks:
+            self._place.lib.dn_gpu_free_mark(mark)

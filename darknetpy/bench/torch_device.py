@@ -32,6 +32,25 @@ def use_gpu(name):
     return device
 
 
+class Marks:
+    """CUDA events on PyTorch's stream, as darknetpy's own (place.py)."""
+
+    def __init__(self, count):
+        self._events = [torch.cuda.Event(enable_timing=True) for _ in range(count)]
+
+    def set(self, i):
+        """Set mark `i` behind all that was begun so far."""
+        self._events[i].record()
+
+    def seconds(self):
+        """Wait; return the seconds from each mark to the next."""
+        torch.cuda.synchronize()
+        return [one.elapsed_time(other) / 1000 for one, other in zip(self._events, self._events[1:])]
+
+    def free(self):
+        """Give the marks back, which PyTorch does."""
+
+
 def describe(device):
     """Return PyTorch's version, and on a GPU what it runs on and with."""
     text = f"PyTorch {torch.__version__}"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torch_device import describe, use_gpu
+from torch_device import Marks, describe, use_gpu
 from torch_yolo import YoloLoss, refused
 
 _INPLACE = {"relu": nn.ReLU, "relu6": nn.ReLU6, "elu": nn.ELU, "selu": nn.SELU, "swish": nn.SiLU, "mish": nn.Mish}
@@ -217,7 +217,7 @@ class Program:
         torch.set_num_threads(job["threads"])
         self.device = use_gpu(job["device"])
         if self.device.type == "cuda":
-            self.wait, torch.backends.cudnn.benchmark = torch.cuda.synchronize, job["best"]
+            self.wait, self.marks, torch.backends.cudnn.benchmark = torch.cuda.synchronize, Marks, job["best"]
         self.job, network = job, job["network"]
         self.network = network
         images, labels, truth = workload(network["batch"], network["inputs"], network["truths"], network["box"])
