@@ -274,6 +274,20 @@ def test_commands_say_what_became_of_graphs(tmp_path, monkeypatch, capsys):
     assert said[""] == []
 
 
+def test_info_says_what_becomes_of_a_networks_passes(tmp_path, capsys):
+    head = "[yolo]\nnum=1\nclasses=2\nanchors=2,2\nmask=0\nmax=4\niou_loss=giou\nshow_details=1\n"
+    (tmp_path / "a.cfg").write_text("[net]\nbatch=2\nwidth=8\nheight=8\nchannels=3\ndialect=alexeyab\n"
+                                    f"[convolutional]\nsize=3\npad=1\nfilters=7\nactivation=linear\n{head}")
+    said = {}
+    for words in ([], [str(tmp_path / "a.cfg"), "--device", DEVICE], [str(tmp_path / "a.cfg"), "--device", DEVICE, "--no-graph"]):
+        assert cli.main(["info", *words]) == 0
+        said[len(words)] = re.findall("^(graphs: .*)$", capsys.readouterr().out, re.MULTILINE)
+    assert said[0] == [] and said[4] == ["graphs: turned off"] and len(said[3]) == 2
+    why = r"layer 1 \[yolo\]: the host looks at values of the device"
+    assert re.fullmatch(rf"graphs: training forward: .* of \d+ kernels; {why}", said[3][0])
+    assert re.fullmatch(r"graphs: backward and update: one graph of \d+ kernels", said[3][1])
+
+
 def test_the_cpu_has_none():
     net = build(["connected output=3", "softmax"], (4,), 2)
     assert net.graph and not net.graphs

@@ -4,10 +4,15 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 
+import numpy as np
+
 import darknetpy
 from darknetpy import gpu, gpu_libraries
+from darknetpy.builder import load_network
+from darknetpy.cli import common
 from darknetpy.cli.common import print_json
 from darknetpy.core import core
+from darknetpy.graphs import graph_lines
 from darknetpy.paths import cfg_folder
 from darknetpy.threads import available_cpus
 
@@ -18,7 +23,11 @@ def add_parser(subparsers):
     """Add the command to the command line's parser and return its own parser."""
     parser = subparsers.add_parser(
         "info", help="versions, threads, SIMD level, devices, CUDA kernels, NVIDIA's libraries",
-        description="Print what darknetpy runs on; please add it to reports of faults.", epilog="example: darknetpy info --json")
+        description="Print what darknetpy runs on; please add it to reports of faults.  With CFG also which passes of the network are one "
+                    "CUDA graph on a device, and why others are not: it trains four mini-batches of noise there.",
+        epilog="example: darknetpy info --json")
+    parser.add_argument("cfg", metavar="CFG", nargs="?", help=common.CFG_HELP)
+    common.add_device_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
     return parser
@@ -27,10 +36,12 @@ def add_parser(subparsers):
 def run(args):
     """Run the command; returns the exit status."""
     facts = collect()
+    if args.cfg is not None:
+        facts["graphs"] = graphs(args)
     if args.json:
         print_json(facts)
         return 0
-    packages = facts.pop("packages")
+    packages, of_passes = facts.pop("packages"), facts.pop("graphs", [])
     facts["devices"] = ", ".join(facts["devices"])
     built = [target for target in facts["cuda_kernels"].values() if target]
     facts["cuda_kernels"] = ", ".join(built) or "not built (make cuda; make cuda-emulated)"
@@ -39,7 +50,22 @@ def run(args):
     width = max(map(len, lines))
     for name, value in lines.items():
         print(f"{name.replace('_', ' '):{width}}  {value}")
+    for line in of_passes:
+        print(line)
     return 0
+
+
+def graphs(args):
+    """Return what becomes of the passes of a network on a device, a line each."""
+    net = load_network(args.cfg, device=args.device, train=True, lenient=True, keep_activations=False)
+    net.graph = not args.no_graph
+    x = np.random.default_rng(0).standard_normal((net.batch, net.inputs), np.float32)
+    for _ in range(4 if args.device != "cpu" else 0):
+        if net.truths:
+            net.train_batch(x, np.zeros((net.batch, net.truths), np.float32))
+        else:
+            net.predict(x)
+    return graph_lines(net)
 
 
 def collect():
