@@ -93,9 +93,11 @@ bool cublas_computes(int TA, int TB, int M, int N, int K, real ALPHA, const real
     const cublas_user::key key = {
         !!TA, !!TB, M, N, K, lda, ldb, ldc, aligned ? ALIGNED : (int)sizeof(real), precision};
     return library_computes(
-        user, "gemm", key, [&](const cublas_user::plan &p, cudaStream_t stream, void *workspace) {
-            return user->library->cublasLtMatmul(user->handle, p.product, &ALPHA, B, p.a, A, p.b, &BETA, C,
-                                                 p.c, C, p.c, &p.algorithm, workspace, p.workspace, stream);
+        user, "gemm", key, {A, B, NULL, C, ALPHA, BETA},
+        [user](const cublas_user::plan &p, cudaStream_t stream, const library_arguments &a) {
+            return user->library->cublasLtMatmul(user->handle, p.product, &a.alpha, a.second, p.a, a.first,
+                                                 p.b, &a.beta, a.result, p.c, a.result, p.c, &p.algorithm,
+                                                 (void *)a.workspace, p.workspace, stream);
         });
 }
 dn_status dn_gpu_use_cublas(const dn_cublas *functions) { return library_users<cublas_user>::use(functions); }

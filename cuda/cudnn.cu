@@ -133,9 +133,11 @@ bool cudnn_computes(conv_pass pass, const conv_shape *s, const real *first, cons
     const dn_precision precision = current_precision();
     const bool in_32_bits = precision == DN_FP32 || precision == DN_TF32;
     if (!user || !in_32_bits || !aligned || !suits(*s)) return false;
-    return library_computes(user, names[pass], cudnn_user::key{pass, *s, precision},
-                            [&](const cudnn_user::plan &p, cudaStream_t stream, void *workspace) {
-                                return user->run(pass, p, first, second, &beta, result, stream, workspace);
-                            });
+    return library_computes(
+        user, names[pass], cudnn_user::key{pass, *s, precision}, {first, second, NULL, result, 1, beta},
+        [user, pass](const cudnn_user::plan &p, cudaStream_t stream, const library_arguments &a) {
+            return user->run(pass, p, (const real *)a.first, (const real *)a.second, &a.beta,
+                             (real *)a.result, stream, (void *)a.workspace);
+        });
 }
 dn_status dn_gpu_use_cudnn(const dn_cudnn *functions) { return library_users<cudnn_user>::use(functions); }

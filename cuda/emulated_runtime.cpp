@@ -231,6 +231,7 @@ struct emulated_node {
     size_t shared_bytes;
     std::vector<std::vector<unsigned char>> arguments;
     std::vector<size_t> after; /* numbers of nodes */
+    std::function<int()> work; /* of a child graph; then it has no kernel */
 };
 struct emulated_graph {
     std::vector<std::unique_ptr<emulated_node>> nodes;
@@ -282,6 +283,19 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph)
     delete graph;
     return cudaSuccess;
 }
+static cudaError_t add_node(cudaGraphNode_t *node, cudaGraph_t graph, const cudaGraphNode_t *dependencies,
+                            size_t count, std::unique_ptr<emulated_node> made)
+{
+    for (size_t i = 0; i < count; ++i) {
+        made->after.push_back(graph->number(dependencies[i]));
+        if (made->after.back() == graph->nodes.size())
+            return fail(cudaErrorInvalidValue, "a dependency on %p, which is no node of the graph",
+                        (void *)dependencies[i]);
+    }
+    *node = made.get();
+    graph->nodes.push_back(std::move(made));
+    return cudaSuccess;
+}
 cudaError_t cudaGraphAddKernelNode(cudaGraphNode_t *node, cudaGraph_t graph,
                                    const cudaGraphNode_t *dependencies, size_t count,
                                    const cudaKernelNodeParams *params)
@@ -289,17 +303,26 @@ cudaError_t cudaGraphAddKernelNode(cudaGraphNode_t *node, cudaGraph_t graph,
     const streams_lock lock(of_streams);
     if (!graphs.count(graph)) return no_graph(graph);
     std::unique_ptr<emulated_node> made(new emulated_node);
-    for (size_t i = 0; i < count; ++i) {
-        made->after.push_back(graph->number(dependencies[i]));
-        if (made->after.back() == graph->nodes.size())
-            return fail(cudaErrorInvalidValue, "a dependency on %p, which is no node of the graph",
-                        (void *)dependencies[i]);
-    }
     const cudaError_t error = take_params(made.get(), params);
     if (error != cudaSuccess) return error;
-    *node = made.get();
-    graph->nodes.push_back(std::move(made));
+    return add_node(node, graph, dependencies, count, std::move(made));
+}
+cudaError_t emulator::graph_of(const std::function<int()> &work, cudaGraph_t *graph)
+{
+    const streams_lock lock(of_streams);
+    cudaGraphCreate(graph, 0);
+    (*graph)->nodes.emplace_back(new emulated_node);
+    (*graph)->nodes[0]->work = work;
     return cudaSuccess;
+}
+cudaError_t cudaGraphAddChildGraphNode(cudaGraphNode_t *node, cudaGraph_t graph,
+                                       const cudaGraphNode_t *dependencies, size_t count, cudaGraph_t child)
+{
+    const streams_lock lock(of_streams);
+    if (!graphs.count(graph) || !graphs.count(child)) return no_graph(graphs.count(graph) ? child : graph);
+    std::unique_ptr<emulated_node> made(new emulated_node);
+    made->work = child->nodes[0]->work;
+    return add_node(node, graph, dependencies, count, std::move(made));
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
 {
@@ -318,6 +341,18 @@ cudaError_t cudaGraphExecKernelNodeSetParams(cudaGraphExec_t exec, cudaGraphNode
     if (i == exec->nodes.size())
         return fail(cudaErrorInvalidValue, "%p is no node of the graph", (void *)node);
     return take_params(&exec->nodes[i], params);
+}
+cudaError_t cudaGraphExecChildGraphNodeSetParams(cudaGraphExec_t exec, cudaGraphNode_t node,
+                                                 cudaGraph_t child)
+{
+    const streams_lock lock(of_streams);
+    if (!execs.count(exec) || !graphs.count((cudaGraph_t)exec->graph) || !graphs.count(child))
+        return no_graph(exec);
+    const size_t i = exec->graph->number(node);
+    if (i == exec->nodes.size() || !exec->nodes[i].work)
+        return fail(cudaErrorInvalidValue, "%p is no child graph of the graph", (void *)node);
+    exec->nodes[i].work = child->nodes[0]->work;
+    return cudaSuccess;
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
@@ -340,11 +375,13 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
         while (done[i] || !is_ready(exec->nodes[i], done)) --i;
         emulated_node &node = exec->nodes[i];
         std::vector<void *> addresses;
+        if (node.work && node.work()) return fail(cudaErrorLaunchFailure, "a library's work has failed");
+        done[i] = true;
+        if (node.work) continue;
         for (auto &bytes : node.arguments) addresses.push_back(bytes.data());
         const cudaError_t error =
             cudaLaunchKernel(node.kernel, node.grid, node.block, addresses.data(), node.shared_bytes, stream);
         if (error != cudaSuccess) return error;
-        done[i] = true;
     }
     return cudaSuccess;
 }

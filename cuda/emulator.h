@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <functional>
 #include <utility>
 
 /* ---- the language */
@@ -209,6 +210,10 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphAddKernelNode(cudaGraphNode_t *node, cudaGraph_t graph,
                                    const cudaGraphNode_t *dependencies, size_t count,
                                    const cudaKernelNodeParams *params);
+cudaError_t cudaGraphAddChildGraphNode(cudaGraphNode_t *node, cudaGraph_t graph,
+                                       const cudaGraphNode_t *dependencies, size_t count, cudaGraph_t child);
+cudaError_t cudaGraphExecChildGraphNodeSetParams(cudaGraphExec_t exec, cudaGraphNode_t node,
+                                                 cudaGraph_t child);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags);
 cudaError_t cudaGraphExecKernelNodeSetParams(cudaGraphExec_t exec, cudaGraphNode_t node,
                                              const cudaKernelNodeParams *params);
@@ -222,5 +227,7 @@ cudaError_t fail(cudaError_t error, const char *format, ...) __attribute__((form
 cudaError_t failure(); /* the last error, which stays */
 cudaError_t copy_now(void *to, const void *from, size_t bytes);
 void finish_streams(); /* before memory goes */
+/* A graph of what code of others does at once: a library that works on the host cannot be captured. */
+cudaError_t graph_of(const std::function<int()> &work, cudaGraph_t *graph);
 } // namespace emulator
 #endif

@@ -15,6 +15,7 @@ struct kept_kernel {
     std::vector<size_t> sizes;
     std::vector<std::vector<unsigned char>> arguments;
     cudaGraphNode_t node;
+    stream_call call; /* a library's; `arguments` are what it was told */
     std::vector<void *> addresses()
     {
         std::vector<void *> all;
@@ -55,6 +56,12 @@ static void begin_now(const kernel_launch &k, void *const *arguments)
                                           own_stream()));
     cudaGetLastError(); /* keeps it, too */
 }
+/* A kept one, which the library has accepted before. */
+static void begin_kept_one(kept_kernel *kept)
+{
+    if (!kept->call) return begin_now(kept->launch, kept->addresses().data());
+    if (!gpu_failed() && kept->call(own_stream())) note_failure(kept->launch.name, cudaErrorLaunchFailure);
+}
 static bool same_size(dim3 a, dim3 b) { return a.x == b.x && a.y == b.y && a.z == b.z; }
 /* Gives a kernel these arguments; whether that changes it. */
 static bool renew(kept_kernel *kept, const kernel_launch &k, void *const *arguments)
@@ -71,7 +78,7 @@ static bool renew(kept_kernel *kept, const kernel_launch &k, void *const *argume
 }
 static kept_kernel keep(const kernel_launch &k, void *const *arguments, const size_t *sizes, int count)
 {
-    kept_kernel kept = {k, std::vector<size_t>(sizes, sizes + count), {}, NULL};
+    kept_kernel kept = {k, std::vector<size_t>(sizes, sizes + count), {}, NULL, {}};
     for (int i = 0; i < count; ++i) {
         const unsigned char *bytes = (const unsigned char *)arguments[i];
         kept.arguments.emplace_back(bytes, bytes + sizes[i]);
@@ -99,16 +106,62 @@ static cudaKernelNodeParams node_of(const kept_kernel &kept, void **addresses)
     p.kernelParams = addresses;
     return p;
 }
+/* What a library begins on a stream that only remembers it. */
+#ifdef __CUDACC__
+static cudaError_t graph_of_call(const stream_call &call, cudaGraph_t *graph)
+{
+    cudaStream_t recorder = NULL;
+    cudaError_t error = cudaStreamCreateWithFlags(&recorder, cudaStreamNonBlocking);
+    if (error != cudaSuccess) return error;
+    error = cudaStreamBeginCapture(recorder, cudaStreamCaptureModeThreadLocal);
+    const int status = error == cudaSuccess ? call(recorder) : 0;
+    const cudaError_t ended = cudaStreamEndCapture(recorder, graph);
+    cudaStreamDestroy(recorder);
+    if (error != cudaSuccess || ended != cudaSuccess) return error != cudaSuccess ? error : ended;
+    return status ? cudaErrorLaunchFailure : cudaSuccess;
+}
+#else
+static cudaError_t graph_of_call(const stream_call &call, cudaGraph_t *graph)
+{
+    return emulator::graph_of([call] { return call(NULL); }, graph);
+}
+#endif
+static cudaError_t add_node(cudaGraph_t graph, kept_kernel *kept, const cudaGraphNode_t *before)
+{
+    if (!kept->call) {
+        auto addresses = kept->addresses();
+        const cudaKernelNodeParams p = node_of(*kept, addresses.data());
+        return cudaGraphAddKernelNode(&kept->node, graph, before, before != NULL, &p);
+    }
+    cudaGraph_t child = NULL;
+    cudaError_t error = graph_of_call(kept->call, &child);
+    if (error == cudaSuccess) {
+        error = cudaGraphAddChildGraphNode(&kept->node, graph, before, before != NULL, child);
+    }
+    if (child) cudaGraphDestroy(child);
+    return error;
+}
+static cudaError_t renew_node(cudaGraphExec_t made, kept_kernel *kept)
+{
+    if (!kept->call) {
+        auto addresses = kept->addresses();
+        const cudaKernelNodeParams p = node_of(*kept, addresses.data());
+        return cudaGraphExecKernelNodeSetParams(made, kept->node, &p);
+    }
+    cudaGraph_t child = NULL;
+    cudaError_t error = graph_of_call(kept->call, &child);
+    if (error == cudaSuccess) error = cudaGraphExecChildGraphNodeSetParams(made, kept->node, child);
+    if (child) cudaGraphDestroy(child);
+    return error;
+}
 /* One kernel after the other, as on a stream. */
 static cudaError_t make_graph(pass_part *part)
 {
     cudaError_t error = cudaGraphCreate(&part->graph, 0);
     const cudaGraphNode_t *before = NULL;
     for (kept_kernel &kept : part->kernels) {
-        auto addresses = kept.addresses();
-        const cudaKernelNodeParams p = node_of(kept, addresses.data());
         if (error != cudaSuccess) return error;
-        error = cudaGraphAddKernelNode(&kept.node, part->graph, before, before != NULL, &p);
+        error = add_node(part->graph, &kept, before);
         before = &kept.node;
     }
     return error == cudaSuccess ? cudaGraphInstantiate(&part->made, part->graph, 0) : error;
@@ -117,11 +170,7 @@ static cudaError_t renew_graph(pass_part *part)
 {
     cudaError_t error = cudaSuccess;
     for (size_t i : part->changed) {
-        auto addresses = part->kernels[i].addresses();
-        const cudaKernelNodeParams p = node_of(part->kernels[i], addresses.data());
-        if (error == cudaSuccess) {
-            error = cudaGraphExecKernelNodeSetParams(part->made, part->kernels[i].node, &p);
-        }
+        if (error == cudaSuccess) error = renew_node(part->made, &part->kernels[i]);
     }
     return error;
 }
@@ -155,9 +204,7 @@ static void begin_part()
 /* Begins the kernels up to here one by one: what follows is new. */
 static void leave_known_way(pass_part *part)
 {
-    for (size_t i = 0; i < now.place; ++i) {
-        begin_now(part->kernels[i].launch, part->kernels[i].addresses().data());
-    }
+    for (size_t i = 0; i < now.place; ++i) begin_kept_one(&part->kernels[i]);
     forget_graph(part);
     part->kernels.resize(now.place);
     part->refused = false;
@@ -190,21 +237,48 @@ void begin_kept()
 {
     if (now.pass && !now.new_part) part_graph("memory is released");
 }
-void begin_kernel(const kernel_launch &k, void *const *arguments, const size_t *sizes, int count)
+/* The kept one that this is once more, with these arguments; NULL: this is new, and what is kept is begun. */
+static kept_kernel *find_kept(const kernel_launch &k, void *const *arguments)
 {
-    if (gpu_failed()) return;
-    if (!now.pass) return begin_now(k, arguments);
     pass_part *part = &now.pass->parts[now.part];
     const bool known = !now.new_part && now.place < part->kernels.size() &&
                        part->kernels[now.place].launch.kernel == k.kernel;
-    if (known) {
-        if (renew(&part->kernels[now.place], k, arguments)) part->changed.push_back(now.place);
-    } else {
+    if (!known) {
         if (!now.new_part) leave_known_way(part);
-        part->kernels.push_back(keep(k, arguments, sizes, count));
-        begin_now(k, arguments);
+        return NULL;
     }
+    if (renew(&part->kernels[now.place], k, arguments)) part->changed.push_back(now.place);
+    return &part->kernels[now.place++];
+}
+static kept_kernel *add_kept(const kernel_launch &k, void *const *arguments, const size_t *sizes, int count)
+{
+    std::vector<kept_kernel> &kernels = now.pass->parts[now.part].kernels;
+    kernels.push_back(keep(k, arguments, sizes, count));
     ++now.place;
+    return &kernels.back();
+}
+void begin_kernel(const kernel_launch &k, void *const *arguments, const size_t *sizes, int count)
+{
+    if (gpu_failed()) return;
+    if (now.pass && find_kept(k, arguments)) return;
+    if (now.pass) add_kept(k, arguments, sizes, count);
+    begin_now(k, arguments);
+}
+/* One that the library has not accepted is not remembered: another kernel does it. */
+int begin_call(const char *name, const void *who, const void *told, size_t bytes, const stream_call &call)
+{
+    const kernel_launch k = {name, who, dim3(), dim3(), 0};
+    void *const arguments[] = {(void *)told};
+    if (gpu_failed()) return 0;
+    if (now.pass) {
+        if (kept_kernel *kept = find_kept(k, arguments)) {
+            kept->call = call;
+            return 0;
+        }
+    }
+    const int status = call(own_stream());
+    if (now.pass && !status) add_kept(k, arguments, &bytes, 1)->call = call;
+    return status;
 }
 
 /* ---- a pass */

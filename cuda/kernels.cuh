@@ -24,13 +24,13 @@
 #endif
 #include "darknet_cuda.h"
 #include "scalar.h"
+#include <functional>
 
 static_assert(sizeof(real) == sizeof(float), "the CUDA kernels work on float");
 constexpr int BLOCK = 256, WARP = 32, WARPS = BLOCK / WARP;
 
 /* ---- launches, on the calling thread's stream */
 
-cudaStream_t current_stream(); /* for calls of libraries: what is kept for a graph is begun first */
 dn_precision current_precision(); /* of the calling thread's products */
 int current_gpu();
 bool gpu_failed(); /* something has, and nobody has asked yet: what follows is not begun */
@@ -53,6 +53,11 @@ struct kernel_launch {
 };
 /* Begins it, or keeps it for the pass's graph (graph.cu). `sizes` are those of the arguments, and last. */
 void begin_kernel(const kernel_launch &k, void *const *arguments, const size_t *sizes, int count);
+
+/* The same of a library's work, which `call` begins on a stream; what it does follows from `who` does it and the
+ * bytes of `told`. Returns what `call` does, 0 where it is kept. */
+typedef std::function<int(cudaStream_t stream)> stream_call;
+int begin_call(const char *name, const void *who, const void *told, size_t bytes, const stream_call &call);
 
 template <class T> struct same {
     typedef T type;

@@ -106,10 +106,17 @@ struct library_work {
 #endif
     library_work() {}
 };
-/* Has the library done what `run(plan, stream, workspace)` asks of it, or failed? It is asked how for each
- * shape once. */
+/* What a call is told beside its plan, without a gap: a graph compares it. */
+struct library_arguments {
+    const void *first, *second, *workspace;
+    void *result;
+    real alpha, beta;
+};
+/* Has the library done what `run(plan, stream, arguments)` asks of it, or failed, or is that kept for a graph? It
+ * is asked how for each shape once. */
 template <class User, class Run>
-static bool library_computes(User *user, const char *what, const typename User::key &key, Run run)
+static bool library_computes(User *user, const char *what, const typename User::key &key,
+                             library_arguments told, Run run)
 {
     auto at = user->plans.find(key);
     if (at == user->plans.end()) {
@@ -119,13 +126,13 @@ static bool library_computes(User *user, const char *what, const typename User::
     auto &plan = at->second;
     int status = plan.status;
     if (!status) {
-        void *workspace = plan.workspace ? scratch(FOR_LIBRARY, plan.workspace) : NULL;
-        if (plan.workspace && !workspace) return true;
-        const cudaStream_t stream = current_stream(); /* first: kernels may have to be begun for it */
-        {
+        told.workspace = plan.workspace ? scratch(FOR_LIBRARY, plan.workspace) : NULL;
+        if (plan.workspace && !told.workspace) return true;
+        const auto *known = &plan;
+        status = begin_call(what, known, &told, sizeof told, [known, told, run](cudaStream_t stream) {
             const library_work work;
-            status = run(plan, stream, workspace);
-        }
+            return run(*known, stream, told);
+        });
         note_failure(what, cudaGetLastError());
     }
     if (User::unsupported(status)) {

@@ -6,6 +6,7 @@ What needs the libraries themselves, their headers, or a GPU (DARKNETPY_TEST_DEV
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import json
 import os
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 import test_cuda_kernels
 import test_device
+import test_graph
 from cuda_calls import ON_GPU, build_module, call, compare, library
 from fake_gpu import make_driver
 from fake_libraries import CUDA, FILES, Fake, make_library
@@ -303,6 +305,47 @@ def test_layers_agree_with_the_cpu(case, cublas, cudnn):
 def renamed(known, path):
     """What is known of a library, looked for where a test has put it."""
     return known._replace(files=(path,))
+
+
+# ---- passes as graphs
+def graph_pair():
+    """Two networks of products and convolutions, the second without graphs."""
+    lines = [test_graph.IMAGES[0], "convolutional filters=8 size=1 activation=relu", "connected output=9 activation=tanh",
+             *test_graph.CLASSES]
+    return [test_graph.network(*lines, shape=(3, 8, 8), options="learning_rate=.1", graph=graph) for graph in (True, False)]
+
+
+def test_calls_of_libraries_stand_in_a_passs_graph(cublas, cudnn):
+    counts = []
+    nets = graph_pair()
+    for net in nets:
+        cudnn.variable("passes", ctypes.c_int * 3)[:] = [0, 0, 0]
+        losses = test_graph.train(net, 6)
+        counts.append((losses, cudnn.passes))
+    assert counts[0] == counts[1] and min(counts[0][1]) >= 6
+    test_graph.assert_same_bits(*nets)
+    for told in nets[0].graphs.values():
+        assert (told.parts, told.graphs, told.begun, told.reason) == (1, 1, 5, "")
+
+
+def test_a_call_of_a_graph_that_fails_is_told(cudnn):
+    net, _ = graph_pair()
+    test_graph.train(net, 3)
+    cudnn["status"] = 5000
+    with pytest.raises(DeviceError):
+        test_graph.train(net, 1)
+    cudnn["status"] = 0
+    assert np.isfinite(test_graph.train(net, 3)).all()
+
+
+def test_a_library_that_is_turned_off_leaves_the_graph(fakes):
+    nets = graph_pair()
+    for net in nets:
+        test_graph.train(net, 2)
+        with Fake(fakes["cudnn"], "cudnn").used():
+            test_graph.train(net, 3)
+        test_graph.train(net, 3)
+    test_graph.assert_same_bits(*nets)
 
 
 def test_fakes_are_opened(fakes):
