@@ -18,10 +18,12 @@ const char *dn_gpu_target(void) { return "CUDA " TEXT(__CUDACC_VER_MAJOR__) "." 
 #define LIST(...) LIST_OF(__VA_ARGS__)
 const char *dn_gpu_architectures(void) { return LIST(__CUDA_ARCH_LIST__); }
 void dn_gpu_set_backwards(int) {}
+void dn_gpu_refuse_graphs(int) {}
 #else
 const char *dn_gpu_target(void) { return "emulated"; }
 const char *dn_gpu_architectures(void) { return ""; }
 void dn_gpu_set_backwards(int on) { emulator::set_backwards(on); }
+void dn_gpu_refuse_graphs(int how) { emulator::refuse_graphs(how); }
 #endif
 
 /* ---- errors: the first of a thread is kept */

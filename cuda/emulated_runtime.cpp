@@ -248,6 +248,12 @@ struct emulated_exec {
 };
 static std::set<emulated_graph *> graphs;
 static std::set<emulated_exec *> execs;
+static int refused;
+void emulator::refuse_graphs(int how) { refused = how; }
+static cudaError_t is_refused(int how)
+{
+    return refused == how ? fail(cudaErrorInvalidValue, "graphs are refused") : cudaSuccess;
+}
 static cudaError_t no_graph(const void *graph)
 {
     return fail(cudaErrorInvalidValue, "%p is no graph", graph);
@@ -328,6 +334,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
 {
     const streams_lock lock(of_streams);
     if (!graphs.count(graph) || flags) return no_graph(graph);
+    if (is_refused(1) != cudaSuccess) return failure();
     execs.insert(*exec = new emulated_exec{graph, {}});
     for (const auto &node : graph->nodes) (*exec)->nodes.push_back(*node);
     return cudaSuccess;
@@ -369,6 +376,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
     const streams_lock lock(of_streams);
     if (!execs.count(exec)) return no_graph(exec);
+    if (is_refused(2) != cudaSuccess) return failure();
     std::vector<bool> done(exec->nodes.size());
     for (size_t left = done.size(); left; --left) {
         size_t i = done.size() - 1;

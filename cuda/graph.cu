@@ -5,7 +5,7 @@
  * A pass that is new, or goes another way than the one before, is begun kernel by kernel, and remembered. Where
  * the host needs a value in between, the kernels up to there are a graph of their own, a part. */
 #include "graph.cuh"
-#include <stdio.h>
+#include <string>
 #include <vector>
 
 namespace
@@ -28,7 +28,7 @@ struct pass_part {
     std::vector<size_t> changed; /* since its graph was made or begun */
     cudaGraph_t graph = NULL;
     cudaGraphExec_t made = NULL;
-    bool refused = false;
+    std::string refused; /* why CUDA makes no graph of it; "": it may */
 };
 struct kept_pass {
     std::vector<pass_part> parts;
@@ -44,7 +44,7 @@ static thread_local struct {
     kept_pass *pass;
     size_t part, place;
     bool new_part;
-    const char *why;
+    std::string why;
 } now;
 
 /* ---- one kernel */
@@ -174,21 +174,21 @@ static cudaError_t renew_graph(pass_part *part)
     }
     return error;
 }
-/* Whether the part has a graph with the arguments of this pass. What CUDA refuses is said once, and the part goes
- * on without one. */
-static bool has_graph(pass_part *part)
+/* Begins the part as a graph with the arguments of this pass. What CUDA refuses is said once, and the part goes on
+ * without one: then nothing has begun. */
+static bool begin_as_graph(pass_part *part)
 {
-    if (part->refused || part->kernels.size() < 2) return false;
+    if (!part->refused.empty()) now.why = part->refused;
+    if (!part->refused.empty() || part->kernels.size() < 2) return false;
     dn_graph_info *told = &now.pass->told;
     told->renewed += (int)part->changed.size();
     cudaError_t error = part->made ? renew_graph(part) : make_graph(part);
+    if (error == cudaSuccess) error = cudaGraphLaunch(part->made, own_stream());
     if (error == cudaSuccess) return true;
-    static thread_local char said[160];
-    snprintf(said, sizeof said, "CUDA makes no graph of it: %s", cudaGetErrorString(error));
+    part->refused = std::string("CUDA makes no graph of it: ") + cudaGetErrorString(error);
+    now.why = part->refused;
     cudaGetLastError();
-    now.why = said;
     forget_graph(part);
-    part->refused = true;
     return false;
 }
 
@@ -207,21 +207,16 @@ static void leave_known_way(pass_part *part)
     for (size_t i = 0; i < now.place; ++i) begin_kept_one(&part->kernels[i]);
     forget_graph(part);
     part->kernels.resize(now.place);
-    part->refused = false;
     now.new_part = true;
 }
 static void end_part()
 {
     pass_part *part = &now.pass->parts[now.part];
     if (now.new_part) return;
-    if (gpu_failed() || now.place < part->kernels.size() || !has_graph(part)) {
-        const bool refused = part->refused;
+    if (gpu_failed() || now.place < part->kernels.size() || !begin_as_graph(part)) {
         leave_known_way(part);
-        part->refused = refused;
         return;
     }
-    note_failure("graph of a pass", cudaGraphLaunch(part->made, own_stream()));
-    cudaGetLastError();
     part->changed.clear();
     ++now.pass->told.begun;
 }
@@ -245,6 +240,7 @@ static kept_kernel *find_kept(const kernel_launch &k, void *const *arguments)
                        part->kernels[now.place].launch.kernel == k.kernel;
     if (!known) {
         if (!now.new_part) leave_known_way(part);
+        part->refused.clear();
         return NULL;
     }
     if (renew(&part->kernels[now.place], k, arguments)) part->changed.push_back(now.place);
@@ -314,8 +310,9 @@ void end_graph()
 }
 const char *graph_parted()
 {
-    const char *why = now.why;
-    now.why = NULL;
-    return why;
+    static thread_local std::string said;
+    said = now.why;
+    now.why.clear();
+    return said.empty() ? NULL : said.c_str();
 }
 dn_graph_info graph_info(const dn_graphs *graphs, int pass) { return graphs->passes[pass].told; }

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from cuda_calls import DEVICE, library
+from cuda_calls import DEVICE, ON_GPU, library
 from gradcheck import build
 from test_cli import TINY
 from test_device import CASES, arrays_of, boxes, built, load, step
@@ -233,6 +233,24 @@ def test_a_clipped_gradient_says_so():
     told = net.graphs["backward and update"]
     assert told.reason == "the norm of the gradient (max_gradient): the host looks at values of the device"
     assert told.text() == f"2 graphs and 2 parts of {told.kernels} kernels; {told.reason}" and told.begun == 12
+
+
+@pytest.mark.skipif(ON_GPU, reason="the emulator refuses")
+@pytest.mark.parametrize("how", [1, 2], ids=["made", "begun"])
+def test_graphs_that_cuda_refuses(how):
+    """The pass goes on kernel by kernel, and says so."""
+    def change(net, i):
+        library().dn_gpu_refuse_graphs(how if i >= how else 0)
+
+    try:
+        nets = [network(*IMAGES, *CLASSES, graph=graph, options="learning_rate=.1") for graph in (True, False)]
+        losses = [train(net, 6, change) for net in nets]
+        assert losses[0] == losses[1]
+        assert_same_bits(*nets)
+        for told in nets[0].graphs.values():
+            assert (told.graphs, told.begun, told.reason) == (0, how - 1, "the pass: CUDA makes no graph of it: graphs are refused")
+    finally:
+        library().dn_gpu_refuse_graphs(0)
 
 
 def test_a_loss_that_is_not_finite_leaves_everything():
