@@ -6,7 +6,7 @@
  * for each group; or by cuDNN, where it is used. The workspace is not. */
 #include "activations.cuh"
 #include "libraries.cuh"
-#include "product.cuh"
+#include "tensor_cores.cuh"
 
 struct conv_sizes {
     conv_shape s;
@@ -19,6 +19,9 @@ struct conv_sizes {
           by_out_w(s.out_w), by_pixels(pixels), by_w(s.w), by_stride_y(s.stride_y), by_stride_x(s.stride_x)
     {
     }
+    span weights(const real *w) const { return {w, 1, (size_t)s.n * channels * area, 0}; }
+    span inputs(const real *x) const { return {x, 1, (size_t)s.batch * s.c * pixels, 0}; }
+    span outputs(const real *y) const { return {y, 1, (size_t)s.batch * s.n * places, 0}; }
     /* Where tap r of a window whose first tap stands at (y, x) of a map stands in it; -1: outside. */
     __device__ int tap_at(int r, int y, int x) const
     {
@@ -65,6 +68,8 @@ struct forward_problem {
     const real *x, *w;
     conv_epilogue ep;
     real *y;
+    span span_a() const { return z.weights(w); }
+    span span_b() const { return z.inputs(x); }
     struct row {
         const real *weights; /* NULL: beyond the filters */
     };
@@ -111,7 +116,7 @@ void convolution_forward_gpu(const conv_shape *s, const real *x, const real *w, 
     if (cudnn_computes(CONV_FORWARD, s, x, w, 0, y))
         finish(s, all, z.places, y);
     else
-        compute_product(
+        compute_in_precision(
             "convolution_forward",
             forward_problem{z.filters, s->batch * z.places, z.channels * z.area, s->groups, z, x, w, all, y});
     if (ep && ep->mean) {
@@ -131,6 +136,8 @@ struct data_problem {
     const real *dy, *w;
     int add;
     real *dx;
+    span span_a() const { return z.weights(w); }
+    span span_b() const { return z.outputs(dy); }
     struct row {
         const real *weights; /* the group's first filter, channel i */
     };
@@ -175,7 +182,7 @@ void convolution_backward_data_gpu(const conv_shape *s, const real *dy, const re
 {
     const conv_sizes z(s);
     if (too_large(s) || cudnn_computes(CONV_DATA, s, w, dy, add ? 1 : 0, dx)) return;
-    compute_product(
+    compute_in_precision(
         "convolution_backward_data",
         data_problem{z.channels, s->batch * z.pixels, z.filters * z.area, s->groups, z, dy, w, add, dx});
 }
@@ -188,6 +195,8 @@ struct weights_problem {
     conv_sizes z;
     const real *x, *dy;
     real *dw;
+    span span_a() const { return z.outputs(dy); }
+    span span_b() const { return z.inputs(x); }
     struct row {
         const real *map; /* dy of filter i of the first image */
     };
@@ -221,7 +230,7 @@ void convolution_backward_weights_gpu(const conv_shape *s, const real *x, const 
 {
     const conv_sizes z(s);
     if (too_large(s) || cudnn_computes(CONV_WEIGHTS, s, x, dy, 1, dw)) return;
-    compute_product(
+    compute_in_precision(
         "convolution_backward_weights",
         weights_problem{z.filters, z.channels * z.area, s->batch * z.places, s->groups, z, x, dy, dw});
 }

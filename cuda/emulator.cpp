@@ -76,6 +76,7 @@ struct thread {
 struct shared_block {
     const void *site;
     char *memory;
+    size_t bytes;
 };
 
 static std::mutex one_launch;
@@ -87,7 +88,7 @@ static void (*body)(const void *);
 static const void *arguments;
 static shared_block arrays[MOST_ARRAYS];
 static int arrays_made;
-alignas(16) static char static_memory[STATIC_SHARED];
+alignas(32) static char static_memory[STATIC_SHARED];
 static size_t static_used, dynamic_bytes;
 static char *dynamic_memory;
 
@@ -223,6 +224,19 @@ void warp_barrier(unsigned mask) { meet(mask, 0, lane()); }
 uint64_t exchange(unsigned mask, uint64_t value, int from) { return meet(mask, value, from).received; }
 unsigned ballot(unsigned mask, bool vote) { return meet(mask, vote, lane()).votes; }
 
+void agree(const char *what, uint64_t value)
+{
+    if (count - current / WARP * WARP < WARP) fault("%s: the warp has only %d threads", what, count % WARP);
+    uint64_t own = value;
+    for (const char *c = what; *c; ++c) own = own * 31 + (unsigned char)*c;
+    if (meet(~0u, own, 0).received != own) fault("%s: lane 0 does another thing, or at another place", what);
+}
+void *warp_room(int i)
+{
+    static float room[MOST_THREADS / WARP][2][256];
+    return room[current / WARP][i];
+}
+
 /* All lanes of the mask have come: each gets its value. */
 static void deliver(int first, unsigned mask)
 {
@@ -348,15 +362,27 @@ void *static_shared(const void *site, size_t bytes)
     for (int i = 0; i < arrays_made; ++i) {
         if (arrays[i].site == site) return arrays[i].memory;
     }
-    const size_t whole = (bytes + 15) / 16 * 16;
+    const size_t whole = (bytes + 31) / 32 * 32;
     if (arrays_made == MOST_ARRAYS || static_used + whole + dynamic_bytes > STATIC_SHARED) {
         fault("more than %d bytes of shared memory", STATIC_SHARED);
     }
     char *memory = static_memory + static_used;
     static_used += whole;
     arrays[arrays_made].site = site;
+    arrays[arrays_made].bytes = bytes;
     arrays[arrays_made++].memory = memory;
     return memset(memory, 0xFF, whole);
+}
+void require_shared(const char *what, const void *first, size_t bytes)
+{
+    for (int i = 0; i < arrays_made; ++i) {
+        const ptrdiff_t at = (const char *)first - arrays[i].memory;
+        if (at < 0 || at >= (ptrdiff_t)arrays[i].bytes) continue;
+        if (at + bytes <= arrays[i].bytes) return;
+        fault("%s: %zu bytes from byte %td of an array of %zu in shared memory", what, bytes, at,
+              arrays[i].bytes);
+    }
+    fault("%s: address %p is not in shared memory", what, first);
 }
 void *dynamic_shared(size_t *bytes)
 {

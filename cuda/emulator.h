@@ -24,6 +24,9 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
+#ifndef __CUDA_ARCH__
+#define __CUDA_ARCH__ 900
+#endif
 
 struct dim3 {
     unsigned x, y, z;
@@ -76,6 +79,10 @@ void block_barrier(const char *file, int line);
 void warp_barrier(unsigned mask);
 uint64_t exchange(unsigned mask, uint64_t value, int from); /* the value that lane `from` hands in */
 unsigned ballot(unsigned mask, bool vote);
+/* The whole warp does the same: `what`, with one value. */
+void agree(const char *what, uint64_t value);
+void *warp_room(int i); /* two of 1 KiB for each warp */
+void require_shared(const char *what, const void *first, size_t bytes); /* they belong to one array */
 void *static_shared(const void *site, size_t bytes); /* of this block; the same for all its threads */
 void *dynamic_shared(size_t *bytes);
 int lane();

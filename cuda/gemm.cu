@@ -1,7 +1,7 @@
 /* C = alpha * op(A) * op(B) + beta * C, row-major, under Darknet's name and order of arguments; the twin of
  * csrc/gemm.c. */
 #include "libraries.cuh"
-#include "product.cuh"
+#include "tensor_cores.cuh"
 
 template <bool TA, bool TB> struct matrix_problem {
     static constexpr bool A_ALONG_K = !TA, B_ALONG_K = TB;
@@ -9,6 +9,8 @@ template <bool TA, bool TB> struct matrix_problem {
     const real *A, *B;
     int lda, ldb, ldc;
     real alpha, beta, *C;
+    span span_a() const { return {A, (size_t)(TA ? k : m), (size_t)(TA ? m : k), (size_t)lda}; }
+    span span_b() const { return {B, (size_t)(TB ? n : k), (size_t)(TB ? k : n), (size_t)ldb}; }
     struct row {
         const real *values; /* NULL: beyond the matrix */
     };
@@ -34,7 +36,7 @@ void gemm_gpu(int TA, int TB, int M, int N, int K, real ALPHA, const real *A, in
 {
     if (cublas_computes(TA, TB, M, N, K, ALPHA, A, lda, B, ldb, BETA, C, ldc)) return;
 #define PROBLEM(ta, tb) \
-    compute_product("gemm", matrix_problem<ta, tb>{M, N, K, 1, A, B, lda, ldb, ldc, ALPHA, BETA, C})
+    compute_in_precision("gemm", matrix_problem<ta, tb>{M, N, K, 1, A, B, lda, ldb, ldc, ALPHA, BETA, C})
     if (TA && TB)
         PROBLEM(true, true);
     else if (TA)

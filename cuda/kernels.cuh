@@ -5,7 +5,7 @@
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
 #define SHARED_ARRAY(type, name, count) __shared__ __align__(16) type name[count]
-#define SHARED_MATRIX(type, name, rows, columns) __shared__ __align__(16) type name[rows][columns]
+#define SHARED_MATRIX(type, name, rows, columns) __shared__ __align__(32) type name[rows][columns]
 #define DYNAMIC_SHARED(type, name) \
     extern __shared__ __align__(16) unsigned char dynamic_shared_memory[]; \
     type *const name = (type *)dynamic_shared_memory
@@ -39,7 +39,7 @@ void library_failed(const char *library, const char *what, const char *why);
 void refuse(const char *why); /* an argument that a kernel cannot work with */
 /* Device memory for what one kernel leaves to the next: the calling thread's, until it asks for that place
  * again. NULL: no memory, which is noted. */
-enum scratch_place { FOR_SUMS, FOR_KERNEL, FOR_LIBRARY, SCRATCH_PLACES };
+enum scratch_place { FOR_SUMS, FOR_KERNEL, FOR_SCALES, FOR_LIBRARY, SCRATCH_PLACES };
 void *scratch(scratch_place place, size_t bytes);
 /* Copies a few values of the host's for the kernels that follow; they may change once it returns. */
 void upload(int *device, const int *host, size_t count);

@@ -55,9 +55,37 @@ template <int T, bool ALONG_K> struct tile_place {
  * order. */
 static __device__ __forceinline__ int own_line(int thread, int j) { return j / 4 * 64 + thread * 4 + j % 4; }
 
+/* Which tile a block has: its first row and column, the product, the part of the sum and its k. */
+struct tile_work {
+    int top, left, part, z, from, to;
+};
+template <class Problem>
+static __device__ __forceinline__ tile_work work_of(const Problem &p, int t, int depth, int down, int across,
+                                                    int parts)
+{
+    const int part = (int)(blockIdx.x / down / across % parts), steps = (p.k + depth - 1) / depth;
+    const int end = (int)((int64_t)steps * (part + 1) / parts) * depth;
+    return {(int)(blockIdx.x % down) * t,
+            (int)(blockIdx.x / down % across) * t,
+            part,
+            (int)(blockIdx.x / down / across / parts),
+            (int)((int64_t)steps * part / parts) * depth,
+            end < p.k ? end : p.k};
+}
+/* A sum has come out: it is the result, or a part of it. */
+template <class Problem>
+static __device__ __forceinline__ void hand_on(const Problem &p, const tile_work &w, int parts, real *sums,
+                                               int row, int column, real sum)
+{
+    if (row >= p.m || column >= p.n) return;
+    if (parts == 1)
+        p.put(w.z, row, column, sum);
+    else
+        sums[(((size_t)w.part * p.count + w.z) * p.m + row) * p.n + column] = sum;
+}
 template <class Problem, int T>
-static __global__ void __launch_bounds__(BLOCK, 2)
-    tiles_kernel(Problem p, int down, int across, int parts, real *sums)
+static __device__ __forceinline__ void compute_tile(const Problem &p, int down, int across, int parts,
+                                                    real *sums)
 {
     typedef tile_place<T, Problem::A_ALONG_K> place_a;
     typedef tile_place<T, Problem::B_ALONG_K> place_b;
@@ -66,25 +94,22 @@ static __global__ void __launch_bounds__(BLOCK, 2)
     [[maybe_unused]] constexpr int TOGETHER = P > 4 ? 1 : 4;
     SHARED_MATRIX(real, a, DEPTH, T + PAD);
     SHARED_MATRIX(real, b, DEPTH, T + PAD);
-    const int top = (int)(blockIdx.x % down) * T, left = (int)(blockIdx.x / down % across) * T;
-    const int part = (int)(blockIdx.x / down / across % parts), z = (int)(blockIdx.x / down / across / parts);
-    const int steps = (p.k + DEPTH - 1) / DEPTH, from = (int)((int64_t)steps * part / parts) * DEPTH;
-    const int end = (int)((int64_t)steps * (part + 1) / parts) * DEPTH, to = end < p.k ? end : p.k;
+    const tile_work w = work_of(p, T, DEPTH, down, across, parts);
     const int ty = threadIdx.x / 16, tx = threadIdx.x % 16;
     typename Problem::row rows[place_a::LINES];
     typename Problem::column columns[place_b::LINES];
     real next_a[4], next_b[4], sum[P][P] = {{0}};
-    EACH(e, place_a::LINES) rows[e] = p.row_of(z, top + place_a::line(e));
-    EACH(e, place_b::LINES) columns[e] = p.column_of(z, left + place_b::line(e));
+    EACH(e, place_a::LINES) rows[e] = p.row_of(w.z, w.top + place_a::line(e));
+    EACH(e, place_b::LINES) columns[e] = p.column_of(w.z, w.left + place_b::line(e));
     const auto fetch = [&](int k0) {
         EACH(e, 4) {
             const int ka = k0 + place_a::k(e), kb = k0 + place_b::k(e);
-            next_a[e] = ka < to ? p.a(rows[e % place_a::LINES], ka) : 0;
-            next_b[e] = kb < to ? p.b(columns[e % place_b::LINES], kb) : 0;
+            next_a[e] = ka < w.to ? p.a(rows[e % place_a::LINES], ka) : 0;
+            next_b[e] = kb < w.to ? p.b(columns[e % place_b::LINES], kb) : 0;
         }
     };
-    fetch(from);
-    for (int k0 = from; k0 < to; k0 += DEPTH) {
+    fetch(w.from);
+    for (int k0 = w.from; k0 < w.to; k0 += DEPTH) {
         EACH(e, 4) {
             a[place_a::k(e)][place_a::line(e)] = next_a[e];
             b[place_b::k(e)][place_b::line(e)] = next_b[e];
@@ -103,14 +128,15 @@ static __global__ void __launch_bounds__(BLOCK, 2)
     }
     EACH(i, P) {
         EACH(j, P) {
-            const int row = top + own_line(ty, i), column = left + own_line(tx, j);
-            if (row >= p.m || column >= p.n) continue;
-            if (parts == 1)
-                p.put(z, row, column, sum[i][j]);
-            else
-                sums[(((size_t)part * p.count + z) * p.m + row) * p.n + column] = sum[i][j];
+            hand_on(p, w, parts, sums, w.top + own_line(ty, i), w.left + own_line(tx, j), sum[i][j]);
         }
     }
+}
+template <class Problem, int T>
+static __global__ void __launch_bounds__(BLOCK, 2)
+    tiles_kernel(Problem p, int down, int across, int parts, real *sums)
+{
+    compute_tile<Problem, T>(p, down, across, parts, sums);
 }
 template <class Problem>
 static __global__ void add_parts_kernel(size_t values, Problem p, int parts, const real *sums)
@@ -151,7 +177,9 @@ template <class Problem> static __global__ void blocks_kernel(Problem p)
 
 constexpr int FEW_ROWS = 8, LONG = 2048, LARGE = 128, SMALL = 64, LEAST_CUT = 256;
 constexpr size_t ENOUGH_TILES = 256;
-template <int T, class Problem> static void compute_tiles(const char *name, const Problem &p)
+template <int T, class Problem, class... More>
+static void compute_tiles(const char *name, const Problem &p,
+                          void (*kernel)(Problem, int, int, int, real *, More...), More... more)
 {
     const int down = (p.m + T - 1) / T, across = (p.n + T - 1) / T;
     const size_t tiles = (size_t)down * across * p.count, values = (size_t)p.m * p.n * p.count;
@@ -162,22 +190,26 @@ template <int T, class Problem> static void compute_tiles(const char *name, cons
         sums = (real *)scratch(FOR_SUMS, values * parts * sizeof(real));
         if (!sums) return;
     }
-    launch(name, tiles_kernel<Problem, T>, (unsigned)(tiles * parts), BLOCK, 0, p, down, across, parts, sums);
+    launch(name, kernel, (unsigned)(tiles * parts), BLOCK, 0, p, down, across, parts, sums, more...);
     if (parts > 1)
         launch(name, add_parts_kernel<Problem>, blocks_of(values), BLOCK, 0, values, p, parts, sums);
+}
+template <class Problem> static bool takes_large_tiles(const Problem &p)
+{
+    const size_t large = (size_t)((p.m + LARGE - 1) / LARGE) * ((p.n + LARGE - 1) / LARGE) * p.count;
+    return p.m > SMALL && large >= ENOUGH_TILES;
 }
 template <class Problem> static void compute_product(const char *name, const Problem &p)
 {
     const size_t values = (size_t)p.m * p.n * p.count;
-    const size_t large = (size_t)((p.m + LARGE - 1) / LARGE) * ((p.n + LARGE - 1) / LARGE) * p.count;
     if (values == 0) return;
     if (p.m < FEW_ROWS && p.k >= LONG)
         launch(name, blocks_kernel<Problem>, (unsigned)values, BLOCK, 0, p);
     else if (p.m < FEW_ROWS)
         launch(name, threads_kernel<Problem>, blocks_of(values), BLOCK, 0, values, p);
-    else if (p.m > SMALL && large >= ENOUGH_TILES)
-        compute_tiles<LARGE>(name, p);
+    else if (takes_large_tiles(p))
+        compute_tiles<LARGE>(name, p, tiles_kernel<Problem, LARGE>);
     else
-        compute_tiles<SMALL>(name, p);
+        compute_tiles<SMALL>(name, p, tiles_kernel<Problem, SMALL>);
 }
 #endif

@@ -78,13 +78,19 @@ def need_compiler():
 def _load():
     name = "darknetpy._darknet_cuda" if ON_GPU else "darknetpy._darknet_cuda_emulated"
     path = os.path.join(ROOT, "darknetpy", "_darknet_cuda.abi3.so") if ON_GPU else build_module().build_emulated()
+    lib = load_library(name, path)
+    if ON_GPU:
+        lib.dn_gpu_select(parse_device(DEVICE)[1])
+        for turn in (lib.dn_gpu_use_cublas, lib.dn_gpu_use_cudnn):      # conftest.py has opened the GPU with them
+            turn(core.ffi.NULL)
+    return lib
+
+
+def load_library(name, path):
+    """Import a library of kernels by its file."""
     loader = importlib.machinery.ExtensionFileLoader(name, path)
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
     loader.exec_module(module)
-    if ON_GPU:
-        module.lib.dn_gpu_select(parse_device(DEVICE)[1])
-        for turn in (module.lib.dn_gpu_use_cublas, module.lib.dn_gpu_use_cudnn):    # conftest.py has opened the GPU with them
-            turn(core.ffi.NULL)
     return module.lib
 
 

@@ -1,5 +1,5 @@
 /* Kernels that are wrong, one fault each, for test_cuda_emulator.py: what they do is undefined on a GPU. */
-#include "product.cuh"
+#include "tensor_cores.cuh"
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 /* ---- barriers */
@@ -69,6 +69,83 @@ static __global__ void writes_before(real *x) { x[-1] = 0; }
 static __global__ void reads_nothing(real *x) { x[0] = *(volatile real *)NULL; }
 static __global__ void writes_behind(real *x) { x[1000] = 0; } /* of 1000: within the page */
 
+/* ---- tensor cores */
+typedef wmma::fragment<wmma::matrix_a, 16, 16, 16, __half, wmma::row_major> halves;
+typedef wmma::fragment<wmma::matrix_a, 16, 16, 8, wmma::precision::tf32, wmma::row_major> singles;
+typedef wmma::fragment<wmma::matrix_b, 16, 16, 8, wmma::precision::tf32, wmma::row_major> columns;
+typedef wmma::fragment<wmma::accumulator, 16, 16, 8, float> sums;
+static __global__ void lane_has_no_share(real *)
+{
+    SHARED_MATRIX(__half, a, 16, 16);
+    halves f;
+    if (threadIdx.x != 5) wmma::load_matrix_sync(f, &a[0][0], 16);
+}
+static __global__ void shares_of_two(real *)
+{
+    SHARED_MATRIX(__half, a, 64, 16);
+    halves f;
+    wmma::load_matrix_sync(f, &a[threadIdx.x == 7 ? 16 : 0][0], 16);
+}
+static __global__ void other_distances(real *)
+{
+    SHARED_MATRIX(__half, a, 64, 16);
+    halves f;
+    wmma::load_matrix_sync(f, &a[0][0], threadIdx.x == 7 ? 24 : 16);
+}
+static __global__ void fragment_off_its_place(real *)
+{
+    SHARED_MATRIX(__half, a, 32, 16);
+    halves f;
+    wmma::load_matrix_sync(f, &a[0][8], 16);
+}
+static __global__ void rows_off_their_place(real *)
+{
+    SHARED_MATRIX(__half, a, 32, 20);
+    halves f;
+    wmma::load_matrix_sync(f, &a[0][0], 20);
+}
+static __global__ void fragment_beyond(real *)
+{
+    SHARED_MATRIX(__half, a, 31, 16);
+    halves f;
+    wmma::load_matrix_sync(f, &a[16][0], 16);
+}
+static __global__ void half_a_warp(real *)
+{
+    SHARED_MATRIX(__half, a, 16, 16);
+    halves f;
+    wmma::load_matrix_sync(f, &a[0][0], 16);
+}
+static __global__ void never_rounded(real *)
+{
+    SHARED_MATRIX(real, a, 16, 8);
+    for (int i = threadIdx.x; i < 128; i += 64) a[i / 8][i % 8] = .1f;
+    __syncthreads();
+    singles f;
+    wmma::load_matrix_sync(f, &a[0][0], 8);
+}
+static __global__ void read_too_soon(real *x) /* of what the other lanes have not stored */
+{
+    SHARED_MATRIX(real, a, 16, 16);
+    sums s;
+    wmma::fill_fragment(s, 1);
+    wmma::store_matrix_sync(&a[0][0], s, 16, wmma::mem_row_major);
+    x[threadIdx.x] = a[threadIdx.x / 16][15 - threadIdx.x % 16];
+}
+static __global__ void never_filled(real *x)
+{
+    SHARED_MATRIX(real, a, 16, 16);
+    singles f;
+    columns g;
+    sums s, t;
+    wmma::fill_fragment(f, 0);
+    wmma::fill_fragment(g, 0);
+    wmma::mma_sync(s, f, g, t);
+    wmma::store_matrix_sync(&a[0][0], s, 16, wmma::mem_row_major);
+    __syncwarp();
+    x[threadIdx.x] = a[threadIdx.x / 16][threadIdx.x % 16];
+}
+
 /* ---- order */
 static __global__ void no_barrier(real *x)
 {
@@ -119,6 +196,16 @@ FAULT(reads_beyond, 1, 64, 0)
 FAULT(writes_before, 1, 64, 0)
 FAULT(reads_nothing, 1, 64, 0)
 FAULT(writes_behind, 1, 64, 0)
+FAULT(lane_has_no_share, 1, 64, 0)
+FAULT(shares_of_two, 1, 64, 0)
+FAULT(other_distances, 1, 64, 0)
+FAULT(fragment_off_its_place, 1, 64, 0)
+FAULT(rows_off_their_place, 1, 64, 0)
+FAULT(fragment_beyond, 1, 64, 0)
+FAULT(half_a_warp, 1, 48, 0)
+FAULT(never_rounded, 1, 64, 0)
+FAULT(read_too_soon, 1, 32, 0)
+FAULT(never_filled, 1, 32, 0)
 FAULT(no_barrier, 1, 64, 0)
 FAULT(reused_too_soon, 1, 64, 0)
 FAULT(last_block_wins, 5, 64, 0)

@@ -33,6 +33,12 @@ def test_no_kernel_spills_registers():
 
 
 @needs_nvcc
+def test_products_compile_where_tensor_cores_know_less():
+    """tensor_cores.cuh for sm_75, which has halves only, and for sm_80."""
+    assert build.compile_all([*build.nvcc(), *build.NVCC, *build.INCLUDE, *build.targets(["75", "80"])], [os.path.join(CUDA, "gemm.cu")])
+
+
+@needs_nvcc
 def test_library_says_that_there_is_no_gpu(tmp_path):
     """It is linked and imported without a driver; the first call fails, with a status and a reason."""
     objects, path = build.cuda_objects(["90"]), str(tmp_path / "_darknet_cuda.abi3.so")

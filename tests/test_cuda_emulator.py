@@ -72,6 +72,14 @@ FOUND = {
     "reads_beyond": PLACE + r"\(0, 0, 0\): address 0x\w+ is not in device memory",
     "writes_before": PLACE + r"\(0, 0, 0\): address 0x\w+ is not in device memory",
     "reads_nothing": PLACE + r"\(0, 0, 0\): address .* is not in device memory",
+    "lane_has_no_share": PLACE + r"\(0, 0, 0\): waits at its warp for thread \(5, 0, 0\), which has ended",
+    "shares_of_two": PLACE + r"\(7, 0, 0\): load_matrix_sync: lane 0 does another thing, or at another place",
+    "other_distances": PLACE + r"\(7, 0, 0\): load_matrix_sync: lane 0 does another thing, or at another place",
+    "fragment_off_its_place": PLACE + r"\(0, 0, 0\): load_matrix_sync: place 0x\w+ is no multiple of 32 bytes",
+    "rows_off_their_place": PLACE + r"\(0, 0, 0\): .* distance 20 none of 16",
+    "fragment_beyond": PLACE + r"\(0, 0, 0\): load_matrix_sync: 512 bytes from byte 512 of an array of 992 in shared memory",
+    "half_a_warp": PLACE + r"\(32, 0, 0\): load_matrix_sync: the warp has only 16 threads",
+    "never_rounded": PLACE + r"\(0, 0, 0\): 0\.1\d* is no TF32 number",
     "large_block": r"invalid configuration: grid \(1, 1, 1\), block \(2048, 1, 1\), 0 bytes",
     "no_grid": r"invalid configuration: grid \(0, 1, 1\)",
     "much_dynamic": r"invalid configuration: .* 49153 bytes of shared memory",
@@ -88,6 +96,11 @@ def test_fault_is_reported(name, faults):
 def test_value_written_behind_an_array_is_reported(faults):
     status, message, _ = faults.run("writes_behind", size=1000)
     assert status == DEVICE and "beyond the end of a device array of 4000 bytes" in message
+
+
+@pytest.mark.parametrize("name", ["read_too_soon", "never_filled"])
+def test_fragments_that_are_not_there_yet_are_nan(name, faults):
+    assert np.isnan(faults.run(name)[2][:32]).any()
 
 
 def test_shared_memory_begins_as_nan(faults):

@@ -161,7 +161,7 @@ _MACHINE = (
     flag("attention", 0, "ah", "draw attention maps", reason=SHOWN),
     number("max_chart_loss", 20.0, "ah", "upper end of the chart's loss axis", reason=SHOWN),
     number("loss_scale", 1.0, "ah", "factor that keeps 16-bit gradients from vanishing (GPU)",
-           reason="numbers of 32 bits need none"),
+           reason="gradients are of 32 bits, and precision=fp16 scales what it multiplies by its size"),
     flag("use_cuda_graph", 0, "ah", "replay kernels as one graph (GPU)", reason=SPEED),
     integer("optimized_memory", 0, "ah", "0 to 3: trade speed for GPU memory", reason=SPEED),
     number("workspace_size_limit_MB", 1024.0, "ah", "most memory that cuDNN may take", reason=SPEED,
