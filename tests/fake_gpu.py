@@ -36,10 +36,14 @@ class Marks:
     def set(self, i): self._times[i] = time.perf_counter()
     def seconds(self): return [other - one for one, other in zip(self._times, self._times[1:])]
     def free(self): pass
-def use_gpu(name):
+def use_gpu(name, precision="fp32"):
     return torch.device("cpu") if name == "cpu" else Device("cpu")
-def describe(device):
-    return "PyTorch" if device.type == "cpu" else "PyTorch on a fake, float32 without TF32"
+def describe(device, precision="fp32"):
+    return "PyTorch" if device.type == "cpu" else "PyTorch on a fake, " + {"fp32": "float32 without TF32"}.get(precision, precision)
+def mixed(device, precision):
+    return torch.autocast("cpu", torch.bfloat16, enabled=device.type != "cpu" and precision == "bf16")
+def scaler(device, precision):
+    return torch.amp.GradScaler("cpu", enabled=False)
 torch.cuda.synchronize = lambda: None
 torch.cuda.max_memory_reserved = lambda device: 12345678
 torch.Tensor.pin_memory = lambda tensor: tensor

@@ -339,6 +339,19 @@ def test_torch_is_the_peer_on_a_gpu(driver, tmp_path):
         assert found["layers"][0]["seconds"].keys() == {"darknetpy", "darknetpy@gpu", "torch-best@gpu"}
 
 
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
+@pytest.mark.parametrize("kind", ["--train", "--infer"])
+def test_torch_has_the_precision_of_the_cfg(kind, driver, tmp_path):
+    (tmp_path / "small.cfg").write_text(CFG.replace("[net]\n", "[net]\nprecision=bf16\n"))
+    words = ["bench", "network", str(tmp_path / "small.cfg"), kind, "--rounds", "1", "--seconds", ".01", "--per-layer", "--device", "gpu",
+             "--peers", "torch", "--batch", "8"]
+    shown = darknetpy(driver, *words, torch=True)
+    assert re.search("^darknetpy, gpu: fake 0.*, products in bf16$", shown, re.M)
+    assert re.search("^PyTorch, gpu: PyTorch on a fake, bf16$", shown, re.M) and "left out" not in shown
+    check = json.loads(darknetpy(driver, *words, "--json", torch=True))["networks"][0]["results"]
+    assert [1e-5 < result["check"]["output"] < 5e-2 for result in check[1:3]] == [True, True]
+
+
 @pytest.fixture
 def peer(monkeypatch):
     """A function that imports a file of the benchmark which knows nothing of darknetpy."""
@@ -381,6 +394,28 @@ def test_gpus_that_torch_does_not_have(peer, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(RuntimeError, match=r"PyTorch has 1 GPU\(s\), no cuda:1"):
         use_gpu("gpu:1")
+
+
+def test_what_torch_multiplies_on_a_gpu(peer, monkeypatch):
+    import torch
+
+    torch_device, gpu_device = peer("torch_device"), types.SimpleNamespace(type="cuda")
+    for name in ("is_available", "set_device", "get_device_name", "is_bf16_supported"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, **__: "a GPU")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch, "set_default_device", lambda _: None)
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        for precision, allowed in (("tf32", True), ("fp32", False), ("bf16", False)):
+            torch_device.use_gpu("gpu", precision)
+            assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is allowed
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    casts = {word: torch_device.mixed(gpu_device, word) for word in ("fp32", "tf32", "fp16", "bf16")}
+    assert [getattr(casts[word], "fast_dtype", None) for word in casts] == [None, None, torch.float16, torch.bfloat16]
+    assert torch_device.describe(gpu_device, "fp16").endswith("autocast to float16, with loss scaling in training")
+    assert torch_device.describe(gpu_device).endswith("float32 without TF32")
+    assert not isinstance(torch_device.mixed(torch.device("cpu"), "bf16"), torch.autocast)
 
 
 def test_names_of_programs_on_devices():

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from darknetpy.bench.process import PEERS, TRAINING_PEERS, Process, ProgramFailed, device_of, label_of, missing, on_device
 from darknetpy.bench.subject import prepare_cfg
 
-_SAME = 1e-2            # of the largest output: a program that differs more computes something else
+# Of the largest output: a program that differs more computes something else.
+_SAME = {"fp32": 1e-2, "tf32": 1e-2, "fp16": 1e-2, "bf16": 5e-2}
 _SLOW_BUDGET = 60       # seconds that the rounds of a program may take if one step is longer than a round's share
 _PEAK_SECONDS = .05     # of a round, to measure what the processor can do at most
 _PASSES = 3             # work of a training step in forward passes: forward, gradient of the input, gradient of the weights
@@ -110,7 +111,7 @@ def compare(cfg, settings, *, batch=None, size=None, progress=lambda text: None)
         with Process("darknetpy", {**job, "keep_activations": True}) as ours:    # whose outputs are compared
             network = ours.ask("export", folder=folder, peers=names)
         names = [name for name in names if not _refused(name, network["files"][name], notes)]
-        names, checks = _check(names, job, notes, progress)
+        names, checks = _check(names, job, _SAME[network["precision"]], notes, progress)
         results, limits = _measure(["darknetpy", *names], job, settings, notes, progress)
         for result in results:
             result.check = checks.get(result.name, {})
@@ -145,8 +146,10 @@ def _refused(name, file, notes):
     return "refused" in file
 
 
-def _check(names, job, notes, progress):
-    """Let every peer compare its numbers with ours, in processes of their own; return those that can, and what they found."""
+def _check(names, job, same, notes, progress):
+    """Let every peer compare its numbers with ours, in processes of their own; return those whose outputs are the `same`, and what
+    they found.
+    """
     able, checks = [], {}
     for name in names:
         progress(f"same numbers? {label_of(name)}")
@@ -158,7 +161,7 @@ def _check(names, job, notes, progress):
         try:
             with Process(name, job) as peer:
                 found = peer.ask("check")
-            if not found["output"] <= _SAME:    # NaN too
+            if not found["output"] <= same:    # NaN too
                 raise ProgramFailed(f"{peer.label}: its outputs differ by {found['output']:.1e} of the largest")
             checks[name] = found
             able.append(name)

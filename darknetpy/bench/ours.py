@@ -68,8 +68,10 @@ class Program:
 
     def facts(self):
         """Return what this program is."""
-        return {"program": "darknetpy", "threads": core.lib.dn_num_threads(),
-                "simd": core.ffi.string(core.lib.dn_simd_level()).decode(), **(self.place.facts() if self.place else {})}
+        facts = {"program": "darknetpy", "threads": core.lib.dn_num_threads(),
+                 "simd": core.ffi.string(core.lib.dn_simd_level()).decode(), **(self.place.facts() if self.place else {})}
+        precision = self.net.sections.net["precision"]
+        return {**facts, "device": f"{facts['device']}, products in {precision}"} if self.place and precision != "fp32" else facts
 
     def device_bytes(self):
         """Return how much of a GPU's memory the arrays took at most; None of the emulator's."""
@@ -106,7 +108,7 @@ class Program:
         facts = {"batch": net.batch, "inputs": net.inputs, "truths": net.truths, "box": _box(net),
                  "flops": sum(l.flops for l in net.layers), "compared": results, "shape": [net.c, net.h, net.w],
                  "layers": [record(layer) for layer in net.layers]}
-        facts.update({name: net.option(name) for name in ("learning_rate", "momentum", "decay")})
+        facts.update({name: net.option(name) for name in ("learning_rate", "momentum", "decay")}, precision=net.sections.net["precision"])
         if self.job["train"]:
             facts["loss"] = self._gradients(arrays)
         facts["files"] = {peer: self._file(peer, os.path.join(folder, "network")) for peer in peers}

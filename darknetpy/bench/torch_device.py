@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
+_OF_16_BITS = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_PRODUCTS = {"fp32": "float32 without TF32", "tf32": "float32 with TF32", "fp16": "autocast to float16, with loss scaling in training",
+             "bf16": "autocast to bfloat16"}
 
-def use_gpu(name):
-    """Return the device of a job; on a GPU it becomes PyTorch's default, and products are float32 throughout.
+
+def use_gpu(name, precision="fp32"):
+    """Return the device of a job; on a GPU it becomes PyTorch's default, and products are TF32's if that is asked for.
 
     Parameters
     ----------
     name : str
         ``"cpu"``, ``"gpu"`` or ``"gpu:1"``.
+    precision : {"fp32", "tf32", "fp16", "bf16"}
+        As ``[net] precision=``; the last two act by :func:`mixed`.
 
     Raises
     ------
@@ -28,7 +36,7 @@ def use_gpu(name):
     device = torch.device("cuda", number)
     torch.cuda.set_device(device)
     torch.set_default_device(device)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     return device
 
 
@@ -51,10 +59,22 @@ class Marks:
         """Give the marks back, which PyTorch does."""
 
 
-def describe(device):
+def mixed(device, precision):
+    """Return the context of a forward pass: on a GPU autocast, where products are of 16 bits."""
+    if device.type == "cpu" or precision not in _OF_16_BITS:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, _OF_16_BITS[precision])
+
+
+def scaler(device, precision):
+    """Return what scales losses: in training on a GPU in halves; else it does nothing."""
+    return torch.amp.GradScaler("cuda", enabled=device.type != "cpu" and precision == "fp16")
+
+
+def describe(device, precision="fp32"):
     """Return PyTorch's version, and on a GPU what it runs on and with."""
     text = f"PyTorch {torch.__version__}"
     if device.type == "cpu":
         return text
     cudnn = torch.backends.cudnn.version()
-    return f"{text} on {torch.cuda.get_device_name(device)}, cuDNN {cudnn}, float32 without TF32"
+    return f"{text} on {torch.cuda.get_device_name(device)}, cuDNN {cudnn}, {_PRODUCTS[precision]}"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torch_device import Marks, describe, use_gpu
+from torch_device import Marks, describe, mixed, scaler, use_gpu
 from torch_yolo import YoloLoss, refused
 
 _INPLACE = {"relu": nn.ReLU, "relu6": nn.ReLU6, "elu": nn.ELU, "selu": nn.SELU, "swish": nn.SiLU, "mish": nn.Mish}
@@ -215,7 +215,8 @@ class Program:
 
     def __init__(self, job, workload):
         torch.set_num_threads(job["threads"])
-        self.device = use_gpu(job["device"])
+        self.precision = job["network"]["precision"]
+        self.device = use_gpu(job["device"], self.precision)
         if self.device.type == "cuda":
             self.wait, self.marks, torch.backends.cudnn.benchmark = torch.cuda.synchronize, Marks, job["best"]
         self.job, network = job, job["network"]
@@ -234,7 +235,7 @@ class Program:
 
     def facts(self):
         """Return what this program is."""
-        return {"program": describe(self.device), "threads": torch.get_num_threads()}
+        return {"program": describe(self.device, self.precision), "threads": torch.get_num_threads()}
 
     def device_bytes(self):
         """Return how much of the GPU's memory PyTorch has taken at most."""
@@ -294,7 +295,7 @@ class Program:
         groups = [{"params": decayed, "weight_decay": self.network["decay"]}, {"params": others, "weight_decay": 0}]
         self.optimizer = torch.optim.SGD(groups, lr=self.network["learning_rate"], momentum=self.network["momentum"],
                                          fused=best or None)
-        self.step = self._train
+        self.scaler, self.step = scaler(self.device, self.precision), self._train
 
     def _fold(self):
         """Fold normalization into the convolutions, which only inference can."""
@@ -306,14 +307,17 @@ class Program:
     # ---- steps
     def _train(self):
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._total_loss(self.model(self.images.to(self.device)))
-        loss.backward()
-        self.optimizer.step()
+        with mixed(self.device, self.precision):
+            ends = self.model(self.images.to(self.device))
+        loss = self._total_loss([x.float() for x in ends])
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         loss.item()
 
     def _predict(self, wanted=None):
-        with torch.inference_mode():
-            return [output_of(self.kind, x).cpu() for x in self.model(self.images.to(self.device), wanted)]
+        with torch.inference_mode(), mixed(self.device, self.precision):
+            return [output_of(self.kind, x.float()).cpu() for x in self.model(self.images.to(self.device), wanted)]
 
     # ---- the same work?
     def outputs(self):
@@ -373,14 +377,14 @@ class Program:
         return {"forward": times[:n].tolist(), "backward": times[n:2 * n][::-1].tolist(), "update": times[-1] if train else 0}
 
     def _loss(self, x):
-        x = x.flatten(1)
+        x = x.flatten(1).float()
         return self.losses[0](x, x.dtype) if self.job["train"] else output_of(self.kind, x)
 
     def _run_layer(self, i, layer, inputs):
-        with torch.set_grad_enabled(self.job["train"]):
+        with torch.set_grad_enabled(self.job["train"]), mixed(self.device, self.precision):
             output = layer(*inputs)
             if self.job["train"] and isinstance(layer, Yolo):
-                output = self.losses[self.model.ends.index(i)](output.flatten(1), output.dtype)
+                output = self.losses[self.model.ends.index(i)](output.flatten(1).float(), torch.float32)
             self.kept[i] = (output, inputs)
         return output
 
