@@ -334,8 +334,12 @@ class Network(NetworkOptions):
             raise ArgumentError("train_batch needs an input" if x is None else "train_batch needs a truth")
         self.input, truth = x, self._as_truth(truth)
         self.truth = truth
-        self.seen += self.batch                 # nothing is counted that was refused
-        loss = self.forward(truth=truth, train=True)
+        self.seen += self.batch
+        try:
+            loss = self.forward(truth=truth, train=True)
+        except DarknetError:
+            self.seen -= self.batch             # nothing is counted that was refused
+            raise
         if not np.isfinite(loss):
             iteration, self.seen = self.iteration, self.seen - self.batch
             raise DarknetError(f"loss is {loss} at iteration {iteration}{self._first_not_finite(truth)}; nothing was updated")

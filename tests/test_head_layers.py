@@ -576,6 +576,16 @@ def test_wrong_truth_of_cells_and_masks():
         network.forward(np.zeros((1, 5, 3, 2)), truth, train=True)
 
 
+def test_a_refused_truth_does_not_count():
+    network = build(["detection classes=3 coords=4 num=2 side=2"], (52,), 1)
+    x, truth = np.zeros((1, 52)), np.zeros((1, 32))
+    network.train_batch(x, truth)
+    truth[0, 8:16] = [1, 0, 0, 1, 0.5, 1.5, 0.2, 0.2]
+    with pytest.raises(dn.ArgumentError, match="y=1.5"):
+        network.train_batch(x, truth)
+    assert network.seen == 1
+
+
 def test_more_heads_by_hand(rng):
     net = dn.Network(w=64, h=48, c=3, train=True)
     cells = dn.make_detection_layer(2, 52, 2, 2, 3)
