@@ -157,8 +157,9 @@ while [ "${{1#*/bin/python}}" = "$1" ]; do shift; done
 
 def test_tests_under_the_sanitizer_are_there():
     with open(os.path.join(ROOT, "Makefile")) as file:
-        words = re.search(r"^SANITIZED := (.*?)\n\S", file.read().replace("\\\n", " "), re.M | re.S)[1]
-    files = ["tests/test_cuda_kernels.py", "tests/test_device.py", "tests/test_gpu_libraries.py"]
+        text = file.read().replace("\\\n", " ")
+    words = re.search(r"^SANITIZED := (.*?)\n\S", text, re.M | re.S)[1]
+    files = [f"tests/test_{name}" for name in re.search(r"^ON_DEVICE := .*test_,(.*)\)$", text, re.M)[1].split()]
     found = run(sys.executable, "-m", "pytest", "-q", "--collect-only", *files, "-k", words.strip())
     assert all(name in found.stdout for name in ("[mean_cpu]", "[batchnorm_backward_cpu]", "[groupnorm_backward_cpu]", "[softmax_cpu]",
                                                  "classifier-kept")), found.stdout  # fmt: skip
