@@ -99,8 +99,9 @@ static void matrix_task(const matrix_product *p, ptrdiff_t m0, int rows, ptrdiff
 }
 
 /* With few rows, packing B would take longer than the sums. Where those run along rows of both operands they
- * are formed without: columns n0 .. n0 + columns of C, ALONG_DEPTH products at a time. */
-enum { ALONG_ROWS = 64, ALONG_DEPTH = 1024 };
+ * are formed without: columns n0 .. n0 + columns of C, as many products at a time as rows of A stay in the
+ * first-level cache, at least ALONG_DEPTH: long runs of B are read faster. */
+enum { ALONG_ROWS = 24, ALONG_DEPTH = 1024, ALONG_VALUES = 8192 };
 static int sums_along_rows(const matrix_product *p)
 {
     return p->m <= ALONG_ROWS && p->a_column == 1 && p->b_row == 1;
@@ -108,8 +109,9 @@ static int sums_along_rows(const matrix_product *p)
 static void along_task(const matrix_product *p, ptrdiff_t n0, int columns)
 {
     scale_c(p->c + n0, p->ldc, p->m, columns, p->beta);
-    for (ptrdiff_t k = 0; k < p->k; k += ALONG_DEPTH) {
-        const int depth = p->k - k < ALONG_DEPTH ? (int)(p->k - k) : ALONG_DEPTH;
+    const int fit = ALONG_VALUES / (int)p->m, most = fit > ALONG_DEPTH ? fit : ALONG_DEPTH;
+    for (ptrdiff_t k = 0; k < p->k; k += most) {
+        const int depth = at_most(most, (int)(p->k - k));
         for (int j = 0, across; j < columns; j += across) {
             across = at_most(VECS, columns - j);
             for (int i = 0, down; i < p->m; i += down) {
@@ -124,8 +126,8 @@ static void along_task(const matrix_product *p, ptrdiff_t n0, int columns)
     }
 }
 
-/* Where rows of B lie along memory they are added up as they are read, STREAMS of them side by side; sums over
- * MATRIX_DEPTH rows stay in the first-level cache, a piece of C's columns, before they are added to C. */
+/* Where rows of B lie along memory they are added up as they are read, STREAMS of them side by side; sums
+ * over MATRIX_DEPTH rows stay in the first-level cache, a piece of C's columns, before C gets them. */
 enum { STREAMED_ROWS = 8, TOGETHER = 4, STREAMS = 8, PIECE = 4096, LEAST_STREAM = 2048 };
 static int adds_rows(const matrix_product *p) { return p->m <= STREAMED_ROWS && p->b_column == 1; }
 
