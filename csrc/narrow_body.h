@@ -1,7 +1,7 @@
-/* Depthwise convolutions with 3x3 and 5x5 taps that halve an image whose rows of outputs fit a vector, or half
- * of one: then a vector has two rows. Of the large image a vector's lanes read as many rows, as two vectors
- * that are parted in their even and odd lanes; tap kx of output j is lane j + move of one of both, and outputs
- * as well as sums for them stand still:
+/* Depthwise convolutions with 3x3 and 5x5 taps that halve an image whose rows of outputs fit a vector, or
+ * half of one: then a vector has two rows. Of the large image a vector's lanes read as many rows, as two
+ * vectors that are parted in their even and odd lanes; tap kx of output j is lane j + move of one of both,
+ * and outputs as well as sums for them stand still:
  *     y[j] = sum over kx of S[kx][j + move],  S[kx] = sum over ky of w[ky][kx] part[kx mod 2]
  * Body of an engine. */
 #ifndef DN_NARROW_BODY_H

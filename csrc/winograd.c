@@ -12,20 +12,18 @@ static int moves_by_one(const conv_product *p)
     return p->size == 3 && applies_to_axis(&p->y) && applies_to_axis(&p->x) && p->y.step == p->x.step &&
            p->algorithm != CONVOLUTION_GEMM;
 }
-static int is_depthwise(const conv_product *p)
-{
-    return p->groups > 1 && p->channels == 1 && p->filters == 1;
-}
-static int applies(const conv_product *p) { return !is_depthwise(p) && moves_by_one(p); }
+/* Narrow layers leave lanes of the vectors empty; groups may be very narrow, and many. */
+enum { NARROW = 16 };
+static int is_narrow(const conv_product *p) { return p->channels < NARROW || p->filters < NARROW; }
+static int applies(const conv_product *p) { return moves_by_one(p) && (p->groups == 1 || !is_narrow(p)); }
 
 /* Multiply-adds for each channel and filter, against those of the plain sums: per tile, and with `fixed` for
- * transforming the weights or their gradient. Narrow layers would leave lanes of the vectors empty. */
+ * transforming the weights or their gradient. */
 static int worthwhile(const conv_product *p, double per_tile, double fixed)
 {
-    enum { NARROW = 16 };
     const double tiles = (double)p->batch * pieces(p->y.out, 4) * pieces(p->x.out, 4);
     const double plain = 9. * p->batch * p->y.out * p->x.out;
-    return p->channels >= NARROW && p->filters >= NARROW && per_tile * tiles + fixed < plain;
+    return !is_narrow(p) && per_tile * tiles + fixed < plain;
 }
 
 /* The tiles of a task: enough that weights brought to the first-level cache serve many, few enough that
@@ -54,24 +52,26 @@ static void cut_tiles(winograd_cut *cut, const conv_product *p, int h, int w, in
 static void share_filters(winograd_cut *cut, const conv_product *p)
 {
     const int most = (int)pieces(p->filters, SHARE);
-    cut->shares = cut->blocks < TASKS && p->groups < TASKS ? at_most(most, (int)pieces(TASKS, cut->blocks)) : 1;
+    const int few = cut->blocks < TASKS && p->groups < TASKS;
+    cut->shares = few ? at_most(most, (int)pieces(TASKS, cut->blocks)) : 1;
 }
 
 /* ---- stride 2 (winograd_strided_body.h) */
 /* 81 products for each tile of 4 x 4, against 144, and for each channel and filter the transforms of up to
- * four phases; the weights are transformed for each block. Channels must fill vectors. In groups plain sums are
- * `slower` than in one. */
+ * four phases; the weights are transformed for each block. Channels must fill vectors. In groups plain sums
+ * are `slower` than in one. */
 static int strided_pays(const conv_product *p, int h, int w, double blocks, double slower)
 {
-    enum { NARROW = 16, TRANSFORMS = 500, WEIGHTS = 200 };
+    enum { TRANSFORMS = 500, WEIGHTS = 200 };
     const double tiles = (double)p->batch * pieces(h, 4) * pieces(w, 4),
                  plain = (p->groups > 1 ? slower : 1) * 9 * p->batch * h * w,
                  per_tile = 81 + (double)TRANSFORMS / p->filters + (double)TRANSFORMS / p->channels;
-    return p->channels >= NARROW && p->filters >= NARROW && per_tile * tiles + WEIGHTS * blocks < plain;
+    return !is_narrow(p) && per_tile * tiles + WEIGHTS * blocks < plain;
 }
 static int may_be_strided(const conv_product *p)
 {
-    return p->size == 3 && p->channels % FILTER_UNIT == 0 && p->algorithm != CONVOLUTION_GEMM;
+    return p->size == 3 && (p->groups == 1 || !is_narrow(p)) && p->channels % FILTER_UNIT == 0 &&
+           p->algorithm != CONVOLUTION_GEMM;
 }
 static int strides_by_two(const conv_axis *a) { return a->stride == 2 && a->step == 1 && a->first == -1; }
 static int is_strided(const conv_product *p)
@@ -202,10 +202,10 @@ winograd_cut cut_winograd_gradient(const conv_product *p)
     return cut;
 }
 
-/* In groups each thread has all of it. */
+/* Where threads take whole groups each has all of it. */
 size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t threads)
 {
-    if (p->groups > 1 && threads > 1) return threads * winograd_workspace(p, cut, 1);
+    if (p->groups >= TASKS && threads > 1) return threads * winograd_workspace(p, cut, 1);
     if (p->kept)
         return threads * (pieces(p->channels, kept_channels(cut)) * kept_v_chunk(cut) +
                           kept_panel(cut, KEPT_CHANNELS) + kept_panel(cut, cut->tiles));
@@ -220,7 +220,7 @@ size_t winograd_workspace(const conv_product *p, const winograd_cut *cut, size_t
 }
 size_t winograd_gradient_workspace(const conv_product *p, const winograd_cut *cut, size_t threads)
 {
-    if (p->groups > 1 && threads > 1) return threads * winograd_gradient_workspace(p, cut, 1);
+    if (p->groups >= TASKS && threads > 1) return threads * winograd_gradient_workspace(p, cut, 1);
     const size_t tasks = (size_t)cut->filter_parts * cut->channel_parts, points = winograd_points(cut),
                  sums = (size_t)cut->rows * cut->line + SKEW;
     return points * ((cut->chunks > 1 ? tasks * cut->chunks : threads) * sums +

@@ -1,6 +1,7 @@
 /* Winograd's algorithm in groups: each is a convolution of its own, of some maps of every image. Where there
- * are TASKS and more, threads take whole groups; fewer are made one after the other, each by all threads.
- * Body of an engine. */
+ * are TASKS and more, threads take whole groups; fewer are made one after the other, each by all threads, and
+ * from no parallel region, not even of one thread: one within it would start its threads anew. Body of an
+ * engine. */
 #ifndef DN_WINOGRAD_GROUPS_BODY_H
 #define DN_WINOGRAD_GROUPS_BODY_H
 #include "winograd_kept_body.h"
@@ -28,15 +29,6 @@ static void of_group(const conv_product *p, const winograd_cut *cut, int group, 
 }
 static size_t kept_of_group(const conv_product *p) { return kept_values(p) / p->groups; }
 
-/* Threads for groups, and for what is done in each. */
-typedef struct {
-    int across, within;
-} group_threads;
-static group_threads share_threads(const conv_product *p, int threads)
-{
-    return p->groups >= TASKS ? (group_threads){threads, 1} : (group_threads){1, threads};
-}
-
 static void groups_keep(const conv_product *p, const winograd_cut *cut, const real *w, real *kept,
                         int threads)
 {
@@ -47,48 +39,66 @@ static void groups_keep(const conv_product *p, const winograd_cut *cut, const re
     }
 }
 
+static void group_forward(const conv_product *p, const winograd_cut *cut, int i, const real *x, const real *w,
+                          real *y, real *workspace, int threads)
+{
+    group_pass g;
+    of_group(p, cut, i, &g);
+    if (p->kept)
+        kept_winograd(&g.p, cut, x + g.x, w + i * kept_of_group(p), y + g.y, workspace, threads);
+    else
+        winograd_product(&g.p, cut, x + g.x, w + i * p->group_stride, y + g.y, workspace, threads);
+}
 static void groups_forward(const conv_product *p, const winograd_cut *cut, const real *x, const real *w,
                            real *y, real *workspace, int threads)
 {
-    const group_threads t = share_threads(p, threads);
     const size_t space = winograd_workspace(p, cut, 1);
-#pragma omp parallel for num_threads(t.across) schedule(static)
-    for (int i = 0; i < p->groups; ++i) {
-        real *const own = workspace + omp_get_thread_num() * space;
-        group_pass g;
-        of_group(p, cut, i, &g);
-        if (p->kept)
-            kept_winograd(&g.p, cut, x + g.x, w + i * kept_of_group(p), y + g.y, own, t.within);
-        else
-            winograd_product(&g.p, cut, x + g.x, w + i * p->group_stride, y + g.y, own, t.within);
+    if (p->groups < TASKS) {
+        for (int i = 0; i < p->groups; ++i) group_forward(p, cut, i, x, w, y, workspace, threads);
+        return;
     }
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int i = 0; i < p->groups; ++i)
+        group_forward(p, cut, i, x, w, y, workspace + omp_get_thread_num() * space, 1);
 }
 
+static void group_gradient(const conv_product *p, const winograd_cut *cut, int i, const real *x,
+                           const real *dy, real *dw, real *workspace, int threads)
+{
+    group_pass g;
+    of_group(p, cut, i, &g);
+    winograd_gradient(&g.p, cut, x + g.x, dy + g.y, dw + i * p->group_stride, workspace, threads);
+}
 static void groups_gradient(const conv_product *p, const winograd_cut *cut, const real *x, const real *dy,
                             real *dw, real *workspace, int threads)
 {
-    const group_threads t = share_threads(p, threads);
     const size_t space = winograd_gradient_workspace(p, cut, 1);
-#pragma omp parallel for num_threads(t.across) schedule(static)
-    for (int i = 0; i < p->groups; ++i) {
-        group_pass g;
-        of_group(p, cut, i, &g);
-        winograd_gradient(&g.p, cut, x + g.x, dy + g.y, dw + i * p->group_stride,
-                          workspace + omp_get_thread_num() * space, t.within);
+    if (p->groups < TASKS) {
+        for (int i = 0; i < p->groups; ++i) group_gradient(p, cut, i, x, dy, dw, workspace, threads);
+        return;
     }
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int i = 0; i < p->groups; ++i)
+        group_gradient(p, cut, i, x, dy, dw, workspace + omp_get_thread_num() * space, 1);
 }
 
+static void group_strided_data(const conv_product *p, const winograd_cut *cut, int i, const real *dy,
+                               const real *w, real *dx, real *workspace, int threads)
+{
+    group_pass g;
+    of_group(p, cut, i, &g);
+    strided_data(&g.p, cut, dy + g.x, w + i * p->group_stride, dx + g.y, workspace, threads);
+}
 static void groups_strided_data(const conv_product *p, const winograd_cut *cut, const real *dy, const real *w,
                                 real *dx, real *workspace, int threads)
 {
-    const group_threads t = share_threads(p, threads);
     const size_t space = strided_data_workspace(p, cut, 1);
-#pragma omp parallel for num_threads(t.across) schedule(static)
-    for (int i = 0; i < p->groups; ++i) {
-        group_pass g;
-        of_group(p, cut, i, &g);
-        strided_data(&g.p, cut, dy + g.x, w + i * p->group_stride, dx + g.y,
-                     workspace + omp_get_thread_num() * space, t.within);
+    if (p->groups < TASKS) {
+        for (int i = 0; i < p->groups; ++i) group_strided_data(p, cut, i, dy, w, dx, workspace, threads);
+        return;
     }
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int i = 0; i < p->groups; ++i)
+        group_strided_data(p, cut, i, dy, w, dx, workspace + omp_get_thread_num() * space, 1);
 }
 #endif

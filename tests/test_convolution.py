@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
+import subprocess
+import sys
 import zlib
 
 import kernel_calls
@@ -435,7 +439,7 @@ def _last_digits(s, x, w, dy):
     results = []
     for algorithm in ("auto", "gemm"):
         shape = core.ffi.new("conv_shape *", {**s, "algorithm": ALGORITHMS.index(algorithm)})
-        work = kernel_calls.Guarded(np.zeros(core.lib.convolution_workspace(shape, 1)))
+        work = kernel_calls.Guarded(np.zeros(core.lib.convolution_workspace(shape, 3)))
         inputs, weights, delta = (kernel_calls.Guarded(a) for a in (x, w, dy))
         y, dx, dw = (kernel_calls.Guarded(np.zeros(a.size)) for a in (dy, x, w))
         core.lib.convolution_forward_cpu(
@@ -475,14 +479,56 @@ def test_by_two_is_taken(sizes, taken, monkeypatch, threads):
     assert _last_digits(s, x, w, dy) == taken
 
 
-@pytest.mark.parametrize("sizes", [(4, 1024, 7, 7, 1024, 32, 3, 1, 1, 1, 1), (1, 48, 14, 14, 48, 3, 3, 1, 1, 1, 1),
-                                   (4, 256, 14, 14, 256, 8, 3, 2, 2, 1, 1)], ids=str)
+@pytest.mark.parametrize("sizes", [(4, 1024, 7, 7, 1024, 32, 3, 1, 1, 1, 1), (4, 256, 14, 14, 256, 8, 3, 2, 2, 1, 1)], ids=str)
 def test_groups_are_taken(sizes, monkeypatch, threads):
-    """Groups of 16 maps and more are computed in tiles, as if each were alone."""
+    """Groups of 32 maps are not plain sums; at 7x7, and by two, they cannot be bands."""
     threads(1)
     monkeypatch.setitem(SHAPES, "shape", sizes)
     s, r, x, w, dy, workspace = _arrays("shape")
     assert _last_digits(s, x, w, dy) == [True] * 3
+
+
+COUNTED = """
+import ctypes
+from test_convolution import SHAPES, _arrays, _last_digits
+import darknetpy as dn
+dn.set_num_threads(2)
+created = ctypes.CDLL(None).created_threads
+for shape in [(1, 64, 14, 14, 64, 1, 3, 1, 1, 1, 1), (4, 64, 28, 28, 64, 1, 3, 2, 2, 1, 1), (4, 64, 28, 28, 64, 2, 3, 1, 1, 1, 1),
+              (4, 256, 14, 14, 256, 8, 3, 1, 1, 1, 1), (4, 64, 28, 28, 64, 64, 3, 2, 2, 1, 1), (1, 64, 28, 28, 64, 1, 1, 1, 1, 1, 0)]:
+    SHAPES["shape"] = shape
+    s, r, x, w, dy, workspace = _arrays("shape")
+    _last_digits(s, x, w, dy)
+    before = created()
+    _last_digits(s, x, w, dy)
+    print(shape, created() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads through LD_PRELOAD")
+def test_threads_wait_for_the_next_pass(tmp_path):
+    """No pass starts threads anew, as one within another's parallel region would."""
+    compiler = shutil.which("cc") or pytest.skip("no C compiler")
+    (tmp_path / "count.c").write_text("""
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <pthread.h>
+        static int created;
+        int created_threads(void) { return created; }
+        int pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *x)
+        {
+            int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) = dlsym(RTLD_NEXT, "pthread_create");
+            __atomic_add_fetch(&created, 1, __ATOMIC_RELAXED);
+            return real(t, a, f, x);
+        }
+    """)
+    counter = tmp_path / "count.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", counter, tmp_path / "count.c", "-ldl"], check=True)
+    here = os.path.dirname(__file__)
+    paths = os.pathsep.join([here, os.path.dirname(here), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "LD_PRELOAD": str(counter), "PYTHONPATH": paths}
+    said = subprocess.run([sys.executable, "-c", COUNTED], env=env, capture_output=True, text=True, check=True).stdout
+    assert said.count("\n") == 6 and all(line.endswith(" 0") for line in said.splitlines()), said
 
 
 @pytest.mark.parametrize("change", [{"dilation": 2, "pad": 2}, {"pad": 0}, {"pad": 2}, {"stride_y": 1}], ids=str)
