@@ -17,6 +17,7 @@ static const option_spec network_options[] = {
     OPTION(network, "recompute", recompute, INT),
     OPTION(network, "watch", watch, INT),
     OPTION(network, "first_not_finite", first_not_finite, INT),
+    OPTION(network, "is_ahead", is_ahead, INT),
     OPTION(network, "graph", graph, INT),
     OPTION(network, "policy", policy, INT),
     OPTION(network, "learning_rate", learning_rate, REAL),

@@ -245,9 +245,11 @@ class Network(NetworkOptions):
         if self._device is None:
             return
         count = self.batch * self.truths if self.truths else None
-        rows = None if truth is None else self._checked("truth", self._as_truth(truth), count)
-        self._staged = truth, rows, self._checked("input", x, self.batch * self.inputs)     # whose memory nobody else gets
+        rows = self._checked("truth", self._as_rows(truth), count)
+        staged = truth, rows, self._checked("input", x, self.batch * self.inputs)
+        self._staged = None                     # no older announcement outlives this one, which may fail
         self._core.check(self._core.lib.stage_network(self._handle, self._core.address(x), self._core.address(rows)))
+        self._staged = staged                   # whose memory nobody else gets
 
     def forward(self, x: Optional[Floats] = None, truth: Optional[Union[Floats, Integers]] = None,
                 train: Optional[bool] = None) -> Optional[float]:
@@ -274,7 +276,11 @@ class Network(NetworkOptions):
         owner = self._input
         for layer in self.layers:
             layer._referenced, owner = (owner, self._truth), layer
-        self._core.check(self._core.lib.forward_network(self._handle))
+        try:
+            self._core.check(self._core.lib.forward_network(self._handle))
+        finally:
+            if self._staged is not None and not self.option("is_ahead"):
+                self._staged = None             # read; from here on the arrays may change
         return self._loss_per_row()
 
     def _loss_per_row(self):
@@ -283,11 +289,14 @@ class Network(NetworkOptions):
         return self._core.lib.network_cost(self._handle) / self.batch
 
     def _as_truth(self, truth):
+        """The truth of a pass: its rows, those that were announced if it was."""
+        announced = self._staged is not None and truth is self._staged[0]
+        return self._staged[1] if announced else self._as_rows(truth)
+
+    def _as_rows(self, truth):
         """Int labels become one row each with a one at the label."""
         if truth is None or not isinstance(truth, np.ndarray) or truth.dtype.kind not in "iu":
             return truth
-        if self._staged is not None and truth is self._staged[0]:
-            return self._staged[1]
         if truth.shape != (self.batch,):
             raise ArgumentError(f"truth: wanted {self.batch} labels, shape ({self.batch},), got {truth.shape}")
         if truth.size and not (0 <= truth.min() and truth.max() < self.truths):

@@ -83,6 +83,28 @@ def test_arrays_that_change_between_passes():
     assert_same_bits(plain, net)
 
 
+@pytest.mark.parametrize("views", [False, True])
+def test_labels_may_change_once_a_pass_has_read_them(views):
+    plain, ahead = pair()
+    labels = np.zeros(3, int)
+    for i, (x, truth) in enumerate(batches(ahead, 6)):
+        labels[:] = truth
+        if i in (0, 3):
+            ahead.stage(x, labels)
+        assert ahead.train_batch(x[:] if views else x, labels) == plain.train_batch(x, truth)
+    assert_same_bits(plain, ahead)
+
+
+def test_labels_that_are_announced_again():
+    plain, ahead = pair()
+    (x, truth), (_, others) = batches(plain, 2)
+    labels = truth.copy()
+    ahead.stage(x, labels)
+    labels[:] = others
+    ahead.stage(x, labels)
+    assert (truth != others).any() and ahead.train_batch(x, labels) == plain.train_batch(x, others)
+
+
 def test_a_later_announcement_and_a_resize_replace_one():
     plain, net = (network("convolutional filters=5 size=3 pad=1", "avgpool", "softmax") for _ in range(2))
     (x, truth), (other, labels) = batches(plain, 2)
