@@ -242,6 +242,8 @@ class Network(NetworkOptions):
         x, truth
             As :meth:`train_batch` or :meth:`forward` will get them.
         """
+        if x is None:
+            raise ArgumentError("stage needs an input")
         if self._device is None:
             return
         count = self.batch * self.truths if self.truths else None

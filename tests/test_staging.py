@@ -14,7 +14,7 @@ from test_graph import CLASSES, IMAGES, assert_same_bits, network
 
 from darknetpy import cli
 from darknetpy.data.loader import Loader
-from darknetpy.errors import DataError
+from darknetpy.errors import ArgumentError, DataError
 from darknetpy.memory_summary import memory_text, memory_totals
 from darknetpy.network import Network
 
@@ -103,6 +103,13 @@ def test_labels_that_are_announced_again():
     labels[:] = others
     ahead.stage(x, labels)
     assert (truth != others).any() and ahead.train_batch(x, labels) == plain.train_batch(x, others)
+
+
+@pytest.mark.parametrize("device", ["cpu", DEVICE])
+def test_nothing_is_not_announced(device):
+    net = Network(2, c=3, device=device)
+    with pytest.raises(ArgumentError, match="^stage needs an input$"):
+        net.stage(None)
 
 
 def test_a_later_announcement_and_a_resize_replace_one():
