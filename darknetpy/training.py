@@ -16,7 +16,7 @@ import numpy as np
 
 from darknetpy import checkpoint, plots
 from darknetpy.data import Loader, ensure_backup
-from darknetpy.errors import ArgumentError, CfgError, DarknetError, DataError, WeightsError
+from darknetpy.errors import ArgumentError, CfgError, DarknetError, WeightsError
 from darknetpy.evaluation import Accuracy
 from darknetpy.files import sweep_temporaries
 from darknetpy.moving_statistics import refuse_single_values
@@ -326,7 +326,7 @@ class Trainer:
         try:
             self._ahead = self._take(loader)
             net.stage(self._ahead[0].x, self._ahead[1])
-        except DataError as error:
+        except DarknetError as error:
             self._ahead = error
 
     def _epoch(self):

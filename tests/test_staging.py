@@ -13,8 +13,9 @@ from test_cli import TINY
 from test_graph import CLASSES, IMAGES, assert_same_bits, network
 
 from darknetpy import cli
+from darknetpy.classifier_training import ClassifierTrainer
 from darknetpy.data.loader import Loader
-from darknetpy.errors import ArgumentError, DataError
+from darknetpy.errors import ArgumentError, DataError, OutOfMemory
 from darknetpy.memory_summary import memory_text, memory_totals
 from darknetpy.network import Network
 
@@ -167,21 +168,23 @@ def test_the_loop_announces_each_mini_batch_but_the_first(tmp_path, monkeypatch,
     assert [(id(x), id(truth)) for x, truth in announced] == [(id(x), id(truth)) for x, truth in trained[1:]]
 
 
-def test_what_is_wrong_with_the_next_mini_batch_is_said_in_its_turn(tmp_path, monkeypatch, capsys):
-    given, steps = [], []
-    following, train_batch = Loader.__next__, Network.train_batch
+@pytest.mark.parametrize("where, what, wrong", [
+    (Loader, "__next__", DataError("a.png: broken")),
+    (ClassifierTrainer, "truth", ArgumentError("truth: broken")),
+    (Network, "stage", OutOfMemory("an input: no memory")),
+], ids=["image", "truth", "memory"])
+def test_what_is_wrong_with_the_next_mini_batch_is_said_in_its_turn(where, what, wrong, tmp_path, monkeypatch, capsys):
+    """The third is the next one when the first update, of two, is made and goes into the record."""
+    third, calls, works = 3 - (what == "stage"), [], getattr(where, what)        # the first mini-batch is not announced
 
-    def fails(loader):
-        given.append(1)
-        if len(given) == 3:
-            raise DataError("a.png: broken")
-        return following(loader)
+    def fails(*arguments):
+        calls.append(1)
+        if len(calls) == third:
+            raise wrong
+        return works(*arguments)
 
-    def trains(net, x, truth):
-        steps.append(1)
-        return train_batch(net, x, truth)
-
-    monkeypatch.setattr(Loader, "__next__", fails)
-    monkeypatch.setattr(Network, "train_batch", trains)
+    monkeypatch.setattr(where, what, fails)
     status, said = run(tmp_path, monkeypatch, capsys)
-    assert status == 1 and "a.png: broken" in said and len(steps) == 2
+    (record,) = tmp_path.rglob("*.csv")
+    assert status == 1 and str(wrong) in said
+    assert [row.split(",")[0] for row in record.read_text().splitlines()] == ["iteration", "1"]
