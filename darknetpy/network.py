@@ -365,10 +365,12 @@ class Network(NetworkOptions):
         """Run the pass again, looking at each output while it is there."""
         kept = [(array, array.copy()) for layer in self.layers for array in layer.arrays("statistic", "counter", "state").values()]
         self._set_options({"watch": 1})
-        self.forward(truth=truth, train=True)
-        self._set_options({"watch": 0})
-        for array, values in kept:
-            array[...] = values
+        try:
+            self.forward(truth=truth, train=True)
+        finally:
+            self._set_options({"watch": 0})
+            for array, values in kept:
+                array[...] = values
         first = int(self.option("first_not_finite"))
         return f": the first output that is not finite is layer {first} [{self.layers[first].type}]'s" if first >= 0 else ""
 

@@ -518,3 +518,23 @@ def test_not_finite_is_told_before_anything_is_updated(rng):
     with pytest.raises(dn.DarknetError, match="layer 1"):
         net.train_batch(x, np.array([0, 1]))
     assert (net.layers[0].weights == before).all()
+
+
+def test_a_search_for_what_is_not_finite_that_fails_itself_leaves_nothing(rng, monkeypatch):
+    """The second pass is the search; what it watches and the statistics are as they were."""
+    net = network(["batchnorm", "connected output=3 activation=linear", "softmax"], (4,))
+    x, _ = _batch(rng, net)
+    net.layers[1].weights[0, 0] = np.nan
+    forward, means = net.forward, []
+
+    def fails(**arguments):
+        means.append(net.layers[0].rolling_mean.copy())
+        loss = forward(**arguments)
+        if len(means) == 2:
+            raise dn.DeviceError("broken")
+        return loss
+
+    monkeypatch.setattr(net, "forward", fails)
+    with pytest.raises(dn.DeviceError, match="broken"):
+        net.train_batch(x, np.array([0, 1]))
+    assert len(means) == 2 and net.option("watch") == 0 and net.layers[0].rolling_mean.tobytes() == means[1].tobytes()
