@@ -23,11 +23,13 @@ static dn_status copied(const layer *l, const layer_array *a, dn_status status)
 dn_status pull_layer_array(const layer *l, int i, void *to)
 {
     const layer_array a = get_layer_array(l, i);
+    dn_select(l->device);
     return copied(l, &a, (a.on_device ? l->device : dn_host())->pull(to, a.data, bytes_of(&a)));
 }
 dn_status push_layer_array(layer *l, int i, const void *from)
 {
     const layer_array a = get_layer_array(l, i);
+    dn_select(l->device);
     lend_layer_weights(l);
     return_layer_weights(l);
     return copied(l, &a, (a.on_device ? l->device : dn_host())->push(a.data, from, bytes_of(&a)));
@@ -96,6 +98,7 @@ dn_status dn_initialize_on_host(layer *l, uint64_t seed)
         l->ops->initialize(l, seed);
         return DN_OK;
     }
+    dn_select(l->device);
     const dn_status status = lend_parameters(&parameters, l);
     if (status == DN_OK) l->ops->initialize(l, seed);
     return give_back(&parameters, status, 1);
@@ -106,6 +109,7 @@ int dn_detections_on_host(const layer *l, int image, real thresh, real hier, rea
     layer *copy = malloc(l->ops->size);
     if (!copy) return -1;
     memcpy(copy, l, l->ops->size);
+    dn_select(l->device);
     const dn_status status =
         lend(&output, (void **)&copy->output, (size_t)l->batch * l->outputs * sizeof(real));
     const int n = status == DN_OK ? l->ops->detections(copy, image, thresh, hier, rows) : -1;
