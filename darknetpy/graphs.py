@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
 PASSES = {"forward": "DN_FORWARD", "training forward": "DN_FORWARD_TRAINING", "backward": "DN_BACKWARD", "update": "DN_UPDATE",
           "backward and update": "DN_LEARN"}
+NONE_ON_CPU = "graphs: none on the CPU"
 
 
 class PassGraph(NamedTuple):
@@ -54,7 +55,7 @@ def pass_graphs(net: Network) -> dict[str, PassGraph]:
 def graph_lines(net: Network) -> list[str]:
     """Return what became of the passes in words, a line each."""
     if net.device == "cpu":
-        return ["graphs: none on the CPU"]
+        return [NONE_ON_CPU]
     if not net.graph:
         return ["graphs: turned off"]
     return [f"graphs: {name}: {told.text()}" for name, told in pass_graphs(net).items()] or ["graphs: no pass has run"]

@@ -306,6 +306,23 @@ def test_info_says_what_becomes_of_a_networks_passes(tmp_path, capsys):
     assert re.fullmatch(r"graphs: backward and update: one graph of \d+ kernels", said[3][1])
 
 
+@pytest.mark.parametrize("options", ["--device emulated", "--device gpu:1 --json", "--no-graph"])
+def test_info_wants_a_network_for_a_device(options, capsys):
+    assert cli.main(["info", *options.split()]) == 2
+    said = capsys.readouterr()
+    option = options.removesuffix(" --json")
+    assert said.out == "" and said.err == f"darknetpy: error: {option} without CFG: wanted a network to run there\n"
+
+
+def test_info_builds_no_network_for_the_cpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("darknetpy.cli.info.load_network", None)
+    (tmp_path / "a.cfg").write_text("[net]\ninputs=4\n[connected]\noutput=3\n[softmax]\n")
+    assert cli.main(["info", str(tmp_path / "a.cfg")]) == 0
+    assert capsys.readouterr().out.endswith("\ngraphs: none on the CPU\n")
+    (tmp_path / "a.cfg").write_text("[net]\ninputs=4\n[conected]\noutput=3\n")
+    assert cli.main(["info", str(tmp_path / "a.cfg")]) == 2 and "conected" in capsys.readouterr().err
+
+
 def test_the_cpu_has_none():
     net = build(["connected output=3", "softmax"], (4,), 2)
     assert net.graph and not net.graphs

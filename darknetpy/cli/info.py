@@ -9,11 +9,14 @@ import numpy as np
 import darknetpy
 from darknetpy import gpu, gpu_libraries
 from darknetpy.builder import load_network
+from darknetpy.cfg import parse_cfg
 from darknetpy.cli import common
 from darknetpy.cli.common import print_json
 from darknetpy.core import core
-from darknetpy.graphs import graph_lines
-from darknetpy.paths import cfg_folder
+from darknetpy.errors import ArgumentError
+from darknetpy.graphs import NONE_ON_CPU, graph_lines
+from darknetpy.paths import cfg_folder, find_cfg
+from darknetpy.sections import resolve
 from darknetpy.threads import available_cpus
 
 _PACKAGES = ("numpy", "cffi", "Pillow", "rich", "matplotlib", "pycuda")
@@ -35,6 +38,9 @@ def add_parser(subparsers):
 
 def run(args):
     """Run the command; returns the exit status."""
+    if args.cfg is None and (args.device != "cpu" or args.no_graph):
+        option = "--no-graph" if args.no_graph else f"--device {args.device}"
+        raise ArgumentError(f"{option} without CFG: wanted a network to run there")
     facts = collect()
     if args.cfg is not None:
         facts["graphs"] = graphs(args)
@@ -57,10 +63,13 @@ def run(args):
 
 def graphs(args):
     """Return what becomes of the passes of a network on a device, a line each."""
+    if args.device == "cpu":
+        resolve(parse_cfg(find_cfg(args.cfg)), lenient=True)      # a mistake in it is one here, too
+        return [NONE_ON_CPU]
     net = load_network(args.cfg, device=args.device, train=True, lenient=True, keep_activations=False)
     net.graph = not args.no_graph
     x = np.random.default_rng(0).standard_normal((net.batch, net.inputs), np.float32)
-    for _ in range(4 if args.device != "cpu" else 0):
+    for _ in range(4):
         if net.truths:
             net.train_batch(x, np.zeros((net.batch, net.truths), np.float32))
         else:
