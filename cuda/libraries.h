@@ -1,6 +1,6 @@
 /* NVIDIA's cuBLASLt and cuDNN as the kernels see them: the functions that they call, handed over by whoever
  * has opened the library, and our own declarations of what these take, so that neither is needed to build. A
- * constant DN_<X> is NVIDIA's <X>; tests/test_gpu_libraries.py holds all of them, the structs and the
+ * constant DN_<X> is NVIDIA's <X>; tests/test_nvidia_libraries.py holds all of them, the structs and the
  * functions against NVIDIA's headers. Handles and descriptors are pointers that only the library follows. */
 #ifndef DN_LIBRARIES_H
 #define DN_LIBRARIES_H
