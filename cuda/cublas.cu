@@ -84,7 +84,7 @@ bool cublas_computes(int TA, int TB, int M, int N, int K, real ALPHA, const real
                      int ldb, real BETA, real *C, int ldc)
 {
     cublas_user *user = gpu_failed() ? NULL : library_users<cublas_user>::own();
-    const dn_precision precision = current_precision();
+    const dn_precision precision = precision_of(M);
     if (!user || precision == DN_FP16 || M < 1 || N < 1 || K < 1 ||
         (double)M * N * K < user->library->least_work)
         return false;

@@ -130,7 +130,8 @@ bool cudnn_computes(conv_pass pass, const conv_shape *s, const real *first, cons
     cudnn_user *user = gpu_failed() ? NULL : library_users<cudnn_user>::own();
     /* Arrays begin at multiples of 16 bytes, parts of them need not; what the library wants is not said. */
     const bool aligned = ((uintptr_t)first | (uintptr_t)second | (uintptr_t)result) % ALIGNED == 0;
-    const dn_precision precision = current_precision();
+    const int rows = (pass == CONV_DATA ? s->c : s->n) / s->groups; /* of the product that it is */
+    const dn_precision precision = precision_of(rows);
     const bool in_32_bits = precision == DN_FP32 || precision == DN_TF32;
     if (!user || !in_32_bits || !aligned || !suits(*s)) return false;
     return library_computes(

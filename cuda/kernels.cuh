@@ -32,6 +32,9 @@ constexpr int BLOCK = 256, WARP = 32, WARPS = BLOCK / WARP;
 /* ---- launches, on the calling thread's stream */
 
 dn_precision current_precision(); /* of the calling thread's products */
+/* Products of fewer rows have no tiles, and are float32's whatever the precision. */
+constexpr int FEW_ROWS = 8;
+static inline dn_precision precision_of(int rows) { return rows < FEW_ROWS ? DN_FP32 : current_precision(); }
 int current_gpu();
 bool gpu_failed(); /* something has, and nobody has asked yet: what follows is not begun */
 void note_failure(const char *what, cudaError_t error);

@@ -175,7 +175,7 @@ template <class Problem> static __global__ void blocks_kernel(Problem p)
 
 /* ---- the choice, by shape alone */
 
-constexpr int FEW_ROWS = 8, LONG = 2048, LARGE = 128, SMALL = 64, LEAST_CUT = 256;
+constexpr int LONG = 2048, LARGE = 128, SMALL = 64, LEAST_CUT = 256;
 constexpr size_t ENOUGH_TILES = 256;
 template <int T, class Problem, class... More>
 static void compute_tiles(const char *name, const Problem &p,

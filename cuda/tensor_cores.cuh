@@ -266,8 +266,7 @@ static void compute_rounded_tiles(const char *name, const Problem &p)
 /* What is too small for tiles is float32's, whatever the precision. */
 template <class Problem> static void compute_in_precision(const char *name, const Problem &p)
 {
-    const dn_precision precision =
-        p.m < FEW_ROWS || (size_t)p.n * p.count == 0 ? DN_FP32 : current_precision();
+    const dn_precision precision = (size_t)p.n * p.count == 0 ? DN_FP32 : precision_of(p.m);
     if (precision == DN_TF32)
         compute_rounded_tiles<DN_TF32>(name, p);
     else if (precision == DN_FP16)

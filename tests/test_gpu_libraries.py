@@ -60,6 +60,17 @@ def convolution(which):
     return next((name, case) for name, case in CONVOLUTIONS if name == names[which] and case["s"][1]["groups"] == 3)
 
 
+def convolution_of(which, channels, filters):
+    """A pass of a convolution whose product has `filters` rows, or `channels` where it is 1, data."""
+    s = {"batch": 2, "c": channels, "h": 5, "w": 6, "n": filters, "groups": 1, "size": 1, "stride_x": 1, "stride_y": 1, "dilation": 1,
+         "pad": 0, "algorithm": 1, "out_h": 5, "out_w": 6}
+    x, w, y = (np.ones(count) for count in (60 * channels, channels * filters, 60 * filters))
+    case = {"s": ("conv_shape *", s), "workspace": np.zeros(1)}
+    return [("convolution_forward_cpu", {**case, "x": x, "w": w, "ep": None, "y": y}),
+            ("convolution_backward_data_cpu", {**case, "dy": y, "w": w, "add": 0, "dx": x}),
+            ("convolution_backward_weights_cpu", {**case, "x": x, "dy": y, "dw": w})][which]
+
+
 def depthwise(case):
     s = case["s"][1]
     return s["groups"] > 1 and s["groups"] == s["c"]
@@ -157,7 +168,7 @@ def test_products_of_a_precision(cublas, word, compute_type):
 @pytest.mark.parametrize("word, math, given", [("FP32", 3, 3000), ("TF32", 0, 0)])
 def test_convolutions_of_a_precision(cudnn, word, math, given):
     """Of those that TF32 is proposed, the fake's first would round to float16; the second wants no workspace."""
-    name, case = convolution(0)
+    name, case = convolution_of(0, 8, 8)
     cudnn["math"] = math
     with precision(getattr(core.lib, f"DN_{word}")):
         call(name, case, False)
@@ -167,10 +178,34 @@ def test_convolutions_of_a_precision(cudnn, word, math, given):
     assert cudnn["choices"] == 1 + (word != "FP32")
 
 
+@pytest.mark.parametrize("word, compute_type", [("TF32", 77), ("BF16", 75), ("FP16", None)])
+def test_products_of_few_rows_are_not_rounded(cublas, word, compute_type):
+    """Below eight rows, as by our own kernels; from eight on fp16 is ours."""
+    for rows, asked in ((7, 68), (8, compute_type)):
+        cublas["compute"] = asked or 0
+        a, b, c = np.ones((rows, 33)), np.ones((33, 17)), np.zeros((rows, 17))
+        case = {"TA": 0, "TB": 0, "M": rows, "N": 17, "K": 33, "ALPHA": 1.0, "A": a, "lda": 33, "B": b, "ldb": 17, "BETA": 0.0,
+                "C": c, "ldc": 17}
+        with precision(getattr(core.lib, f"DN_{word}")):
+            assert (call("gemm", case, False)["C"] == 33).all()
+        assert cublas["products"] == (2 if asked and rows == 8 else 1)
+
+
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("word", ["TF32", "BF16", "FP16"])
+def test_convolutions_of_few_rows_are_not_rounded(cudnn, word, which):
+    """Fewer than eight filters of a group, or channels where dx is computed; seven and eight of them."""
+    for rows, math in ((7, 3), (8, 0)):
+        cudnn["math"] = math
+        with precision(getattr(core.lib, f"DN_{word}")):
+            call(*convolution_of(which, *((rows, 9) if which == 1 else (9, rows))), False)
+        assert cudnn.passes[which] == (2 if word == "TF32" and rows == 8 else 1)
+
+
 def test_what_the_libraries_cannot_round_is_ours(cublas, cudnn):
     for number in (core.lib.DN_FP16, core.lib.DN_BF16):
         with precision(number):
-            call(*convolution(0), False)
+            call(*convolution_of(0, 8, 8), False)
     assert cudnn["choices"] == 0
     with precision(core.lib.DN_FP16):
         call(*PRODUCTS[-1], False)
