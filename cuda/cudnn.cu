@@ -36,8 +36,7 @@ struct cudnn_user {
     int describe(const conv_shape &s, plan *p) const;
     int propose(conv_pass pass, const plan &p, dn_cudnn_choice *found, int *count) const;
     int choose(const key &of, plan *p) const;
-    int run(conv_pass pass, const plan &p, const real *first, const real *second, const real *beta,
-            real *result, cudaStream_t stream, void *workspace) const;
+    int run(conv_pass pass, const plan &p, const library_arguments &a, cudaStream_t stream) const;
     static bool unsupported(int status)
     {
         return status >= DN_CUDNN_STATUS_NOT_SUPPORTED && status < DN_CUDNN_STATUS_INTERNAL_ERROR;
@@ -92,19 +91,20 @@ int cudnn_user::choose(const key &of, plan *p) const
     }
     return DN_CUDNN_STATUS_NOT_SUPPORTED;
 }
-int cudnn_user::run(conv_pass pass, const plan &p, const real *first, const real *second, const real *beta,
-                    real *result, cudaStream_t stream, void *workspace) const
+int cudnn_user::run(conv_pass pass, const plan &p, const library_arguments &a, cudaStream_t stream) const
 {
-    const real one = 1;
+    void *const workspace = (void *)a.workspace;
     TRY(library->cudnnSetStream(handle, stream));
     if (pass == CONV_FORWARD)
-        return library->cudnnConvolutionForward(handle, &one, p.x, first, p.w, second, p.convolution,
-                                                p.algorithm, workspace, p.workspace, beta, p.y, result);
+        return library->cudnnConvolutionForward(handle, &a.alpha, p.x, a.first, p.w, a.second, p.convolution,
+                                                p.algorithm, workspace, p.workspace, &a.beta, p.y, a.result);
     if (pass == CONV_DATA)
-        return library->cudnnConvolutionBackwardData(handle, &one, p.w, first, p.y, second, p.convolution,
-                                                     p.algorithm, workspace, p.workspace, beta, p.x, result);
-    return library->cudnnConvolutionBackwardFilter(handle, &one, p.x, first, p.y, second, p.convolution,
-                                                   p.algorithm, workspace, p.workspace, beta, p.w, result);
+        return library->cudnnConvolutionBackwardData(handle, &a.alpha, p.w, a.first, p.y, a.second,
+                                                     p.convolution, p.algorithm, workspace, p.workspace,
+                                                     &a.beta, p.x, a.result);
+    return library->cudnnConvolutionBackwardFilter(handle, &a.alpha, p.x, a.first, p.y, a.second,
+                                                   p.convolution, p.algorithm, workspace, p.workspace,
+                                                   &a.beta, p.w, a.result);
 }
 
 /* Left to our kernels: outputs that the library would count otherwise, and depthwise convolutions, for which
@@ -137,8 +137,7 @@ bool cudnn_computes(conv_pass pass, const conv_shape *s, const real *first, cons
     return library_computes(
         user, names[pass], cudnn_user::key{pass, *s, precision}, {first, second, NULL, result, 1, beta},
         [user, pass](const cudnn_user::plan &p, cudaStream_t stream, const library_arguments &a) {
-            return user->run(pass, p, (const real *)a.first, (const real *)a.second, &a.beta,
-                             (real *)a.result, stream, (void *)a.workspace);
+            return user->run(pass, p, a, stream);
         });
 }
 dn_status dn_gpu_use_cudnn(const dn_cudnn *functions) { return library_users<cudnn_user>::use(functions); }
