@@ -152,6 +152,7 @@ struct emulated_event {
     cudaStream_t stream = NULL;
     size_t number = 0; /* of what the stream was given before it */
     bool recorded = false;
+    bool timed = true;
     std::shared_ptr<timer::time_point> reached;
     void wait() const
     {
@@ -167,6 +168,13 @@ cudaError_t cudaEventCreate(cudaEvent_t *event)
 {
     const streams_lock lock(of_streams);
     events.insert(*event = new emulated_event);
+    return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
+{
+    const streams_lock lock(of_streams);
+    cudaEventCreate(event);
+    (*event)->timed = !(flags & cudaEventDisableTiming);
     return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event)
@@ -217,6 +225,8 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEven
     if (!events.count(from) || !events.count(to)) return no_event(events.count(from) ? to : from);
     if (!from->recorded || !to->recorded)
         return fail(cudaErrorInvalidResourceHandle, "the time between events that were not recorded");
+    if (!from->timed || !to->timed)
+        return fail(cudaErrorInvalidResourceHandle, "the time between events without one");
     from->wait();
     to->wait();
     *milliseconds = std::chrono::duration<float, std::milli>(*to->reached - *from->reached).count();

@@ -181,6 +181,18 @@ EXPORT void run_time_of_no_event(real *)
     cudaEventDestroy(before);
     cudaEventDestroy(after);
 }
+EXPORT void run_time_of_untimed_event(real *)
+{
+    cudaEvent_t before, after;
+    float milliseconds;
+    cudaEventCreate(&before);
+    cudaEventCreateWithFlags(&after, cudaEventDisableTiming | cudaEventBlockingSync);
+    cudaEventRecord(before, NULL);
+    cudaEventRecord(after, NULL);
+    note_failure("time", cudaEventElapsedTime(&milliseconds, before, after));
+    cudaEventDestroy(before);
+    cudaEventDestroy(after);
+}
 EXPORT void run_destroyed_stream(real *x)
 {
     cudaStream_t stream;

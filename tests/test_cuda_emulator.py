@@ -161,6 +161,7 @@ def test_time_between_events(faults):
 
 @pytest.mark.parametrize("name, message", [
     ("time_of_no_event", "time: the time between events that were not recorded"),
+    ("time_of_untimed_event", "time: the time between events without one"),
     ("destroyed_stream", r"copy: 0x\w+ is no stream"),
     ("freed_no_pinned_memory", r"release: 0x\w+ is no pinned memory"),
 ])
