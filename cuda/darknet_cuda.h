@@ -55,7 +55,7 @@ void dn_gpu_select(int number);
 void dn_gpu_set_precision(dn_precision precision);
 void dn_gpu_set_backwards(
     int on); /* emulated: the last block and thread first. A GPU has an order of its own */
-void dn_gpu_refuse_graphs(int how); /* emulated: 1 that any is made, 2 that any is begun, 0 neither */
+void dn_gpu_refuse_graphs(int how); /* emulated: 1 that any is made, 2 begun, 3 renewed, 0 none */
 
 /* From now on the kernels of the calling thread's GPU use these functions of a library, which must stay; NULL:
  * our own kernels only. One that gives no handle there is not used: the status and dn_gpu_last_error() say so. */

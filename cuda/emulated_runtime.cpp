@@ -354,6 +354,7 @@ cudaError_t cudaGraphExecKernelNodeSetParams(cudaGraphExec_t exec, cudaGraphNode
 {
     const streams_lock lock(of_streams);
     if (!execs.count(exec) || !graphs.count((cudaGraph_t)exec->graph)) return no_graph(exec);
+    if (is_refused(3) != cudaSuccess) return failure();
     const size_t i = exec->graph->number(node);
     if (i == exec->nodes.size())
         return fail(cudaErrorInvalidValue, "%p is no node of the graph", (void *)node);
@@ -365,6 +366,7 @@ cudaError_t cudaGraphExecChildGraphNodeSetParams(cudaGraphExec_t exec, cudaGraph
     const streams_lock lock(of_streams);
     if (!execs.count(exec) || !graphs.count((cudaGraph_t)exec->graph) || !graphs.count(child))
         return no_graph(exec);
+    if (is_refused(3) != cudaSuccess) return failure();
     const size_t i = exec->graph->number(node);
     if (i == exec->nodes.size() || !exec->nodes[i].work)
         return fail(cudaErrorInvalidValue, "%p is no child graph of the graph", (void *)node);

@@ -73,7 +73,7 @@ template <class... P> void know(void (*kernel)(P...))
 }
 [[noreturn]] void fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void set_backwards(int backwards); /* the last block and thread first */
-void refuse_graphs(int how);       /* 1: none is made; 2: none is begun; 0: none is refused */
+void refuse_graphs(int how);       /* 1: none is made; 2: begun; 3: renewed; 0: none is refused */
 
 void block_barrier(const char *file, int line);
 void warp_barrier(unsigned mask);

@@ -174,15 +174,21 @@ static cudaError_t renew_graph(pass_part *part)
     }
     return error;
 }
-/* Begins the part as a graph with the arguments of this pass. What CUDA refuses is said once, and the part goes on
- * without one: then nothing has begun. */
+/* Begins the part as a graph with the arguments of this pass; one that does not take them is made anew. What
+ * CUDA refuses then is said once, and the part goes on without one: nothing has begun. */
 static bool begin_as_graph(pass_part *part)
 {
     if (!part->refused.empty()) now.why = part->refused;
     if (!part->refused.empty() || part->kernels.size() < 2) return false;
     dn_graph_info *told = &now.pass->told;
+    const bool renews = part->made != NULL;
     told->renewed += (int)part->changed.size();
     cudaError_t error = part->made ? renew_graph(part) : make_graph(part);
+    if (error != cudaSuccess && renews) {
+        cudaGetLastError();
+        forget_graph(part);
+        error = make_graph(part);
+    }
     if (error == cudaSuccess) error = cudaGraphLaunch(part->made, own_stream());
     if (error == cudaSuccess) return true;
     part->refused = std::string("CUDA makes no graph of it: ") + cudaGetErrorString(error);

@@ -253,6 +253,18 @@ def test_graphs_that_cuda_refuses(how):
         library().dn_gpu_refuse_graphs(0)
 
 
+@pytest.mark.skipif(ON_GPU, reason="the emulator refuses")
+def test_graphs_that_cuda_does_not_renew_are_made_anew():
+    """Other arguments than before are refused: the graph is made again with them, and begun."""
+    try:
+        library().dn_gpu_refuse_graphs(3)
+        net = both(*IMAGES, "dropout probability=.4", *CLASSES, options="learning_rate=.1 policy=random power=2")
+    finally:
+        library().dn_gpu_refuse_graphs(0)
+    for told in net.graphs.values():
+        assert (told.graphs, told.begun, told.reason) == (1, 6, "") and told.renewed > 0
+
+
 def test_a_loss_that_is_not_finite_leaves_everything():
     net = network(*IMAGES, *CLASSES, options="learning_rate=.1 momentum=.9")
     train(net, 4)
