@@ -9,7 +9,7 @@ import functools
 import glob
 import importlib.util
 import os
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from darknetpy.errors import DeviceError
 
@@ -136,8 +136,14 @@ def _wheels(file):
     return sorted(path for folder in folders for path in glob.glob(os.path.join(glob.escape(folder), "*", "lib", file)))
 
 
-def find(library: Library) -> tuple[Optional[Opened], Optional[str]]:
-    """Look for a library: first as the system has it, then in installed wheels.
+def find(library: Library, use: Callable[[Opened], None] = lambda opened: None) -> tuple[Optional[Opened], Optional[str]]:
+    """Look for a library: each of its names first as the system has it, then in installed wheels.
+
+    Parameters
+    ----------
+    library : Library
+    use : callable
+        Called with one that has been opened; DeviceError: it cannot be used, and the next one is looked for.
 
     Returns
     -------
@@ -150,11 +156,11 @@ def find(library: Library) -> tuple[Optional[Opened], Optional[str]]:
         for path in (file, *_wheels(file)):
             try:
                 opened = open_library(library, path)
+                if opened:
+                    use(opened)
+                    return opened, None
             except DeviceError as error:
                 problem = problem or str(error)
-                continue
-            if opened:
-                return opened, None
     return None, problem
 
 
@@ -228,13 +234,9 @@ def use_all(module: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     for library in LIBRARIES:
         if library.name not in allowed:
             continue
-        opened, problem = find(library)
-        try:
-            if opened:
-                hand_over(module, opened)
-                used.append(str(opened))
-        except DeviceError as error:
-            problem = str(error)
+        opened, problem = find(library, functools.partial(hand_over, module))
+        if opened:
+            used.append(str(opened))
         if problem:
             problems.append(f"{problem}; our own kernels are used")
     return tuple(used), tuple(problems)

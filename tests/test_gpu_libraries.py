@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from fake_libraries import FILES, Fake, make_library
 from test_gpu import BEGIN, CFG
 from twin import ROOT
 
-from darknetpy import gpu_libraries
+from darknetpy import gpu, gpu_libraries
 from darknetpy.cli import main
 from darknetpy.core import core
 from darknetpy.errors import DeviceError
@@ -377,6 +378,25 @@ def test_a_library_that_is_turned_off_leaves_the_graph(fakes):
             test_graph.train(net, 3)
         test_graph.train(net, 3)
     test_graph.assert_same_bits(*nets)
+
+
+def test_the_next_one_is_used_where_the_best_gives_no_handle(fakes, tmp_path, monkeypatch):
+    """As that of CUDA 13 on a driver of CUDA 12."""
+    older = make_library(tmp_path, "cublas", "VERSION=120900")
+    best, module = Fake(fakes["cublas"], "cublas"), importlib.import_module(gpu.MODULES["emulated"])
+    monkeypatch.setenv(gpu_libraries.VARIABLE, "cublas")
+    monkeypatch.setattr(gpu_libraries, "LIBRARIES", (CUBLAS._replace(files=(fakes["cublas"], older)), CUDNN))
+    best["create_status"] = 1
+    try:
+        assert gpu_libraries.use_all(module) == ((f"cuBLASLt 12.9.0 ({older})",), ())
+        call(*PRODUCTS[-1], False)
+        fake = ctypes.CDLL(older)
+        assert ctypes.c_int.in_dll(fake, "fake_products").value == 1 and best["products"] == 0
+        monkeypatch.setattr(gpu_libraries, "LIBRARIES", (CUBLAS._replace(files=(fakes["cublas"],)), CUDNN))
+        why = "cannot be used: cuBLASLt: no handle: the library was not initialized; our own kernels are used"
+        assert gpu_libraries.use_all(module) == ((), (f"cuBLASLt 13.10.0 ({fakes['cublas']}) {why}",))
+    finally:
+        module.lib.dn_gpu_use_cublas(module.ffi.NULL)
 
 
 def test_fakes_are_opened(fakes):
