@@ -18,6 +18,7 @@ struct cublas_user {
     };
     const dn_cublas *library;
     int gpu;
+    cudaStream_t recorder;
     void *handle, *preference;
     std::map<key, plan> plans;
 

@@ -29,6 +29,7 @@ struct cudnn_user {
     };
     const dn_cudnn *library;
     int gpu;
+    cudaStream_t recorder;
     void *handle;
     std::map<key, plan> plans;
 

@@ -16,6 +16,7 @@ struct kept_kernel {
     std::vector<std::vector<unsigned char>> arguments;
     cudaGraphNode_t node;
     stream_call call; /* a library's; `arguments` are what it was told */
+    cudaStream_t recorder;
     std::vector<void *> addresses()
     {
         std::vector<void *> all;
@@ -78,7 +79,7 @@ static bool renew(kept_kernel *kept, const kernel_launch &k, void *const *argume
 }
 static kept_kernel keep(const kernel_launch &k, void *const *arguments, const size_t *sizes, int count)
 {
-    kept_kernel kept = {k, std::vector<size_t>(sizes, sizes + count), {}, NULL, {}};
+    kept_kernel kept = {k, std::vector<size_t>(sizes, sizes + count), {}, NULL, {}, NULL};
     for (int i = 0; i < count; ++i) {
         const unsigned char *bytes = (const unsigned char *)arguments[i];
         kept.arguments.emplace_back(bytes, bytes + sizes[i]);
@@ -106,26 +107,20 @@ static cudaKernelNodeParams node_of(const kept_kernel &kept, void **addresses)
     p.kernelParams = addresses;
     return p;
 }
-/* What a library begins on a stream that only remembers it. */
+/* What a library begins on a stream that only remembers it. It may allocate meanwhile: relaxed. */
+static cudaError_t graph_of_call(const kept_kernel &kept, cudaGraph_t *graph)
+{
 #ifdef __CUDACC__
-static cudaError_t graph_of_call(const stream_call &call, cudaGraph_t *graph)
-{
-    cudaStream_t recorder = NULL;
-    cudaError_t error = cudaStreamCreateWithFlags(&recorder, cudaStreamNonBlocking);
+    const cudaError_t error = cudaStreamBeginCapture(kept.recorder, cudaStreamCaptureModeRelaxed);
     if (error != cudaSuccess) return error;
-    error = cudaStreamBeginCapture(recorder, cudaStreamCaptureModeThreadLocal);
-    const int status = error == cudaSuccess ? call(recorder) : 0;
-    const cudaError_t ended = cudaStreamEndCapture(recorder, graph);
-    cudaStreamDestroy(recorder);
-    if (error != cudaSuccess || ended != cudaSuccess) return error != cudaSuccess ? error : ended;
-    return status ? cudaErrorLaunchFailure : cudaSuccess;
-}
+    const int status = kept.call(kept.recorder);
+    const cudaError_t ended = cudaStreamEndCapture(kept.recorder, graph);
+    return ended == cudaSuccess && status ? cudaErrorLaunchFailure : ended;
 #else
-static cudaError_t graph_of_call(const stream_call &call, cudaGraph_t *graph)
-{
+    const stream_call call = kept.call;
     return emulator::graph_of([call] { return call(NULL); }, graph);
-}
 #endif
+}
 static cudaError_t add_node(cudaGraph_t graph, kept_kernel *kept, const cudaGraphNode_t *before)
 {
     if (!kept->call) {
@@ -134,7 +129,7 @@ static cudaError_t add_node(cudaGraph_t graph, kept_kernel *kept, const cudaGrap
         return cudaGraphAddKernelNode(&kept->node, graph, before, before != NULL, &p);
     }
     cudaGraph_t child = NULL;
-    cudaError_t error = graph_of_call(kept->call, &child);
+    cudaError_t error = graph_of_call(*kept, &child);
     if (error == cudaSuccess) {
         error = cudaGraphAddChildGraphNode(&kept->node, graph, before, before != NULL, child);
     }
@@ -149,7 +144,7 @@ static cudaError_t renew_node(cudaGraphExec_t made, kept_kernel *kept)
         return cudaGraphExecKernelNodeSetParams(made, kept->node, &p);
     }
     cudaGraph_t child = NULL;
-    cudaError_t error = graph_of_call(kept->call, &child);
+    cudaError_t error = graph_of_call(*kept, &child);
     if (error == cudaSuccess) error = cudaGraphExecChildGraphNodeSetParams(made, kept->node, child);
     if (child) cudaGraphDestroy(child);
     return error;
@@ -267,7 +262,8 @@ void begin_kernel(const kernel_launch &k, void *const *arguments, const size_t *
     begin_now(k, arguments);
 }
 /* One that the library has not accepted is not remembered: another kernel does it. */
-int begin_call(const char *name, const void *who, const void *told, size_t bytes, const stream_call &call)
+int begin_call(const char *name, const void *who, const void *told, size_t bytes, cudaStream_t recorder,
+               const stream_call &call)
 {
     const kernel_launch k = {name, who, dim3(), dim3(), 0};
     void *const arguments[] = {(void *)told};
@@ -279,7 +275,11 @@ int begin_call(const char *name, const void *who, const void *told, size_t bytes
         }
     }
     const int status = call(own_stream());
-    if (now.pass && !status) add_kept(k, arguments, &bytes, 1)->call = call;
+    if (now.pass && !status) {
+        kept_kernel *kept = add_kept(k, arguments, &bytes, 1);
+        kept->call = call;
+        kept->recorder = recorder;
+    }
     return status;
 }
 

@@ -57,10 +57,12 @@ struct kernel_launch {
 /* Begins it, or keeps it for the pass's graph (graph.cu). `sizes` are those of the arguments, and last. */
 void begin_kernel(const kernel_launch &k, void *const *arguments, const size_t *sizes, int count);
 
-/* The same of a library's work, which `call` begins on a stream; what it does follows from `who` does it and the
- * bytes of `told`. Returns what `call` does, 0 where it is kept. */
+/* The same of a library's work, which `call` begins on a stream; what it does follows from `who` does it and
+ * the bytes of `told`. On `recorder` its graphs are recorded; it stays as long as `who`. Returns what `call`
+ * does, 0 where it is kept. */
 typedef std::function<int(cudaStream_t stream)> stream_call;
-int begin_call(const char *name, const void *who, const void *told, size_t bytes, const stream_call &call);
+int begin_call(const char *name, const void *who, const void *told, size_t bytes, cudaStream_t recorder,
+               const stream_call &call);
 
 template <class T> struct same {
     typedef T type;

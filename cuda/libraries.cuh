@@ -21,6 +21,7 @@ bool cudnn_computes(conv_pass pass, const conv_shape *s, const real *first, cons
  * driver may be gone before. A User has
  *     functions, library             the library's functions; NAME what it is called
  *     int open()                     makes the handle
+ *     recorder                       a stream for graphs of it; as old as the handle, which may remember it
  *     key, plan                      what a shape is; what was found for it: `status`, `workspace` and more
  *     int choose(key, plan *)        finds it
  *     bool unsupported(int status)   is this no failure, but nothing that the library does?
@@ -70,8 +71,13 @@ template <class User> class library_users
         user->library = library;
         user->gpu = gpu;
         const int status = user->open();
-        if (!status) return user;
-        library_failed(User::NAME, "no handle", User::text(library, status));
+        if (status) library_failed(User::NAME, "no handle", User::text(library, status));
+        if (!status) {
+            note_failure("stream that records",
+                         cudaStreamCreateWithFlags(&user->recorder, cudaStreamNonBlocking));
+        }
+        if (!gpu_failed()) return user;
+        cudaGetLastError();
         delete user;
         return NULL;
     }
@@ -129,10 +135,11 @@ static bool library_computes(User *user, const char *what, const typename User::
         told.workspace = plan.workspace ? scratch(FOR_LIBRARY, plan.workspace) : NULL;
         if (plan.workspace && !told.workspace) return true;
         const auto *known = &plan;
-        status = begin_call(what, known, &told, sizeof told, [known, told, run](cudaStream_t stream) {
-            const library_work work;
-            return run(*known, stream, told);
-        });
+        status = begin_call(what, known, &told, sizeof told, user->recorder,
+                            [known, told, run](cudaStream_t stream) {
+                                const library_work work;
+                                return run(*known, stream, told);
+                            });
         note_failure(what, cudaGetLastError());
     }
     if (User::unsupported(status)) {
