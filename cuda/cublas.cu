@@ -16,6 +16,7 @@ struct cublas_user {
         void *product = NULL, *a = NULL, *b = NULL, *c = NULL;
         dn_cublas_algorithm algorithm = {};
     };
+    static constexpr int NOT_SUPPORTED = DN_CUBLAS_STATUS_NOT_SUPPORTED;
     const dn_cublas *library;
     int gpu;
     cudaStream_t recorder;

@@ -27,6 +27,7 @@ struct cudnn_user {
         void *x = NULL, *w = NULL, *y = NULL, *convolution = NULL;
         int algorithm = 0;
     };
+    static constexpr int NOT_SUPPORTED = DN_CUDNN_STATUS_NOT_SUPPORTED;
     const dn_cudnn *library;
     int gpu;
     cudaStream_t recorder;

@@ -234,3 +234,10 @@ void *scratch(scratch_place place, size_t bytes)
     }
     return own.memory;
 }
+void *optional_scratch(scratch_place place, size_t bytes)
+{
+    if (gpu_failed()) return NULL;
+    void *memory = scratch(place, bytes);
+    if (status == DN_ERR_MEMORY) status = DN_OK;
+    return memory;
+}

@@ -44,6 +44,7 @@ void refuse(const char *why); /* an argument that a kernel cannot work with */
  * again. NULL: no memory, which is noted. */
 enum scratch_place { FOR_SUMS, FOR_KERNEL, FOR_SCALES, FOR_LIBRARY, SCRATCH_PLACES };
 void *scratch(scratch_place place, size_t bytes);
+void *optional_scratch(scratch_place place, size_t bytes); /* no memory is no failure */
 /* Copies a few values of the host's for the kernels that follow; they may change once it returns. */
 void upload(int *device, const int *host, size_t count);
 

@@ -25,6 +25,7 @@ bool cudnn_computes(conv_pass pass, const conv_shape *s, const real *first, cons
  *     key, plan                      what a shape is; what was found for it: `status`, `workspace` and more
  *     int choose(key, plan *)        finds it
  *     bool unsupported(int status)   is this no failure, but nothing that the library does?
+ *     NOT_SUPPORTED                  such a status
  *     const char *text(library, status)
  * where each int is a status of the library's, 0 its success. */
 template <class User> class library_users
@@ -132,8 +133,11 @@ static bool library_computes(User *user, const char *what, const typename User::
     auto &plan = at->second;
     int status = plan.status;
     if (!status) {
-        told.workspace = plan.workspace ? scratch(FOR_LIBRARY, plan.workspace) : NULL;
-        if (plan.workspace && !told.workspace) return true;
+        told.workspace = plan.workspace ? optional_scratch(FOR_LIBRARY, plan.workspace) : NULL;
+        if (gpu_failed()) return true;
+        if (plan.workspace && !told.workspace) status = User::NOT_SUPPORTED;
+    }
+    if (!status) {
         const auto *known = &plan;
         status = begin_call(what, known, &told, sizeof told, user->recorder,
                             [known, told, run](cudaStream_t stream) {

@@ -15,12 +15,13 @@ EXPORT int fake_choices, fake_products, fake_handles;           /* how often eac
 EXPORT int fake_create_status, fake_choice_status, fake_status; /* what the next answers are */
 EXPORT int fake_compute = 68;                                   /* the only compute type that it knows */
 EXPORT int fake_offered = 4;                                    /* how many algorithms it has */
-EXPORT size_t fake_last_workspace;
+EXPORT size_t fake_last_workspace, fake_room;                   /* what it was given; what 2 wants */
 EXPORT void fake_reset(void)
 {
     fake_choices = fake_products = fake_handles = fake_create_status = fake_choice_status = fake_status = 0;
     fake_offered = 4;
     fake_compute = 68;
+    fake_room = 1000;
 }
 
 typedef struct {
@@ -111,7 +112,7 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(void *handle, void *product, void *a, 
     for (int i = 0; i < 4; ++i) {
         if ((alignment != 16 && alignment != 4) || limits->alignment[i] != alignment) return INVALID_VALUE;
     }
-    const size_t room[] = {limits->most_workspace + 1, 64, 1000, 0};
+    const size_t room[] = {limits->most_workspace + 1, 64, fake_room, 0};
     for (*found = 0; *found < wanted && *found < fake_offered; ++*found) {
         dn_cublas_choice *one = &list[*found];
         memset(one, 0, sizeof *one);
@@ -133,7 +134,7 @@ EXPORT int cublasLtMatmul(void *handle, void *product, const void *alpha, const 
     ++fake_products;
     if (!is(handle, HANDLE) || !fits(p, la, lb, c, ld) || C != D) return INVALID_VALUE;
     if (algorithm->data[0] != 102 && algorithm->data[0] != 103) return EXECUTION_FAILED;
-    if (algorithm->data[0] == 102 && bytes < 1000) return EXECUTION_FAILED;
+    if (algorithm->data[0] == 102 && bytes < fake_room) return EXECUTION_FAILED;
     if (((uintptr_t)A | (uintptr_t)B | (uintptr_t)D) % algorithm->data[1]) return INVALID_VALUE;
     if (fake_status) return fake_status;
     if (bytes) memset(workspace, 0xFF, bytes);

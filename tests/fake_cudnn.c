@@ -16,12 +16,13 @@ EXPORT int fake_choices, fake_passes[PASSES], fake_handles;     /* how often eac
 EXPORT int fake_create_status, fake_choice_status, fake_status; /* what the next answers are */
 EXPORT int fake_math = 3;                                       /* the only kind of math that it may use */
 EXPORT int fake_offered = ALGORITHMS;                           /* how many algorithms it has */
-EXPORT size_t fake_last_workspace;
+EXPORT size_t fake_last_workspace, fake_room;                   /* what it was given; what 3 wants */
 EXPORT void fake_reset(void)
 {
     fake_choices = fake_handles = fake_create_status = fake_choice_status = fake_status = 0;
     fake_offered = ALGORITHMS;
     fake_math = 3;
+    fake_room = 3000;
     memset(fake_passes, 0, sizeof fake_passes);
 }
 
@@ -108,8 +109,8 @@ static int fits(const object *x, const object *w, const object *y, const object 
            w->n % v->groups == 0 && y->h == outputs(x->h, v->pad_h, w->h, v->dilation_h, v->stride_y) &&
            y->w == outputs(x->w, v->pad_w, w->w, v->dilation_w, v->stride_x);
 }
-/* The algorithms: 0 is not deterministic, 1 wants a terabyte, 2 fails, 3 and 4 will do. */
-static size_t room(int algorithm) { return algorithm == 1 ? (size_t)1 << 40 : algorithm == 3 ? 3000 : 0; }
+/* The algorithms: 0 is not deterministic, 1 wants more than is allowed, 2 fails, 3 and 4 will do. */
+static size_t room(int algorithm) { return algorithm == 1 ? SIZE_MAX : algorithm == 3 ? fake_room : 0; }
 /* With fused multiply-adds (3) all stay with them; if TF32 (0) may be used, 3 would round to float16 (2). */
 static int math_of(int algorithm) { return fake_math == 3 ? 3 : algorithm == 3 ? 2 : 0; }
 static int choose(const void *handle, int fit, const object *v, int wanted, int *found, dn_cudnn_choice *list)

@@ -252,6 +252,37 @@ def test_a_handle_is_kept_while_the_library_is_off(fakes):
 
 
 # ---- what the library cannot do, and what fails
+def want_a_lot(fake):
+    fake.variable("room", ctypes.c_size_t).value = 2**60
+
+
+def test_products_without_workspace_are_ours(fakes):
+    """As much as it wants is not to be had: no failure; it is not asked again, also when memory would be there."""
+    with Fake(fakes["cublas"], "cublas", least_work=0, most_workspace=2**61).used() as fake:
+        want_a_lot(fake)
+        compare(*PRODUCTS[-1])
+        fake.variable("room", ctypes.c_size_t).value = 0
+        compare(*PRODUCTS[-1])
+        assert fake["choices"] in (1, 2) and fake["products"] == 0
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_convolutions_without_workspace_are_ours(fakes, which):
+    with Fake(fakes["cudnn"], "cudnn", most_workspace=2**61).used() as fake:
+        want_a_lot(fake)
+        compare(*convolution(which))
+        assert fake["choices"] == 1 and fake.passes == [0, 0, 0]
+
+
+def test_a_pass_without_workspace_is_a_graph_of_ours(fakes):
+    with Fake(fakes["cudnn"], "cudnn", most_workspace=2**61).used() as fake:
+        want_a_lot(fake)
+        net, alone = graph_pair()
+        assert test_graph.train(net, 3) == test_graph.train(alone, 3)
+        test_graph.assert_same_bits(net, alone)
+        assert [told.begun for told in net.graphs.values()] == [2, 2] and fake["choices"] > 0 and fake.passes == [0, 0, 0]
+
+
 @pytest.mark.parametrize("when", ["choice_status", "status"])
 @pytest.mark.parametrize("which", range(3))
 @pytest.mark.parametrize("status", [3000, 3002, 3999])
