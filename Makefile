@@ -81,7 +81,7 @@ DEVICE ?= gpu
 WHEELS ?=
 OURS   := build/python-$(subst :,-,$(DEVICE))
 PIP    := $(OURS)/bin/python -m pip install -q --disable-pip-version-check $(if $(WHEELS),--no-index --find-links '$(WHEELS)')
-ON_DEVICE := $(addprefix tests/test_,cuda_kernels.py device.py graph.py staging.py precision.py precision_kernels.py gpu_libraries.py)
+ON_DEVICE := $(addprefix tests/test_,cuda_kernels.py device.py graph.py staging.py precision.py precision_kernels.py gpu_libraries.py nvidia_libraries.py)
 SANITIZER ?= $(or $(shell command -v compute-sanitizer),$(wildcard /usr/local/cuda/bin/compute-sanitizer),compute-sanitizer)
 SANITIZED := test_kernel and (mean or variance or normalize or batchnorm or groupnorm or softmax or backward_bias) \
     or test_networks and classifier-kept
