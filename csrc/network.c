@@ -414,15 +414,14 @@ dn_status forward_network(network *net)
 static dn_status backward_layers(network *net, real *input_delta)
 {
     const int last = dn_layers_without_gradient(net);
-    dn_status status = DN_OK;
-    for (int i = net->n - 1; i >= last && status == DN_OK; --i) {
+    for (int i = net->n - 1; i >= last; --i) {
         layer *l = net->layers[i], *previous = i ? net->layers[i - 1] : NULL;
         const int reached = l->delta_live || l->has_cost || i == net->n - 1;
         if (!reached && l->delta) net->k->fill(l->batch * l->outputs, 0, l->delta, 1);
         if (l->onlyforward || !reached) continue;
         net->delta = !previous ? input_delta : previous->ops->ends ? NULL : previous->delta;
         net->delta_live = previous ? &previous->delta_live : &net->net_delta_live;
-        status = backward_layer(l, net);
+        const dn_status status = backward_layer(l, net);
         dn_note_parts(net, l, NULL);
         if (net->arena) l->x = NULL; /* what the forward pass left is overwritten from here on */
         if (status != DN_OK) return dn_fail_in_layer(status, i);

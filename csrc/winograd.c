@@ -15,7 +15,8 @@ static int moves_by_one(const conv_product *p)
 /* Narrow layers leave lanes of the vectors empty; groups may be very narrow, and many. */
 enum { NARROW = 16 };
 static int is_narrow(const conv_product *p) { return p->channels < NARROW || p->filters < NARROW; }
-static int applies(const conv_product *p) { return moves_by_one(p) && (p->groups == 1 || !is_narrow(p)); }
+static int has_narrow_groups(const conv_product *p) { return p->groups > 1 && is_narrow(p); }
+static int applies(const conv_product *p) { return moves_by_one(p) && !has_narrow_groups(p); }
 
 /* Multiply-adds for each channel and filter, against those of the plain sums: per tile, and with `fixed` for
  * transforming the weights or their gradient. */
@@ -70,7 +71,7 @@ static int strided_pays(const conv_product *p, int h, int w, double blocks, doub
 }
 static int may_be_strided(const conv_product *p)
 {
-    return p->size == 3 && (p->groups == 1 || !is_narrow(p)) && p->channels % FILTER_UNIT == 0 &&
+    return p->size == 3 && !has_narrow_groups(p) && p->channels % FILTER_UNIT == 0 &&
            p->algorithm != CONVOLUTION_GEMM;
 }
 static int strides_by_two(const conv_axis *a) { return a->stride == 2 && a->step == 1 && a->first == -1; }
@@ -82,7 +83,8 @@ static void cut_strided(winograd_cut *cut, const conv_product *p, int block)
 {
     *cut = (winograd_cut){.m = 4, .side = STRIDED_SIDE, .phases = PHASES};
     cut_tiles(cut, p, p->y.out, p->x.out, STRIDED_TILES, block);
-    if (p->algorithm == CONVOLUTION_AUTO && !strided_pays(p, p->y.out, p->x.out, cut->blocks, 3. / 2)) cut->m = 0;
+    if (p->algorithm == CONVOLUTION_AUTO && !strided_pays(p, p->y.out, p->x.out, cut->blocks, 3. / 2))
+        cut->m = 0;
 }
 
 /* Even places of dx meet tap 1, odd ones taps 0 and 2. */

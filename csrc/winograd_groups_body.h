@@ -39,66 +39,60 @@ static void groups_keep(const conv_product *p, const winograd_cut *cut, const re
     }
 }
 
-static void group_forward(const conv_product *p, const winograd_cut *cut, int i, const real *x, const real *w,
-                          real *y, real *workspace, int threads)
+/* winograd_product() and its like: of x and w comes y; of dy and w, dx; of x and dy, the gradient of w. */
+typedef void (*group_run)(const conv_product *p, const winograd_cut *cut, const real *maps, const real *other,
+                          real *result, real *workspace, int threads);
+typedef struct {
+    group_run run;
+    int gradient;   /* the result is the weights', `other` maps; else the other way round */
+    size_t weights; /* of a group */
+    size_t space;   /* of the workspace, for a thread that takes a group */
+} group_job;
+
+static void run_group(const conv_product *p, const winograd_cut *cut, const group_job *job, int i,
+                      const real *maps, const real *other, real *result, real *workspace, int threads)
 {
+    const size_t weights = i * job->weights;
     group_pass g;
     of_group(p, cut, i, &g);
-    if (p->kept)
-        kept_winograd(&g.p, cut, x + g.x, w + i * kept_of_group(p), y + g.y, workspace, threads);
-    else
-        winograd_product(&g.p, cut, x + g.x, w + i * p->group_stride, y + g.y, workspace, threads);
+    job->run(&g.p, cut, maps + g.x, other + (job->gradient ? g.y : weights),
+             result + (job->gradient ? weights : g.y), workspace, threads);
 }
-static void groups_forward(const conv_product *p, const winograd_cut *cut, const real *x, const real *w,
-                           real *y, real *workspace, int threads)
+static void run_groups(const conv_product *p, const winograd_cut *cut, const group_job *job, const real *maps,
+                       const real *other, real *result, real *workspace, int threads)
 {
-    const size_t space = winograd_workspace(p, cut, 1);
     if (p->groups < TASKS) {
-        for (int i = 0; i < p->groups; ++i) group_forward(p, cut, i, x, w, y, workspace, threads);
+        for (int i = 0; i < p->groups; ++i)
+            run_group(p, cut, job, i, maps, other, result, workspace, threads);
         return;
     }
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int i = 0; i < p->groups; ++i)
-        group_forward(p, cut, i, x, w, y, workspace + omp_get_thread_num() * space, 1);
+        run_group(p, cut, job, i, maps, other, result, workspace + omp_get_thread_num() * job->space, 1);
 }
 
-static void group_gradient(const conv_product *p, const winograd_cut *cut, int i, const real *x,
-                           const real *dy, real *dw, real *workspace, int threads)
+static void groups_forward(const conv_product *p, const winograd_cut *cut, const real *x, const real *w,
+                           real *y, real *workspace, int threads)
 {
-    group_pass g;
-    of_group(p, cut, i, &g);
-    winograd_gradient(&g.p, cut, x + g.x, dy + g.y, dw + i * p->group_stride, workspace, threads);
+    const group_job job = {.run = p->kept ? kept_winograd : winograd_product,
+                           .weights = p->kept ? kept_of_group(p) : p->group_stride,
+                           .space = winograd_workspace(p, cut, 1)};
+    run_groups(p, cut, &job, x, w, y, workspace, threads);
 }
 static void groups_gradient(const conv_product *p, const winograd_cut *cut, const real *x, const real *dy,
                             real *dw, real *workspace, int threads)
 {
-    const size_t space = winograd_gradient_workspace(p, cut, 1);
-    if (p->groups < TASKS) {
-        for (int i = 0; i < p->groups; ++i) group_gradient(p, cut, i, x, dy, dw, workspace, threads);
-        return;
-    }
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int i = 0; i < p->groups; ++i)
-        group_gradient(p, cut, i, x, dy, dw, workspace + omp_get_thread_num() * space, 1);
-}
-
-static void group_strided_data(const conv_product *p, const winograd_cut *cut, int i, const real *dy,
-                               const real *w, real *dx, real *workspace, int threads)
-{
-    group_pass g;
-    of_group(p, cut, i, &g);
-    strided_data(&g.p, cut, dy + g.x, w + i * p->group_stride, dx + g.y, workspace, threads);
+    const group_job job = {.run = winograd_gradient,
+                           .gradient = 1,
+                           .weights = p->group_stride,
+                           .space = winograd_gradient_workspace(p, cut, 1)};
+    run_groups(p, cut, &job, x, dy, dw, workspace, threads);
 }
 static void groups_strided_data(const conv_product *p, const winograd_cut *cut, const real *dy, const real *w,
                                 real *dx, real *workspace, int threads)
 {
-    const size_t space = strided_data_workspace(p, cut, 1);
-    if (p->groups < TASKS) {
-        for (int i = 0; i < p->groups; ++i) group_strided_data(p, cut, i, dy, w, dx, workspace, threads);
-        return;
-    }
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int i = 0; i < p->groups; ++i)
-        group_strided_data(p, cut, i, dy, w, dx, workspace + omp_get_thread_num() * space, 1);
+    const group_job job = {
+        .run = strided_data, .weights = p->group_stride, .space = strided_data_workspace(p, cut, 1)};
+    run_groups(p, cut, &job, dy, w, dx, workspace, threads);
 }
 #endif

@@ -35,18 +35,23 @@ def _built():
     library()
 
 
+def copy_of(case, like, device):
+    """The network of a gradient check on a device, with the numbers of another."""
+    net = build(case.layers, case.shape, case.batch, case.net, core=core, device=device)
+    net.seen = like.seen
+    for layer, other in zip(net.layers, like.layers):
+        if case.keep_x_norm:
+            layer.keep_x_norm = True
+        values = other.arrays("parameter", "statistic", "state")
+        for name, array in layer.arrays("parameter", "statistic", "state").items():
+            array[...] = values[name]
+    return net
+
+
 def built(case):
     """The network of a gradient check, away from kinks: in float64, and with its numbers on the CPU and on the device."""
     twin = prepared(case, 1.0)
-    nets = [build(case.layers, case.shape, case.batch, case.net, core=core, device=d) for d in ("cpu", DEVICE)]
-    for net in nets:
-        net.seen = twin.seen
-        for layer, like in zip(net.layers, twin.layers):
-            if case.keep_x_norm:
-                layer.keep_x_norm = True
-            values = like.arrays("parameter", "statistic", "state")
-            for name, array in layer.arrays("parameter", "statistic", "state").items():
-                array[...] = values[name]
+    nets = [copy_of(case, twin, device) for device in ("cpu", DEVICE)]
     return [twin, *nets], twin.input.copy(), None if twin.truth is None else twin.truth.copy()
 
 

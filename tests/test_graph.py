@@ -9,7 +9,7 @@ import pytest
 from cuda_calls import DEVICE, ON_GPU, library
 from gradcheck import build
 from test_cli import TINY
-from test_device import CASES, arrays_of, boxes, built, load, step
+from test_device import CASES, arrays_of, boxes, built, copy_of, load, step
 
 import darknetpy as dn
 from darknetpy import cli
@@ -125,14 +125,8 @@ def test_layer_types(case):
 
 def load_like(case, graph, like):
     """A network of a gradient check with the numbers of another."""
-    net = build(case.layers, case.shape, case.batch, case.net, core=core, device=DEVICE)
-    net.seen, net.graph = like.seen, graph
-    for layer, other in zip(net.layers, like.layers):
-        if case.keep_x_norm:
-            layer.keep_x_norm = True
-        values = other.arrays("parameter", "statistic", "state")
-        for name, array in layer.arrays("parameter", "statistic", "state").items():
-            array[...] = values[name]
+    net = copy_of(case, like, DEVICE)
+    net.graph = graph
     return net
 
 
